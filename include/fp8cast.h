@@ -1,0 +1,399 @@
+/* fp8cast.h - everything a program needs to turn a BF16 safetensors checkpoint
+ * into an FP8 blockwise one and to prove the result.
+ *
+ * The boundary: this header promises plan, run, verify, inspect, synthesise
+ * and the arithmetic itself. Nothing here prints, exits, reads the
+ * environment or keeps global state. Distinct objects may be used from
+ * distinct threads at the same time; one object from one thread at a time,
+ * except that const getters may run concurrently with each other.
+ *
+ * Conventions. Every fallible call returns f8_status and, when it fails and
+ * `err` is not NULL, fills *err once. Output pointers are set to NULL on
+ * failure, so there is nothing to free. Strings returned by getters belong to
+ * the object they came from and live until it is freed. Option structs begin
+ * with their size (sizeof the struct the caller was compiled with); a zero in
+ * any other field means "the default". Sizes are bytes unless the name says
+ * otherwise; `elems` counts tensor elements, `blocks` 128 x 128 blocks.
+ */
+#ifndef FP8CAST_H
+#define FP8CAST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define F8_VERSION_MAJOR 0
+#define F8_VERSION_MINOR 1
+#define F8_VERSION_PATCH 0
+#define F8_VERSION "0.1.0"
+
+#if defined(__GNUC__)
+#define F8_API __attribute__((visibility("default")))
+#else
+#define F8_API
+#endif
+
+/* Edge of a quantisation block, in elements. The loaders read it from
+ * config.json's weight_block_size; 128 is the only size they all accept. */
+#define F8_BLOCK 128
+
+/* Largest rank of a tensor that is accepted. */
+#define F8_MAX_RANK 8
+
+/* ---- status and errors ------------------------------------------------- */
+
+typedef enum f8_status {
+    F8_OK = 0,
+    F8_ERR_ARGUMENT,  /* the caller passed something unusable            */
+    F8_ERR_IO,        /* a system call failed; sys_errno says how        */
+    F8_ERR_NOMEM,     /* memory ran out, or the budget is too small      */
+    F8_ERR_FORMAT,    /* a file breaks its format                        */
+    F8_ERR_RULES,     /* a rules file is wrong, or does not fit          */
+    F8_ERR_REFUSED,   /* well-formed, but doing it would be a mistake    */
+    F8_ERR_SPACE,     /* not enough free space for the result            */
+    F8_ERR_VALUE,     /* a NaN or Inf in a weight to be quantised        */
+    F8_ERR_CANCELLED, /* the progress callback asked to stop             */
+    F8_ERR_INTERNAL   /* a defect in fp8cast                             */
+} f8_status;
+
+/* Filled once, where the fact is known. `message` is one line without
+ * control characters and without a trailing newline: what, where, what was
+ * expected, what was found. */
+typedef struct f8_error {
+    f8_status status;
+    int sys_errno; /* errno of the failed call, or 0 */
+    char message[1024];
+} f8_error;
+
+/* A short fixed name such as "io" or "format"; never NULL. */
+F8_API const char *f8_status_name(f8_status status);
+
+/* "0.1.0" of the library that is actually linked. */
+F8_API const char *f8_version(void);
+
+/* ---- element types ----------------------------------------------------- */
+
+typedef enum f8_dtype {
+    F8_DTYPE_BOOL,
+    F8_DTYPE_U8,
+    F8_DTYPE_I8,
+    F8_DTYPE_E5M2, /* "F8_E5M2" */
+    F8_DTYPE_E4M3, /* "F8_E4M3": e4m3fn, no infinities, NaN = 0x7f, 0xff */
+    F8_DTYPE_E8M0, /* "F8_E8M0": power-of-two scales, exponent + 127 */
+    F8_DTYPE_I16,
+    F8_DTYPE_U16,
+    F8_DTYPE_F16,
+    F8_DTYPE_BF16,
+    F8_DTYPE_I32,
+    F8_DTYPE_U32,
+    F8_DTYPE_F32,
+    F8_DTYPE_I64,
+    F8_DTYPE_U64,
+    F8_DTYPE_F64,
+    F8_DTYPE_COUNT
+} f8_dtype;
+
+/* The spelling in a safetensors header ("BF16"); NULL for no such dtype. */
+F8_API const char *f8_dtype_name(f8_dtype dtype);
+
+/* Bytes of one element; 0 for no such dtype. */
+F8_API size_t f8_dtype_bytes(f8_dtype dtype);
+
+/* ---- options ----------------------------------------------------------- */
+
+typedef enum f8_scale_dtype {
+    F8_SCALE_DEFAULT = 0, /* bf16 */
+    F8_SCALE_BF16,
+    F8_SCALE_F32,
+    F8_SCALE_UE8M0 /* rounded up to a power of two, stored as F8_E8M0 */
+} f8_scale_dtype;
+
+/* One --keep or --quantize. The glob is matched against source tensor names:
+ * `*` any run of characters, `?` one character, `{n}` a decimal number. Later
+ * overrides win over earlier ones and over the family's rules. */
+typedef struct f8_override {
+    const char *glob;
+    bool quantize; /* false: keep */
+} f8_override;
+
+/* Told about progress; called from worker threads, never two at a time.
+ * A non-zero return stops the run with F8_ERR_CANCELLED. */
+typedef struct f8_progress {
+    uint64_t bytes_done;  /* source bytes finished, resumed ones included */
+    uint64_t bytes_total; /* source bytes in all                          */
+    uint64_t bytes_resumed; /* of bytes_done: finished by an earlier run  */
+    uint32_t shards_done;
+    uint32_t shards_total;
+    const char *finished; /* name of the shard just finished, else NULL   */
+} f8_progress;
+typedef int (*f8_progress_fn)(void *user, const f8_progress *progress);
+
+typedef struct f8_options {
+    size_t size;           /* sizeof(f8_options)                           */
+    unsigned threads;      /* 0: the CPUs this process may run on          */
+    uint64_t memory_bytes; /* budget for buffers; 0: 256 MiB               */
+    uint64_t shard_bytes;  /* result shard size; 0: 5,000,000,000          */
+    const char *rules;     /* family name or path of a file; NULL: by
+                              config.json's model_type                     */
+    const f8_override *overrides; /* borrowed for the call                 */
+    size_t overrides_count;
+    f8_scale_dtype scale_dtype;
+    bool overwrite; /* replace an earlier, different conversion in DST     */
+    f8_progress_fn progress;
+    void *progress_user;
+} f8_options;
+
+/* ---- plan: what a conversion will do, from headers alone --------------- */
+
+typedef struct f8_plan f8_plan;
+
+typedef struct f8_plan_summary {
+    const char *model_type; /* from config.json                            */
+    const char *family;     /* name of the rules that were used            */
+    const char *layout;     /* "card"                                      */
+    uint64_t source_tensors, source_bytes, source_shards;
+    uint64_t result_tensors, result_bytes, result_shards;
+    uint64_t fp8_weights, scales, kept;
+    uint64_t result_parameters; /* elements of all weights, without scales */
+    uint64_t side_files, side_bytes;
+    uint64_t left_behind;       /* files of SRC that are not carried over  */
+    uint64_t disk_bytes;        /* free space a conversion from scratch needs */
+    uint64_t memory_bytes;      /* buffers and tables, the peak expected   */
+    unsigned threads;
+} f8_plan_summary;
+
+typedef enum f8_action { F8_KEEP, F8_QUANTIZE } f8_action;
+
+/* One tensor of the source and what becomes of it. */
+typedef struct f8_plan_source {
+    const char *name;
+    const char *file; /* the shard it is in */
+    f8_dtype dtype;
+    unsigned rank;
+    const uint64_t *shape;
+    f8_action action;
+    uint64_t results; /* 1, or the number of parts it is split into        */
+    uint64_t first;   /* index of its first result                         */
+    const char *decided_by; /* "qwen3_5_moe.rules:12: keep …" or "--keep …" */
+} f8_plan_source;
+
+/* One tensor of the result; a quantised one stands for weight and scale. */
+typedef struct f8_plan_result {
+    const char *name;
+    f8_action action;
+    f8_dtype dtype;
+    unsigned rank;
+    const uint64_t *shape;
+    f8_dtype scale_dtype;    /* quantised only; the scale's name is
+                                `name` + "_scale_inv"                      */
+    uint64_t scale_shape[2]; /* ceil(rows / 128), ceil(cols / 128)         */
+    uint32_t shard;          /* 0-based                                    */
+} f8_plan_result;
+
+/* Reads config.json, the index and every shard's header under directory
+ * `src`; no weight byte. Refuses anything malformed, unknown to the rules or
+ * already quantised. The plan is immutable; free it with f8_plan_free. */
+F8_API f8_status f8_plan_create(const char *src, const f8_options *options,
+                                f8_plan **plan, f8_error *err);
+F8_API void f8_plan_free(f8_plan *plan); /* NULL is fine */
+
+F8_API void f8_plan_get_summary(const f8_plan *plan, f8_plan_summary *out);
+
+/* i < source_tensors, in reading order: by shard name, then offset. */
+F8_API void f8_plan_get_source(const f8_plan *plan, uint64_t i,
+                               f8_plan_source *out);
+
+/* i < fp8_weights + kept, in writing order. */
+F8_API void f8_plan_get_result(const f8_plan *plan, uint64_t i,
+                               f8_plan_result *out);
+
+/* File name of result shard i < result_shards. */
+F8_API const char *f8_plan_shard_name(const f8_plan *plan, uint64_t i);
+
+/* i < left_behind: path relative to SRC of a file that is not carried over. */
+F8_API const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i);
+
+/* Module i of quantization_config.modules_to_not_convert; NULL at the end. */
+F8_API const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i);
+
+/* ---- error statistics -------------------------------------------------- */
+
+/* Round-trip error of quantised weights: w the source, v = code * scale what
+ * an engine computes. Measured over every element of every block. */
+typedef struct f8_error_stats {
+    const char *name;  /* kind ("self_attn.q_proj"), or tensor name        */
+    uint64_t tensors;  /* quantised weights                                */
+    uint64_t elems;
+    uint64_t blocks;
+    uint64_t zeros;    /* w == 0; these have no relative error             */
+    double median_relative_error; /* median of |v - w| / |w|, from a
+                                     histogram with 64 bins an octave      */
+    double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
+    double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
+    double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */
+    double max_abs_error;
+} f8_error_stats;
+
+typedef struct f8_report f8_report;
+
+typedef struct f8_report_summary {
+    bool already_done;       /* DST was finished before; nothing was done  */
+    uint32_t shards_resumed; /* finished by an earlier run and kept        */
+    uint64_t source_bytes, result_bytes;
+    uint64_t quantized, kept; /* result tensors, scales not counted        */
+    double seconds;           /* of this run                               */
+} f8_report_summary;
+
+F8_API void f8_report_get_summary(const f8_report *report,
+                                  f8_report_summary *out);
+/* Over all quantised weights; .tensors == 0 when there were none. */
+F8_API void f8_report_get_overall(const f8_report *report, f8_error_stats *out);
+/* By kind, in order of first appearance. False when i is past the end. */
+F8_API bool f8_report_get_kind(const f8_report *report, size_t i,
+                               f8_error_stats *out);
+/* The tensors with the largest relative RMS, worst first, at most 8; their
+ * median is not measured and is NaN. */
+F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
+                                f8_error_stats *out);
+F8_API void f8_report_free(f8_report *report); /* NULL is fine */
+
+/* ---- quantize ---------------------------------------------------------- */
+
+/* Executes `plan` into directory `dst` (made if absent). Every file is
+ * written under .fp8cast/, synced, then renamed; config.json and the index
+ * come last. A run that was stopped at any point is continued by the same
+ * call. Options that shape the result are the plan's; of `options` only
+ * overwrite and progress are read here. On success *report is the caller's
+ * to free. */
+F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
+                             const f8_options *options, f8_report **report,
+                             f8_error *err);
+
+/* ---- verify ------------------------------------------------------------ */
+
+typedef struct f8_verdict f8_verdict;
+
+typedef struct f8_verdict_summary {
+    uint64_t faults;    /* 0: dst is a true FP8 copy of src                */
+    uint64_t quantized, kept; /* tensors of dst, scales not counted        */
+    uint64_t codes_not_nearest; /* codes that are not the nearest e4m3 to
+                                   weight / stored scale                   */
+    uint64_t codes_nan;
+    double seconds;
+} f8_verdict_summary;
+
+/* Rereads both checkpoints and compares every byte that matters; `dst` may
+ * come from any converter. Returns F8_OK when the comparison could be made,
+ * whatever it found: look at .faults. Of `options` threads, memory_bytes,
+ * rules and progress are read; what is quantised and what is kept is taken
+ * from `dst` and held against its own modules_to_not_convert. */
+F8_API f8_status f8_verify(const char *src, const char *dst,
+                           const f8_options *options, f8_verdict **verdict,
+                           f8_error *err);
+F8_API void f8_verdict_get_summary(const f8_verdict *verdict,
+                                   f8_verdict_summary *out);
+/* One line per fault, the first 100 only; NULL at the end. */
+F8_API const char *f8_verdict_fault(const f8_verdict *verdict, size_t i);
+/* Error statistics of dst, as for a report. */
+F8_API const f8_report *f8_verdict_report(const f8_verdict *verdict);
+F8_API void f8_verdict_free(f8_verdict *verdict); /* NULL is fine */
+
+/* ---- inspect ----------------------------------------------------------- */
+
+typedef struct f8_inventory f8_inventory;
+
+typedef struct f8_inventory_summary {
+    uint64_t tensors, bytes, files;
+    bool has_index;         /* a checkpoint folder with an index           */
+    bool agrees;            /* index and shards name the same tensors      */
+    const char *model_type; /* "" when there is no config.json             */
+    const char *quantization; /* "none", "fp8 e4m3 128x128 …", …           */
+    uint64_t dtype_tensors[F8_DTYPE_COUNT];
+    uint64_t dtype_bytes[F8_DTYPE_COUNT];
+} f8_inventory_summary;
+
+typedef struct f8_tensor_info {
+    const char *name, *file;
+    f8_dtype dtype;
+    unsigned rank;
+    const uint64_t *shape;
+    uint64_t bytes;
+    uint64_t offset; /* of the first byte in the file */
+} f8_tensor_info;
+
+/* `path` is a checkpoint folder or one .safetensors file. */
+F8_API f8_status f8_inspect(const char *path, f8_inventory **inventory,
+                            f8_error *err);
+F8_API void f8_inventory_get_summary(const f8_inventory *inventory,
+                                     f8_inventory_summary *out);
+F8_API bool f8_inventory_get(const f8_inventory *inventory, uint64_t i,
+                             f8_tensor_info *out);
+/* Where index and shards disagree, a line each; NULL at the end. */
+F8_API const char *f8_inventory_problem(const f8_inventory *inventory,
+                                        size_t i);
+F8_API void f8_inventory_free(f8_inventory *inventory);
+
+/* ---- synth: checkpoints with a real model's layout --------------------- */
+
+typedef struct f8_synth_options {
+    size_t size;        /* sizeof(f8_synth_options)                        */
+    const char *layout; /* NULL: "qwen3.6-35b-a3b-mini"                    */
+    uint64_t layers, experts, hidden, inter, vocab; /* 0: the layout's own */
+    uint64_t seed;
+    uint64_t shards;    /* 0: as many as 5 GB each takes                   */
+    bool sparse;        /* headers over holes; weights read as zero        */
+    f8_progress_fn progress;
+    void *progress_user;
+} f8_synth_options;
+
+/* Writes a checkpoint folder: weights, config.json, index, side files. The
+ * same options give the same bytes on every machine. `dir` must be absent or
+ * empty. */
+F8_API f8_status f8_synth(const char *dir, const f8_synth_options *options,
+                          f8_error *err);
+
+/* ---- built-in data ----------------------------------------------------- */
+
+/* Name of built-in family i, and the text of its rules; NULL past the end. */
+F8_API const char *f8_family_name(size_t i);
+F8_API const char *f8_family_text(size_t i);
+/* The same for synth layouts. */
+F8_API const char *f8_layout_name(size_t i);
+F8_API const char *f8_layout_text(size_t i);
+
+/* ---- the arithmetic ---------------------------------------------------- */
+
+/* Nearest e4m3fn code to x, ties to even; |x| > 448 saturates to 448, zero
+ * keeps its sign, NaN becomes 0x7f. Open Compute Project, "OFP8" 1.0, 2023. */
+F8_API uint8_t f8_e4m3_encode(float x);
+/* Value of a code, exactly; NaN for 0x7f and 0xff. */
+F8_API float f8_e4m3_decode(uint8_t code);
+
+/* Quantises a row-major matrix of rows x cols elements at `weights`, dtype
+ * BF16, F16 or F32, into rows x cols codes and ceil(rows/128) x ceil(cols/128)
+ * scales of the given dtype:
+ *     scale = stored(amax / 448)      1.0 for an all-zero block
+ *     code  = e4m3(clamp(w / scale, -448, 448))
+ * The caller owns all buffers; weights and scales need no alignment. A NaN or
+ * Inf gives F8_ERR_VALUE and names its row and column. `stats` may be NULL. */
+F8_API f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype,
+                                    uint64_t rows, uint64_t cols,
+                                    f8_scale_dtype scale_dtype, uint8_t *codes,
+                                    void *scales, f8_error_stats *stats,
+                                    f8_error *err);
+
+/* The way back, as engines compute it: f32(code) * f32(scale), in f32. */
+F8_API f8_status f8_dequantize_matrix(const uint8_t *codes, const void *scales,
+                                      f8_dtype scale_dtype, uint64_t rows,
+                                      uint64_t cols, float *values,
+                                      f8_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,51 @@
+/* safetensors.h - the container format: reading and writing headers. Knows
+ * nothing of models. Format: 8-byte little-endian header length N, N bytes of
+ * JSON, then tensor data. https://github.com/huggingface/safetensors */
+#ifndef F8_SAFETENSORS_H
+#define F8_SAFETENSORS_H
+
+#include "os.h"
+
+/* The reference refuses longer headers, so a longer one is never loadable. */
+#define F8_ST_HEADER_MAX_BYTES UINT64_C(100000000)
+
+typedef struct f8_tensor {
+    const char *name; /* in the arena given to the parser */
+    f8_dtype dtype;
+    uint32_t file; /* index the caller gave: which shard it is in */
+    unsigned rank;
+    uint64_t shape[F8_MAX_RANK];
+    uint64_t offset; /* of the first byte, from the start of the file */
+    uint64_t bytes;
+    uint64_t elems;
+} f8_tensor;
+
+typedef struct f8_tensor_list {
+    f8_tensor *items;
+    size_t count, capacity;
+} f8_tensor_list;
+
+/* False when text names no supported dtype. */
+bool f8_dtype_parse(const char *text, f8_dtype *out);
+
+/* Reads and checks the header of an open file of file_bytes bytes and appends
+ * its tensors, in offset order, to list. `label` is the file's name for
+ * messages. *header_hash (may be NULL) is the FNV-1a of the header bytes. On
+ * failure the list may have grown; its items stay valid. */
+f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
+                            uint32_t file, f8_arena *names,
+                            f8_tensor_list *list, uint64_t *header_hash,
+                            f8_error *err);
+
+/* Writing: begin, add every tensor in data order, finish. begin/end are
+ * offsets from the start of the data. finish pads with spaces so that the
+ * data starts at a multiple of 8 and fills in the length; buf then holds the
+ * file's first bytes. Always with __metadata__ {"format":"pt"}, which old
+ * readers crash without. */
+void f8_st_header_begin(f8_buf *buf);
+void f8_st_header_add(f8_buf *buf, const char *name, f8_dtype dtype,
+                      unsigned rank, const uint64_t *shape, uint64_t begin,
+                      uint64_t end);
+void f8_st_header_finish(f8_buf *buf);
+
+#endif
