@@ -1,0 +1,116 @@
+/* error.c - status names and messages. Every failure becomes one sentence
+ * here, at the place that knows the fact. */
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *f8_version(void)
+{
+    return F8_VERSION;
+}
+
+const char *f8_status_name(f8_status status)
+{
+    switch (status) {
+    case F8_OK:
+        return "ok";
+    case F8_ERR_ARGUMENT:
+        return "argument";
+    case F8_ERR_IO:
+        return "io";
+    case F8_ERR_NOMEM:
+        return "memory";
+    case F8_ERR_FORMAT:
+        return "format";
+    case F8_ERR_RULES:
+        return "rules";
+    case F8_ERR_REFUSED:
+        return "refused";
+    case F8_ERR_SPACE:
+        return "space";
+    case F8_ERR_VALUE:
+        return "value";
+    case F8_ERR_CANCELLED:
+        return "cancelled";
+    case F8_ERR_INTERNAL:
+        return "internal";
+    }
+    return "unknown";
+}
+
+/* Copies text and writes control characters as \xNN: names come from files
+ * and could carry terminal sequences or line breaks. */
+static void copy_printable(char *to, size_t size, const char *text)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t n = 0;
+    unsigned char before = 0;
+
+    for (; *text; before = (unsigned char)*text++) {
+        unsigned char c = (unsigned char)*text;
+        bool control = c < 0x20 || c == 0x7f;
+        /* U+0080 to U+009F, c2 80 to c2 9f, are control characters too. */
+        if (before == 0xc2 && c >= 0x80 && c < 0xa0)
+            control = true;
+        size_t need = control ? 4 : 1;
+        if (n + need >= size)
+            break;
+        if (control) {
+            to[n++] = '\\';
+            to[n++] = 'x';
+            to[n++] = hex[c >> 4];
+            to[n++] = hex[c & 15];
+        } else {
+            to[n++] = (char)c;
+        }
+    }
+    to[n] = '\0';
+}
+
+static void fill(f8_error *err, f8_status status, int sys_errno,
+                 const char *format, va_list args)
+{
+    char raw[sizeof err->message];
+
+    int n = vsnprintf(raw, sizeof raw, format, args);
+    if (n < 0)
+        raw[0] = '\0';
+    if (sys_errno != 0) {
+        char reason[128];
+        size_t used = strlen(raw);
+        const char *text = strerror_r(sys_errno, reason, sizeof reason);
+        snprintf(raw + used, sizeof raw - used, ": %s", text);
+    }
+    err->status = status;
+    err->sys_errno = sys_errno;
+    copy_printable(err->message, sizeof err->message, raw);
+}
+
+f8_status f8_fail(f8_error *err, f8_status status, const char *format, ...)
+{
+    if (err) {
+        va_list args;
+        va_start(args, format);
+        fill(err, status, 0, format, args);
+        va_end(args);
+    }
+    return status;
+}
+
+f8_status f8_fail_errno(f8_error *err, int sys_errno, const char *format, ...)
+{
+    if (err) {
+        va_list args;
+        va_start(args, format);
+        fill(err, F8_ERR_IO, sys_errno, format, args);
+        va_end(args);
+    }
+    return F8_ERR_IO;
+}
+
+f8_status f8_fail_nomem(f8_error *err, const char *what)
+{
+    return f8_fail(err, F8_ERR_NOMEM, "out of memory for %s", what);
+}
