@@ -1,0 +1,41 @@
+/* kernel.h - the table of functions that touch every weight. A kernel takes
+ * pointers and counts: no allocation, no I/O, no globals. ref.c is the
+ * definition of correct; any other table must match it bit for bit. */
+#ifndef F8_KERNEL_H
+#define F8_KERNEL_H
+
+#include "stats.h"
+
+/* One block of a row-major matrix: at most F8_BLOCK rows of at most F8_BLOCK
+ * elements, rows `stride_bytes` apart, of dtype BF16, F16 or F32, in any
+ * alignment. */
+typedef struct f8_block {
+    const void *weights;
+    size_t stride_bytes;
+    f8_dtype dtype;
+    unsigned rows, cols;
+} f8_block;
+
+typedef struct f8_kernel {
+    const char *name;
+
+    /* The largest |w| as the bits of a binary32. From 0x7f800000 on the block
+     * holds a NaN or an infinity. */
+    uint32_t (*amax)(const f8_block *block);
+
+    /* codes[r * codes_stride + c] = e4m3(clamp(w / scale, -448, 448)).
+     * With sums and hist, not NULL, the round-trip error is added to them. */
+    void (*quantise)(const f8_block *block, float scale, uint8_t *codes,
+                     size_t codes_stride, f8_sums *sums, uint64_t *hist);
+
+    /* The error of codes that stand already. NaN codes count as 480. */
+    void (*measure)(const f8_block *block, float scale, const uint8_t *codes,
+                    size_t codes_stride, f8_sums *sums, uint64_t *hist);
+} f8_kernel;
+
+extern const f8_kernel f8_kernel_ref;
+
+/* One element as binary32, exactly. dtype is BF16, F16 or F32. */
+float f8_widen(const void *element, f8_dtype dtype);
+
+#endif

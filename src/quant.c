@@ -1,0 +1,338 @@
+/* quant.c - a row-major matrix as 128 x 128 blocks. See quant.h; the
+ * arithmetic of one block is the kernel's, that of its scale is here. */
+#include "quant.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- scales -------------------------------------------------------------- */
+
+f8_dtype f8_scale_storage(f8_scale_dtype dtype)
+{
+    switch (dtype) {
+    case F8_SCALE_F32:
+        return F8_DTYPE_F32;
+    case F8_SCALE_UE8M0:
+        return F8_DTYPE_E8M0;
+    case F8_SCALE_DEFAULT:
+    case F8_SCALE_BF16:
+        break;
+    }
+    return F8_DTYPE_BF16;
+}
+
+bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out)
+{
+    switch ((int)stored) {
+    case F8_DTYPE_BF16:
+        *out = F8_SCALE_BF16;
+        return true;
+    case F8_DTYPE_F32:
+        *out = F8_SCALE_F32;
+        return true;
+    case F8_DTYPE_E8M0:
+        *out = F8_SCALE_UE8M0;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The least power of two that is at least scale, as e8m0: its biased
+ * exponent. Code 0 is 2^-127, a subnormal of binary32. */
+static uint8_t round_up_e8m0(float scale)
+{
+    uint32_t u;
+
+    memcpy(&u, &scale, sizeof u);
+    if (u <= 0x00400000u) /* 2^-127 and below */
+        return 0;
+    return (uint8_t)((u >> 23) + ((u & 0x7fffffu) != 0));
+}
+
+/* To nearest, ties to even; scale is finite and far from overflow. */
+static uint16_t round_bf16(float scale)
+{
+    uint32_t u;
+
+    memcpy(&u, &scale, sizeof u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+}
+
+float f8_scale_store(float amax, f8_scale_dtype dtype, void *to)
+{
+    float scale = amax > 0 ? amax / 448.0f : 1.0f;
+
+    if (dtype == F8_SCALE_UE8M0) {
+        uint8_t code = round_up_e8m0(scale);
+        memcpy(to, &code, sizeof code);
+        return f8_scale_load(to, dtype);
+    }
+    /* Below the smallest normal number a divisor loses its precision and
+     * engines that flush subnormals would read zero. */
+    if (dtype == F8_SCALE_F32) {
+        scale = scale < 0x1p-126f ? 0x1p-126f : scale;
+        memcpy(to, &scale, sizeof scale);
+        return scale;
+    }
+    uint16_t half = round_bf16(scale);
+    half = half < 0x0080u ? 0x0080u : half; /* 2^-126 */
+    memcpy(to, &half, sizeof half);
+    return f8_scale_load(to, F8_SCALE_BF16);
+}
+
+float f8_scale_load(const void *at, f8_scale_dtype dtype)
+{
+    uint8_t code;
+    uint16_t half;
+    uint32_t u;
+    float scale;
+
+    switch (dtype) {
+    case F8_SCALE_UE8M0:
+        memcpy(&code, at, sizeof code);
+        if (code == 0xff)
+            return NAN;
+        u = code ? (uint32_t)code << 23 : 0x00400000u;
+        break;
+    case F8_SCALE_F32:
+        memcpy(&u, at, sizeof u);
+        break;
+    case F8_SCALE_DEFAULT:
+    case F8_SCALE_BF16:
+    default:
+        memcpy(&half, at, sizeof half);
+        u = (uint32_t)half << 16;
+        break;
+    }
+    memcpy(&scale, &u, sizeof scale);
+    return scale;
+}
+
+/* ---- blocks -------------------------------------------------------------- */
+
+typedef struct block_ref {
+    f8_block block;
+    uint64_t row, col;
+    uint8_t *codes;
+    uint8_t *scale;
+} block_ref;
+
+/* Block (i, j) of the panel. */
+static block_ref block_at(const f8_panel *p, uint64_t i, uint64_t j)
+{
+    size_t elem_bytes = f8_dtype_bytes(p->dtype);
+    uint64_t row = i * F8_BLOCK, col = j * F8_BLOCK;
+    uint64_t rows = p->rows - row, cols = p->cols - col;
+    uint64_t across = f8_ceil_div(p->cols, F8_BLOCK);
+    size_t scale_bytes = f8_dtype_bytes(f8_scale_storage(p->scale_dtype));
+    block_ref ref = {
+        .block = {.weights = (const char *)p->weights + row * p->stride_bytes +
+                             col * elem_bytes,
+                  .stride_bytes = p->stride_bytes,
+                  .dtype = p->dtype,
+                  .rows = (unsigned)(rows < F8_BLOCK ? rows : F8_BLOCK),
+                  .cols = (unsigned)(cols < F8_BLOCK ? cols : F8_BLOCK)},
+        .row = row,
+        .col = col,
+        .codes = p->codes + row * p->codes_stride + col,
+        .scale = p->scales + (i * across + j) * scale_bytes};
+    return ref;
+}
+
+static float weight_at(const f8_block *block, unsigned r, unsigned c)
+{
+    return f8_widen((const char *)block->weights + r * block->stride_bytes +
+                        c * f8_dtype_bytes(block->dtype),
+                    block->dtype);
+}
+
+static void find_odd(const block_ref *ref, f8_spot *spot)
+{
+    for (unsigned r = 0; r < ref->block.rows; r++) {
+        for (unsigned c = 0; c < ref->block.cols; c++) {
+            float w = weight_at(&ref->block, r, c);
+            if (!isfinite(w)) {
+                *spot = (f8_spot){ref->row + r, ref->col + c, w};
+                return;
+            }
+        }
+    }
+}
+
+bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
+                       f8_sums *sums, uint64_t *hist, f8_spot *spot)
+{
+    uint64_t down = f8_ceil_div(panel->rows, F8_BLOCK);
+    uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
+
+    for (uint64_t i = 0; i < down; i++) {
+        for (uint64_t j = 0; j < across; j++) {
+            block_ref ref = block_at(panel, i, j);
+            uint32_t top = kernel->amax(&ref.block);
+            float amax;
+            memcpy(&amax, &top, sizeof amax);
+            if (!isfinite(amax)) {
+                find_odd(&ref, spot);
+                return false;
+            }
+            float scale = f8_scale_store(amax, panel->scale_dtype, ref.scale);
+            kernel->quantise(&ref.block, scale, ref.codes, panel->codes_stride,
+                             sums, hist);
+        }
+    }
+    return true;
+}
+
+/* ---- checking ------------------------------------------------------------ */
+
+static void note(f8_check *check, uint64_t row, uint64_t col, float value)
+{
+    if (!check->has_first) {
+        check->has_first = true;
+        check->first = (f8_spot){row, col, value};
+    }
+}
+
+/* A code that differs from ours is still the nearest when its value is: the
+ * other side of a tie, or the other zero. Compared in binary64, where
+ * value * scale is exact for every scale dtype. */
+static bool as_near(float w, float scale, uint8_t code, uint8_t ours)
+{
+    double s = (double)scale;
+    double theirs = fabs((double)w - (double)f8_e4m3_decode(code) * s);
+
+    return theirs <= fabs((double)w - (double)f8_e4m3_decode(ours) * s);
+}
+
+static void check_row(const block_ref *ref, unsigned r, float scale,
+                      const uint8_t *codes, const uint8_t *ours,
+                      f8_check *check)
+{
+    for (unsigned c = 0; c < ref->block.cols; c++) {
+        if (codes[c] == ours[c])
+            continue;
+        float w = weight_at(&ref->block, r, c);
+        if ((codes[c] & 0x7f) == 0x7f)
+            check->nan_codes++;
+        else if (as_near(w, scale, codes[c], ours[c]))
+            continue;
+        else
+            check->not_nearest++;
+        note(check, ref->row + r, ref->col + c, w);
+    }
+}
+
+void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
+                    uint8_t *scratch, f8_check *check, f8_sums *sums,
+                    uint64_t *hist)
+{
+    uint64_t down = f8_ceil_div(panel->rows, F8_BLOCK);
+    uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
+
+    for (uint64_t i = 0; i < down; i++) {
+        for (uint64_t j = 0; j < across; j++) {
+            block_ref ref = block_at(panel, i, j);
+            float scale = f8_scale_load(ref.scale, panel->scale_dtype);
+            if (!isfinite(scale) || !(scale > 0)) {
+                check->bad_scales++;
+                note(check, ref.row, ref.col, scale);
+                continue;
+            }
+            kernel->measure(&ref.block, scale, ref.codes, panel->codes_stride,
+                            sums, hist);
+            kernel->quantise(&ref.block, scale, scratch, F8_BLOCK, NULL, NULL);
+            for (unsigned r = 0; r < ref.block.rows; r++) {
+                const uint8_t *row = ref.codes + r * panel->codes_stride;
+                const uint8_t *ours = scratch + (size_t)r * F8_BLOCK;
+                if (memcmp(row, ours, ref.block.cols) != 0)
+                    check_row(&ref, r, scale, row, ours, check);
+            }
+        }
+    }
+}
+
+/* ---- the public whole-matrix calls --------------------------------------- */
+
+static f8_status check_matrix(uint64_t rows, uint64_t cols, size_t elem_bytes,
+                              f8_error *err)
+{
+    uint64_t elems, bytes;
+
+    if (rows == 0 || cols == 0 || !f8_mul_u64(rows, cols, &elems) ||
+        !f8_mul_u64(elems, elem_bytes, &bytes) || bytes > PTRDIFF_MAX)
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "a matrix of %llu x %llu elements cannot be quantised",
+                       (unsigned long long)rows, (unsigned long long)cols);
+    return F8_OK;
+}
+
+f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
+                             uint64_t cols, f8_scale_dtype scale_dtype,
+                             uint8_t *codes, void *scales,
+                             f8_error_stats *stats, f8_error *err)
+{
+    f8_spot spot = {0, 0, 0};
+    f8_stats counted;
+
+    if (dtype != F8_DTYPE_BF16 && dtype != F8_DTYPE_F16 &&
+        dtype != F8_DTYPE_F32)
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "weights: expected BF16, F16 or F32, found %s",
+                       f8_dtype_name(dtype) ? f8_dtype_name(dtype) : "?");
+    size_t elem_bytes = f8_dtype_bytes(dtype);
+    f8_status status = check_matrix(rows, cols, elem_bytes, err);
+    if (status != F8_OK)
+        return status;
+    f8_panel panel = {.weights = weights,
+                      .stride_bytes = (size_t)cols * elem_bytes,
+                      .dtype = dtype,
+                      .rows = rows,
+                      .cols = cols,
+                      .codes = codes,
+                      .codes_stride = (size_t)cols,
+                      .scale_dtype = scale_dtype,
+                      .scales = scales};
+    memset(&counted, 0, sizeof counted);
+    if (!f8_panel_quantise(&f8_kernel_ref, &panel, &counted.sums, counted.hist,
+                           &spot))
+        return f8_fail(err, F8_ERR_VALUE, "row %llu, column %llu: found %s",
+                       (unsigned long long)spot.row,
+                       (unsigned long long)spot.col,
+                       isnan(spot.value) ? "NaN" : "Inf");
+    if (stats) {
+        counted.tensors = 1;
+        counted.elems = rows * cols;
+        counted.blocks =
+            f8_ceil_div(rows, F8_BLOCK) * f8_ceil_div(cols, F8_BLOCK);
+        f8_stats_finish(&counted, NULL, stats);
+    }
+    return F8_OK;
+}
+
+f8_status f8_dequantize_matrix(const uint8_t *codes, const void *scales,
+                               f8_dtype scale_dtype, uint64_t rows,
+                               uint64_t cols, float *values, f8_error *err)
+{
+    f8_scale_dtype kind;
+
+    if (!f8_scale_from_storage(scale_dtype, &kind))
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "scales: expected BF16, F32 or F8_E8M0, found %s",
+                       f8_dtype_name(scale_dtype) ? f8_dtype_name(scale_dtype)
+                                                  : "?");
+    f8_status status = check_matrix(rows, cols, sizeof *values, err);
+    if (status != F8_OK)
+        return status;
+    uint64_t across = f8_ceil_div(cols, F8_BLOCK);
+    size_t scale_bytes = f8_dtype_bytes(scale_dtype);
+    for (uint64_t r = 0; r < rows; r++) {
+        for (uint64_t c = 0; c < cols; c++) {
+            uint64_t block = r / F8_BLOCK * across + c / F8_BLOCK;
+            float s =
+                f8_scale_load((const char *)scales + block * scale_bytes, kind);
+            values[r * cols + c] = f8_e4m3_decode(codes[r * cols + c]) * s;
+        }
+    }
+    return F8_OK;
+}

@@ -1,0 +1,59 @@
+/* quant.h - a row-major matrix as 128 x 128 blocks: scales, ragged edges, one
+ * kernel call a block. Knows no files. */
+#ifndef F8_QUANT_H
+#define F8_QUANT_H
+
+#include "kernel/kernel.h"
+
+/* safetensors dtype that scales of this kind are stored in. */
+f8_dtype f8_scale_storage(f8_scale_dtype dtype);
+/* Which kind a stored scale is; false when loaders know no such scale. */
+bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out);
+
+/* Stores amax / 448 as dtype at `to` (1, 2 or 4 bytes) and returns the value
+ * that was stored, which is what weights must be divided by. */
+float f8_scale_store(float amax, f8_scale_dtype dtype, void *to);
+/* Value of a stored scale; `at` needs no alignment. */
+float f8_scale_load(const void *at, f8_scale_dtype dtype);
+
+/* Part of a matrix: whole bands of 128 rows (the last may be shorter), all
+ * columns or a panel that begins at a multiple of 128. */
+typedef struct f8_panel {
+    const void *weights;
+    size_t stride_bytes; /* between rows of weights */
+    f8_dtype dtype;
+    uint64_t rows, cols;
+    uint8_t *codes; /* rows x cols, rows `codes_stride` apart */
+    size_t codes_stride;
+    f8_scale_dtype scale_dtype;
+    uint8_t *scales; /* ceil(rows/128) x ceil(cols/128), packed */
+} f8_panel;
+
+/* Where a NaN or an infinity was found, inside the panel. */
+typedef struct f8_spot {
+    uint64_t row, col;
+    float value;
+} f8_spot;
+
+/* Fills codes and scales and adds the error to sums and hist. False when a
+ * weight is not finite; *spot then says which, the first by block and row. */
+bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
+                       f8_sums *sums, uint64_t *hist, f8_spot *spot);
+
+/* What a check of stored codes found; faults add up over calls. */
+typedef struct f8_check {
+    uint64_t not_nearest; /* codes that are not the nearest e4m3 */
+    uint64_t nan_codes;
+    uint64_t bad_scales; /* not finite or not positive */
+    bool has_first;
+    f8_spot first; /* the first code or block with a fault, inside the panel */
+} f8_check;
+
+/* Checks the panel's codes and scales against its weights. `scratch` holds
+ * 128 x 128 bytes. Blocks with a bad scale have no error and are left out of
+ * sums. */
+void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
+                    uint8_t *scratch, f8_check *check, f8_sums *sums,
+                    uint64_t *hist);
+
+#endif
