@@ -1,0 +1,468 @@
+/* rules.c - parses a rules file and finds the rule that decides a tensor.
+ * docs/rules.md describes the language; rules.h the neighbours. */
+#include "rules.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "builtin.h"
+
+/* A rules file is a few kilobytes; more is a mistake. */
+#define RULES_MAX_BYTES UINT64_C(1000000)
+
+const char *f8_family_name(size_t i)
+{
+    for (size_t k = 0; f8_builtin_rules[k].name; k++) {
+        if (k == i)
+            return f8_builtin_rules[k].name;
+    }
+    return NULL;
+}
+
+const char *f8_family_text(size_t i)
+{
+    return f8_family_name(i) ? f8_builtin_rules[i].text : NULL;
+}
+
+/* ---- patterns ------------------------------------------------------------ */
+
+/* Backtracks to the last `*` only, which is enough for globs: an earlier star
+ * could not make a match that the last one cannot. */
+bool f8_glob_match(const char *pattern, const char *text)
+{
+    const char *star = NULL, *retry = NULL;
+
+    for (;;) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            retry = text;
+        } else if (!strncmp(pattern, "{n}", 3) &&
+                   isdigit((unsigned char)*text)) {
+            while (isdigit((unsigned char)*text))
+                text++;
+            pattern += 3;
+        } else if (*text && strncmp(pattern, "{n}", 3) != 0 &&
+                   (*pattern == '?' || *pattern == *text)) {
+            pattern++;
+            text++;
+        } else if (!*pattern && !*text) {
+            return true;
+        } else if (star && *retry) {
+            pattern = star;
+            text = ++retry;
+        } else {
+            return false;
+        }
+    }
+}
+
+/* ---- parsing ------------------------------------------------------------- */
+
+enum { MAX_WORDS = 32 };
+
+typedef struct word {
+    const char *text;
+    unsigned column; /* from 1 */
+} word;
+
+typedef struct parser {
+    f8_rules *rules;
+    unsigned line;
+    word words[MAX_WORDS];
+    unsigned count;
+    f8_error *err;
+} parser;
+
+static f8_status wrong(const parser *p, unsigned column, const char *expected,
+                       const char *found)
+{
+    return f8_fail(p->err, F8_ERR_RULES, "%s:%u:%u: expected %s, found '%s'",
+                   p->rules->label, p->line, column, expected, found);
+}
+
+static f8_status wrong_word(const parser *p, unsigned i, const char *expected)
+{
+    if (i < p->count)
+        return wrong(p, p->words[i].column, expected, p->words[i].text);
+    const word *last = &p->words[p->count - 1];
+    return f8_fail(
+        p->err, F8_ERR_RULES, "%s:%u:%zu: expected %s at the end of the line",
+        p->rules->label, p->line, last->column + strlen(last->text), expected);
+}
+
+/* Splits n bytes into the parser's words; a comment ends them. */
+static f8_status split_line(parser *p, const char *line, size_t n)
+{
+    size_t at = 0;
+
+    p->count = 0;
+    for (;;) {
+        while (at < n &&
+               (line[at] == ' ' || line[at] == '\t' || line[at] == '\r'))
+            at++;
+        if (at >= n || line[at] == '#')
+            return F8_OK;
+        size_t start = at;
+        while (at < n && line[at] != ' ' && line[at] != '\t' &&
+               line[at] != '\r')
+            at++;
+        if (p->count == MAX_WORDS)
+            return f8_fail(p->err, F8_ERR_RULES,
+                           "%s:%u:%zu: expected at most %d words on a line",
+                           p->rules->label, p->line, start + 1, MAX_WORDS);
+        const char *text =
+            f8_arena_copy(&p->rules->strings, line + start, at - start);
+        if (!text)
+            return f8_fail_nomem(p->err, "the rules");
+        p->words[p->count++] = (word){text, (unsigned)start + 1};
+    }
+}
+
+/* parts=1:gate_proj,up_proj */
+static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
+{
+    const char *value = strchr(p->words[i].text, '=') + 1;
+    unsigned column = p->words[i].column + (unsigned)(value - p->words[i].text);
+
+    if (strncmp(value, "1:", 2) != 0)
+        return wrong(p, column, "the axis of the parts, '1:'", value);
+    value += 2;
+    for (;;) {
+        size_t n = strcspn(value, ",");
+        if (n == 0 || rule->parts_count == F8_MAX_PARTS)
+            return wrong(p, column, "up to 8 part names with ',' between",
+                         value);
+        const char *name = f8_arena_copy(&p->rules->strings, value, n);
+        if (!name)
+            return f8_fail_nomem(p->err, "the rules");
+        rule->parts[rule->parts_count++] = name;
+        if (!value[n])
+            return F8_OK;
+        value += n + 1;
+    }
+}
+
+static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
+                            bool *saw_experts)
+{
+    const char *text = p->words[i].text;
+
+    if (!strcmp(text, "optional"))
+        rule->optional = true;
+    else if (!strcmp(text, "linear") && rule->kind == F8_RULE_KEEP)
+        rule->linear = true;
+    else if (!strcmp(text, "always") && rule->kind == F8_RULE_KEEP)
+        rule->always = true;
+    else if (!strncmp(text, "group=", 6) && text[6])
+        rule->group = text + 6;
+    else if (!strncmp(text, "oneof=", 6) && text[6])
+        rule->oneof = text + 6;
+    else if (!strcmp(text, "experts=0") && rule->kind == F8_RULE_SPLIT)
+        *saw_experts = true;
+    else if (!strncmp(text, "parts=", 6) && rule->kind == F8_RULE_SPLIT &&
+             rule->parts_count == 0)
+        return parse_parts(p, i, rule);
+    else
+        return wrong_word(
+            p, i,
+            rule->kind == F8_RULE_KEEP
+                ? "optional, linear, always, group=NAME or oneof=NAME"
+            : rule->kind == F8_RULE_SPLIT
+                ? "experts=0, parts=1:NAME,..., optional, group=NAME or "
+                  "oneof=NAME"
+                : "optional, group=NAME or oneof=NAME");
+    return F8_OK;
+}
+
+static f8_status parse_rule(parser *p, f8_rule_kind kind)
+{
+    f8_rules *rules = p->rules;
+    f8_rule rule = {.kind = kind};
+    bool saw_experts = false;
+
+    if (p->count < 2)
+        return wrong_word(p, 1, "a name pattern");
+    rule.pattern = p->words[1].text;
+    for (const char *at = rule.pattern; (at = strpbrk(at, "{}"));) {
+        if (strncmp(at, "{n}", 3) != 0)
+            return wrong(p, p->words[1].column + (unsigned)(at - rule.pattern),
+                         "'{n}', the only placeholder", at);
+        at += 3;
+    }
+    for (unsigned i = 2; i < p->count; i++) {
+        f8_status status = parse_flag(p, i, &rule, &saw_experts);
+        if (status != F8_OK)
+            return status;
+    }
+    if (kind == F8_RULE_SPLIT && !saw_experts)
+        return wrong_word(p, p->count, "'experts=0', the axis of the experts");
+    if (kind == F8_RULE_SPLIT && rule.parts_count == 0)
+        return wrong_word(p, p->count, "'parts=1:NAME,...'");
+    rule.text = f8_arena_printf(&rules->strings, "%s:%u: %s %s", rules->label,
+                                p->line, p->words[0].text, rule.pattern);
+    if (!rule.text || !f8_grow((void **)&rules->rules, &rules->rules_capacity,
+                               rules->rules_count, sizeof rule))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->rules[rules->rules_count++] = rule;
+    return F8_OK;
+}
+
+/* fused NAME = PART PART... [listed] */
+static f8_status parse_fused(parser *p)
+{
+    f8_rules *rules = p->rules;
+    f8_fused fused = {0};
+    unsigned end = p->count;
+
+    if (p->count > 1 && !strcmp(p->words[end - 1].text, "listed")) {
+        fused.listed = true;
+        end--;
+    }
+    if (p->count < 2)
+        return wrong_word(p, 1, "the name of the fused module");
+    fused.name = p->words[1].text;
+    if (p->count < 3 || strcmp(p->words[2].text, "=") != 0)
+        return wrong_word(p, 2, "'='");
+    for (unsigned i = 3; i < end; i++) {
+        if (fused.parts_count == F8_MAX_PARTS)
+            return wrong_word(p, i, "at most 8 parts");
+        fused.parts[fused.parts_count++] = p->words[i].text;
+    }
+    if (fused.parts_count < 2)
+        return wrong_word(p, p->count, "two parts or more");
+    if (!f8_grow((void **)&rules->fused, &rules->fused_capacity,
+                 rules->fused_count, sizeof fused))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->fused[rules->fused_count++] = fused;
+    return F8_OK;
+}
+
+static f8_status parse_model_types(parser *p)
+{
+    f8_rules *rules = p->rules;
+
+    if (p->count < 2)
+        return wrong_word(p, 1, "a model_type of config.json");
+    for (unsigned i = 1; i < p->count; i++) {
+        if (!f8_grow((void **)&rules->model_types, &rules->model_types_capacity,
+                     rules->model_types_count, sizeof *rules->model_types))
+            return f8_fail_nomem(p->err, "the rules");
+        rules->model_types[rules->model_types_count++] = p->words[i].text;
+    }
+    return F8_OK;
+}
+
+static f8_status parse_line(parser *p)
+{
+    const char *verb = p->words[0].text;
+
+    if (!strcmp(verb, "keep"))
+        return parse_rule(p, F8_RULE_KEEP);
+    if (!strcmp(verb, "quantize"))
+        return parse_rule(p, F8_RULE_QUANTIZE);
+    if (!strcmp(verb, "split"))
+        return parse_rule(p, F8_RULE_SPLIT);
+    if (!strcmp(verb, "fused"))
+        return parse_fused(p);
+    if (!strcmp(verb, "model_type"))
+        return parse_model_types(p);
+    if (strcmp(verb, "family") != 0)
+        return wrong_word(p, 0,
+                          "family, model_type, keep, quantize, split or "
+                          "fused");
+    if (p->count != 2)
+        return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
+    p->rules->family = p->words[1].text;
+    return F8_OK;
+}
+
+static f8_status parse(f8_rules *rules, const char *text, f8_error *err)
+{
+    parser p = {.rules = rules, .err = err};
+
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+        p.line++;
+        f8_status status = split_line(&p, text, n);
+        if (status == F8_OK && p.count > 0)
+            status = parse_line(&p);
+        if (status != F8_OK)
+            return status;
+        text += n + (text[n] == '\n');
+    }
+    if (!*rules->family)
+        return f8_fail(err, F8_ERR_RULES, "%s: expected a line 'family NAME'",
+                       rules->label);
+    if (rules->rules_count == 0)
+        return f8_fail(err, F8_ERR_RULES, "%s: expected at least one rule",
+                       rules->label);
+    return F8_OK;
+}
+
+/* ---- loading ------------------------------------------------------------- */
+
+static f8_status new_rules(const char *label, const char *text, f8_rules **out,
+                           f8_error *err)
+{
+    f8_rules *rules = f8_alloc(1, sizeof *rules);
+
+    if (!rules)
+        return f8_fail_nomem(err, "the rules");
+    rules->family = "";
+    rules->hash = f8_hash(F8_HASH_START, text, strlen(text));
+    rules->label = f8_arena_copy(&rules->strings, label, strlen(label));
+    f8_status status = rules->label ? parse(rules, text, err)
+                                    : f8_fail_nomem(err, "the rules");
+    if (status == F8_OK)
+        *out = rules;
+    else
+        f8_rules_free(rules);
+    return status;
+}
+
+static f8_status load_builtin(const f8_builtin *builtin, f8_rules **out,
+                              f8_error *err)
+{
+    f8_buf label = {0};
+
+    f8_buf_printf(&label, "%s.rules", builtin->name);
+    f8_status status = label.failed
+                           ? f8_fail_nomem(err, "the rules")
+                           : new_rules(label.data, builtin->text, out, err);
+    f8_buf_free(&label);
+    return status;
+}
+
+static f8_status load_file(const char *path, f8_rules **out, f8_error *err)
+{
+    f8_buf text = {0};
+    const char *slash = strrchr(path, '/');
+
+    f8_status status = f8_read_file(path, RULES_MAX_BYTES, &text, err);
+    if (status == F8_OK && strlen(text.data) != text.length)
+        status =
+            f8_fail(err, F8_ERR_RULES, "%s: expected text, found a NUL", path);
+    if (status == F8_OK)
+        status = new_rules(slash ? slash + 1 : path, text.data, out, err);
+    else if (err && err->sys_errno == ENOENT)
+        f8_fail(err, F8_ERR_RULES,
+                "--rules %s: neither a built-in family (see 'fp8cast rules') "
+                "nor a file",
+                path);
+    f8_buf_free(&text);
+    return status;
+}
+
+static bool fits(const f8_rules *rules, const char *model_type)
+{
+    for (size_t i = 0; i < rules->model_types_count; i++) {
+        if (!strcmp(rules->model_types[i], model_type))
+            return true;
+    }
+    return false;
+}
+
+static f8_status load_by_model_type(const char *model_type, f8_rules **out,
+                                    f8_error *err)
+{
+    f8_buf known = {0};
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; f8_builtin_rules[i].name; i++) {
+        f8_rules *rules = NULL;
+        status = load_builtin(&f8_builtin_rules[i], &rules, err);
+        if (status != F8_OK)
+            goto out;
+        if (fits(rules, model_type)) {
+            *out = rules;
+            goto out;
+        }
+        for (size_t k = 0; k < rules->model_types_count; k++)
+            f8_buf_printf(&known, "%s%s", known.length ? ", " : "",
+                          rules->model_types[k]);
+        f8_rules_free(rules);
+    }
+    status = f8_fail(err, F8_ERR_RULES,
+                     "config.json: no rules for model_type \"%s\", known: %s; "
+                     "to write your own start from 'fp8cast rules NAME' and "
+                     "pass --rules FILE",
+                     model_type, known.data ? known.data : "none");
+out:
+    f8_buf_free(&known);
+    return status;
+}
+
+f8_status f8_rules_load(const char *spec, const char *model_type,
+                        f8_rules **rules, f8_error *err)
+{
+    *rules = NULL;
+    if (!spec)
+        return load_by_model_type(model_type, rules, err);
+    for (size_t i = 0; f8_builtin_rules[i].name; i++) {
+        if (!strcmp(f8_builtin_rules[i].name, spec))
+            return load_builtin(&f8_builtin_rules[i], rules, err);
+    }
+    return load_file(spec, rules, err);
+}
+
+void f8_rules_free(f8_rules *rules)
+{
+    if (!rules)
+        return;
+    free(rules->model_types);
+    free(rules->rules);
+    free(rules->fused);
+    f8_arena_free(&rules->strings);
+    free(rules);
+}
+
+/* ---- use ----------------------------------------------------------------- */
+
+const f8_rule *f8_rules_find(const f8_rules *rules, const char *name)
+{
+    for (size_t i = rules->rules_count; i-- > 0;) {
+        if (f8_glob_match(rules->rules[i].pattern, name))
+            return &rules->rules[i];
+    }
+    return NULL;
+}
+
+static bool same(const char *a, const char *b)
+{
+    return a && b && !strcmp(a, b);
+}
+
+f8_status f8_rules_check_use(const f8_rules *rules, const uint64_t *decided,
+                             f8_error *err)
+{
+    for (size_t i = 0; i < rules->rules_count; i++) {
+        const f8_rule *rule = &rules->rules[i];
+        bool peer = false; /* another rule of the group or choice decided */
+        if (decided[i] || rule->optional)
+            continue;
+        const f8_rule *which = NULL;
+        for (size_t k = 0; k < rules->rules_count && !peer; k++) {
+            which = &rules->rules[k];
+            peer = decided[k] && (same(rule->group, which->group) ||
+                                  same(rule->oneof, which->oneof));
+        }
+        if (rule->oneof && !peer)
+            return f8_fail(err, F8_ERR_RULES,
+                           "%s: this rule and the others with oneof=%s match "
+                           "no tensor, expected at least one to",
+                           rule->text, rule->oneof);
+        if (rule->group && peer && !rule->oneof)
+            return f8_fail(err, F8_ERR_RULES,
+                           "%s: matches no tensor, but of group=%s '%s' does; "
+                           "expected all or none",
+                           rule->text, rule->group, which->text);
+        if (!rule->group && !rule->oneof)
+            return f8_fail(err, F8_ERR_RULES,
+                           "%s: matches no tensor of this checkpoint (mark "
+                           "the rule optional if it need not)",
+                           rule->text);
+    }
+    return F8_OK;
+}

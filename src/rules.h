@@ -1,0 +1,65 @@
+/* rules.h - what to quantise, keep and split, by name pattern. The files are
+ * data (rules/, docs/rules.md); this room parses and matches them and knows
+ * nothing of checkpoints. */
+#ifndef F8_RULES_H
+#define F8_RULES_H
+
+#include "os.h"
+
+enum { F8_MAX_PARTS = 8 };
+
+typedef enum f8_rule_kind {
+    F8_RULE_KEEP,
+    F8_RULE_QUANTIZE,
+    F8_RULE_SPLIT
+} f8_rule_kind;
+
+typedef struct f8_rule {
+    f8_rule_kind kind;
+    const char *pattern;
+    const char *text;          /* "qwen3_5_moe.rules:12: keep PATTERN" */
+    const char *group, *oneof; /* NULL: none */
+    bool optional, linear, always;
+    unsigned parts_count; /* of a split */
+    const char *parts[F8_MAX_PARTS];
+} f8_rule;
+
+/* Sibling modules that engines join into one. */
+typedef struct f8_fused {
+    const char *name;
+    bool listed;
+    unsigned parts_count;
+    const char *parts[F8_MAX_PARTS];
+} f8_fused;
+
+typedef struct f8_rules {
+    const char *family; /* "" until the file has said it */
+    const char *label;  /* the file's name, for messages */
+    const char **model_types;
+    size_t model_types_count, model_types_capacity;
+    f8_rule *rules;
+    size_t rules_count, rules_capacity;
+    f8_fused *fused;
+    size_t fused_count, fused_capacity;
+    uint64_t hash; /* of the text */
+    f8_arena strings;
+} f8_rules;
+
+/* `*` any characters, `?` one, `{n}` a decimal number; all else itself. */
+bool f8_glob_match(const char *pattern, const char *text);
+
+/* Loads the rules called spec: a built-in family, else a file's path. With
+ * spec NULL the built-in family that lists model_type. */
+f8_status f8_rules_load(const char *spec, const char *model_type,
+                        f8_rules **rules, f8_error *err);
+void f8_rules_free(f8_rules *rules);
+
+/* The last rule that matches name, or NULL. */
+const f8_rule *f8_rules_find(const f8_rules *rules, const char *name);
+
+/* Whether the rules fit: decided[i] is the number of tensors that rule i
+ * decided. Names the first rule whose flags do not allow its number. */
+f8_status f8_rules_check_use(const f8_rules *rules, const uint64_t *decided,
+                             f8_error *err);
+
+#endif
