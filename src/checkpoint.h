@@ -1,0 +1,89 @@
+/* checkpoint.h - config, index and shards of a folder as one tensor list.
+ * Reads headers only. Knows the files, not what will become of them. */
+#ifndef F8_CHECKPOINT_H
+#define F8_CHECKPOINT_H
+
+#include <jansson.h>
+
+#include "safetensors.h"
+
+#define F8_INDEX_NAME "model.safetensors.index.json"
+#define F8_SINGLE_NAME "model.safetensors"
+#define F8_CONFIG_NAME "config.json"
+/* Our own folder inside a result. */
+#define F8_WORK_DIR ".fp8cast"
+
+/* Lines that say what is wrong. Where a caller passes none, the first one is
+ * an error instead. */
+typedef struct f8_problems {
+    char **lines; /* the first F8_PROBLEMS_KEPT only */
+    size_t count, capacity;
+    uint64_t total;
+    f8_arena strings;
+} f8_problems;
+#define F8_PROBLEMS_KEPT 100
+
+/* Notes a problem and returns F8_OK, or, when problems is NULL, fails. */
+f8_status f8_problem(f8_problems *problems, f8_error *err, const char *format,
+                     ...) __attribute__((format(printf, 3, 4)));
+/* Notes err->message and returns F8_OK for a defect of the data; passes on
+ * memory and system errors, and everything when problems is NULL. */
+f8_status f8_problem_from(f8_problems *problems, f8_status status,
+                          f8_error *err);
+void f8_problems_free(f8_problems *problems);
+
+typedef struct f8_shard_file {
+    const char *name;
+    uint64_t bytes;
+    int64_t mtime_ns;
+    uint64_t header_hash;
+} f8_shard_file;
+
+typedef struct f8_checkpoint {
+    char *dir;
+    f8_shard_file *files; /* by name */
+    uint32_t files_count;
+    f8_tensor_list tensors; /* by file, then offset: the reading order */
+    f8_tensor **by_name;    /* sorted */
+    uint64_t tensor_bytes;
+    f8_buf config_text;     /* empty when there is none */
+    json_t *config;         /* NULL when there is none */
+    const char *model_type; /* "" when there is none */
+    bool has_index;
+    int64_t index_total_size; /* -1: not said */
+    f8_arena strings;
+} f8_checkpoint;
+
+/* Opens and checks the folder `dir`; docs/format.md, section 1. With problems
+ * NULL every defect is an error; else defects are noted and what can be read
+ * is. config.json is required when need_config. */
+f8_status f8_checkpoint_open(const char *dir, bool need_config,
+                             f8_problems *problems, f8_checkpoint **checkpoint,
+                             f8_error *err);
+/* The same view of a single .safetensors file, without config and index. */
+f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
+                                  f8_error *err);
+void f8_checkpoint_free(f8_checkpoint *checkpoint);
+
+/* NULL when there is no such tensor. */
+const f8_tensor *f8_checkpoint_find(const f8_checkpoint *checkpoint,
+                                    const char *name);
+
+/* An existing quantization in config.json, or NULL. *where says under which
+ * key it stands. */
+const json_t *f8_checkpoint_quantization(const f8_checkpoint *checkpoint,
+                                         const char **where);
+
+/* One worker's hold on one file of a checkpoint at a time. Start with
+ * {.fd = -1}; f8_handle_use opens what is needed and notices a file that is
+ * not the one whose header was read. */
+typedef struct f8_handle {
+    int fd;
+    uint32_t file;
+    char *path;
+} f8_handle;
+f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *checkpoint,
+                        uint32_t file, f8_error *err);
+void f8_handle_close(f8_handle *handle);
+
+#endif

@@ -1,0 +1,163 @@
+/* sidefiles.c - walks a folder and tells side files from weights that are not
+ * carried over. See sidefiles.h. */
+#include "sidefiles.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+/* Deeper is a loop of links or a mistake. */
+enum { MAX_DEPTH = 16 };
+
+typedef struct walk {
+    const char *root;
+    const f8_checkpoint *checkpoint; /* NULL: list all */
+    f8_side_files *list;
+    f8_error *err;
+} walk;
+
+/* Folders that belong to tools, not to the model. */
+static bool is_private_folder(const char *name)
+{
+    return !strcmp(name, ".git") || !strcmp(name, ".cache") ||
+           !strcmp(name, F8_WORK_DIR);
+}
+
+/* Weights in other formats (pickled ones could run code), and indexes of
+ * weights that are not there any more. */
+static bool is_left_behind(const char *path)
+{
+    static const char *const ends[] = {
+        ".safetensors", ".bin", ".pt",      ".pth",  ".ckpt", ".pkl",
+        ".pickle",      ".h5",  ".msgpack", ".gguf", ".onnx", ".index.json"};
+    size_t n = strlen(path);
+
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t m = strlen(ends[i]);
+        if (n >= m && !strcasecmp(path + n - m, ends[i]))
+            return true;
+    }
+    return false;
+}
+
+/* Shards, index and config are the checkpoint's own business. */
+static bool is_own(const f8_checkpoint *cp, const char *path)
+{
+    if (!strcmp(path, F8_CONFIG_NAME) || !strcmp(path, F8_INDEX_NAME))
+        return true;
+    for (uint32_t i = 0; i < cp->files_count; i++) {
+        if (!strcmp(cp->files[i].name, path))
+            return true;
+    }
+    return false;
+}
+
+static f8_status add(walk *w, const char *path, uint64_t bytes, bool carried)
+{
+    f8_side_files *list = w->list;
+    const char *copy = f8_arena_copy(&list->strings, path, strlen(path));
+
+    if (!copy || !f8_grow((void **)&list->items, &list->capacity, list->count,
+                          sizeof *list->items))
+        return f8_fail_nomem(w->err, "the list of files");
+    list->items[list->count++] = (f8_side_file){copy, bytes, carried};
+    return F8_OK;
+}
+
+static f8_status walk_folder(walk *w, const char *relative, int depth);
+
+/* One entry of a folder; path is relative to the root. */
+static f8_status visit(walk *w, const char *path, const char *name, int depth)
+{
+    struct stat st;
+    f8_status status = F8_OK;
+    char *full = f8_path_join(w->root, path);
+
+    if (!full)
+        return f8_fail_nomem(w->err, "a path");
+    if (stat(full, &st) != 0) {
+        status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
+    } else if (S_ISDIR(st.st_mode)) {
+        if (!w->checkpoint || !is_private_folder(name))
+            status = walk_folder(w, path, depth + 1);
+        else
+            status = F8_OK;
+    } else if (!w->checkpoint) {
+        status = add(w, path, (uint64_t)st.st_size, true);
+    } else if (!is_own(w->checkpoint, path)) {
+        bool carried = S_ISREG(st.st_mode) && !is_left_behind(path);
+        status = add(w, path, (uint64_t)st.st_size, carried);
+    }
+    free(full);
+    return status;
+}
+
+static f8_status walk_folder(walk *w, const char *relative, int depth)
+{
+    f8_status status = F8_OK;
+    char *full = f8_path_join(w->root, relative);
+    const struct dirent *entry;
+
+    if (!full)
+        return f8_fail_nomem(w->err, "a path");
+    DIR *dir = depth <= MAX_DEPTH ? opendir(full) : NULL;
+    if (depth > MAX_DEPTH)
+        status = f8_fail(w->err, F8_ERR_REFUSED,
+                         "%s: folders nested more than %d deep; a loop of "
+                         "links?",
+                         full, MAX_DEPTH);
+    else if (!dir)
+        status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
+    while (status == F8_OK && (entry = readdir(dir))) {
+        const char *name = entry->d_name;
+        if (!strcmp(name, ".") || !strcmp(name, ".."))
+            continue;
+        char *path = *relative ? f8_path_join(relative, name) : strdup(name);
+        status = path ? visit(w, path, name, depth)
+                      : f8_fail_nomem(w->err, "a path");
+        free(path);
+    }
+    if (dir)
+        closedir(dir);
+    free(full);
+    return status;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    const f8_side_file *x = a, *y = b;
+    return strcmp(x->path, y->path);
+}
+
+static f8_status list_files(walk *w)
+{
+    f8_status status = walk_folder(w, "", 0);
+
+    if (status == F8_OK && w->list->count > 0)
+        qsort(w->list->items, w->list->count, sizeof *w->list->items, by_path);
+    return status;
+}
+
+f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
+                             f8_side_files *list, f8_error *err)
+{
+    walk w = {checkpoint->dir, checkpoint, list, err};
+    return list_files(&w);
+}
+
+f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,
+                                 f8_error *err)
+{
+    walk w = {dir, NULL, list, err};
+    return list_files(&w);
+}
+
+void f8_side_files_free(f8_side_files *list)
+{
+    free(list->items);
+    f8_arena_free(&list->strings);
+    memset(list, 0, sizeof *list);
+}

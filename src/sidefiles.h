@@ -1,0 +1,30 @@
+/* sidefiles.h - what else lies in a checkpoint folder: files to carry over
+ * and files to leave behind, docs/format.md section 6. */
+#ifndef F8_SIDEFILES_H
+#define F8_SIDEFILES_H
+
+#include "checkpoint.h"
+
+typedef struct f8_side_file {
+    const char *path; /* relative to the folder, '/' between */
+    uint64_t bytes;
+    bool carried; /* false: left behind */
+} f8_side_file;
+
+typedef struct f8_side_files {
+    f8_side_file *items; /* sorted by path */
+    size_t count, capacity;
+    f8_arena strings;
+} f8_side_files;
+
+/* Lists everything under checkpoint->dir but its shards, config and index.
+ * Links are followed. */
+f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
+                             f8_side_files *list, f8_error *err);
+
+/* Lists every file under dir, without judging it: all are carried. */
+f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,
+                                 f8_error *err);
+void f8_side_files_free(f8_side_files *list);
+
+#endif
