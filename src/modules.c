@@ -1,0 +1,287 @@
+/* modules.c - module names and modules_to_not_convert. See modules.h.
+ *
+ * The three loaders read an entry in three ways: vLLM compares whole names,
+ * SGLang looks for the entry between dots, transformers accepts it as a
+ * regular expression at the start or as plain text at the end. So an entry is
+ * only safe when none of these readings reaches a quantised module. */
+#include "modules.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- names --------------------------------------------------------------- */
+
+static bool ends_at(const char *text, size_t n, const char *end)
+{
+    size_t m = strlen(end);
+    return n > m && !strncmp(text + n - m, end, m);
+}
+
+size_t f8_module_full_length(const char *tensor)
+{
+    size_t n = strlen(tensor);
+
+    if (ends_at(tensor, n, ".weight"))
+        return n - strlen(".weight");
+    if (ends_at(tensor, n, ".bias"))
+        return n - strlen(".bias");
+    return n;
+}
+
+size_t f8_module_length(const char *tensor)
+{
+    static const char experts[] = ".experts.";
+    const char *at = strstr(tensor, experts);
+
+    if (at && isdigit((unsigned char)at[sizeof experts - 1]))
+        return (size_t)(at - tensor) + sizeof experts - 2;
+    return f8_module_full_length(tensor);
+}
+
+/* Begins with entry, `.` in it standing for any character, as re.match reads
+ * it. Other characters of a regular expression do not occur in names. */
+static bool begins_with(const char *module, const char *entry)
+{
+    while (*entry && *module && (*entry == *module || *entry == '.')) {
+        entry++;
+        module++;
+    }
+    return !*entry;
+}
+
+/* `entry` stands in `module` with a dot or an end on both sides. */
+static bool between_dots(const char *module, const char *entry)
+{
+    size_t n = strlen(entry);
+
+    for (const char *at = module; (at = strstr(at, entry)); at++) {
+        if ((at == module || at[-1] == '.') && (!at[n] || at[n] == '.'))
+            return true;
+    }
+    return false;
+}
+
+bool f8_module_captured(const char *entry, const char *module)
+{
+    static const char prefix[] = "model.";
+    size_t n = strlen(entry), m = strlen(module);
+
+    if (n <= m &&
+        (begins_with(module, entry) || !strcmp(module + m - n, entry) ||
+         between_dots(module, entry)))
+        return true;
+    if (strncmp(entry, prefix, sizeof prefix - 1) != 0)
+        return false;
+    entry += sizeof prefix - 1;
+    return strlen(entry) <= m && between_dots(module, entry);
+}
+
+void f8_module_kind(const char *tensor, char *kind, size_t size)
+{
+    size_t end = f8_module_full_length(tensor);
+    size_t start = 0; /* of what follows the last number */
+    bool expert = false;
+
+    for (size_t at = 0; at < end;) {
+        size_t n = strcspn(tensor + at, ".");
+        if (at + n > end)
+            n = end - at;
+        if (n > 0 && strspn(tensor + at, "0123456789") == n &&
+            at + n + 1 < end) {
+            start = at + n + 1;
+            expert = at >= 8 && !strncmp(tensor + at - 8, "experts.", 8);
+        }
+        at += n + 1;
+    }
+    snprintf(kind, size, "%s%.*s", expert ? "experts." : "", (int)(end - start),
+             tensor + start);
+}
+
+/* ---- sets ---------------------------------------------------------------- */
+
+void f8_modules_init(f8_modules *modules)
+{
+    modules->kept = json_object();
+    modules->quantised = json_object();
+    modules->siblings = json_object();
+    modules->failed =
+        !modules->kept || !modules->quantised || !modules->siblings;
+}
+
+void f8_modules_free(f8_modules *modules)
+{
+    json_decref(modules->kept);
+    json_decref(modules->quantised);
+    json_decref(modules->siblings);
+    memset(modules, 0, sizeof *modules);
+}
+
+/* "parent.qkv_proj" of "parent.q_proj" into name; false when the module has
+ * no such siblings. */
+static bool sibling_name(const f8_fused *fused, const char *module, char *name,
+                         size_t size)
+{
+    const char *dot = strrchr(module, '.');
+    const char *leaf = dot ? dot + 1 : module;
+
+    for (unsigned i = 0; i < fused->parts_count; i++) {
+        if (strcmp(fused->parts[i], leaf) != 0)
+            continue;
+        int n = snprintf(name, size, "%.*s%s", (int)(leaf - module), module,
+                         fused->name);
+        return n > 0 && (size_t)n < size;
+    }
+    return false;
+}
+
+static void add_siblings(f8_modules *modules, const f8_rules *rules,
+                         const char *module, bool quantised)
+{
+    char name[1024];
+
+    for (size_t i = 0; i < rules->fused_count; i++) {
+        if (!sibling_name(&rules->fused[i], module, name, sizeof name))
+            continue;
+        json_int_t state =
+            json_integer_value(json_object_get(modules->siblings, name));
+        json_int_t now = state | (quantised ? 2 : 1);
+        if (now != state && json_object_set_new(modules->siblings, name,
+                                                json_integer(now)) != 0)
+            modules->failed = true;
+    }
+}
+
+void f8_modules_add(f8_modules *modules, const f8_rules *rules,
+                    const char *tensor, bool quantised, bool linear)
+{
+    size_t n = f8_module_length(tensor);
+    char *module = strndup(tensor, n);
+
+    if (!module) {
+        modules->failed = true;
+        return;
+    }
+    /* A bias says nothing about its module: the weight does. */
+    bool expert = n != f8_module_full_length(tensor);
+    bool weight = !ends_at(tensor, strlen(tensor), ".bias");
+    json_t *set = quantised ? modules->quantised : modules->kept;
+    const json_t *known = json_object_get(set, module);
+    if (!known || (linear && !quantised && !json_is_true(known))) {
+        if (json_object_set_new(set, module,
+                                json_boolean(quantised || linear)) != 0)
+            modules->failed = true;
+        if (!expert && weight)
+            add_siblings(modules, rules, module, quantised);
+    }
+    free(module);
+}
+
+/* ---- the list ------------------------------------------------------------ */
+
+/* The quantised module that some loader would take the entry for, or NULL. */
+static const char *captured_by(const f8_modules *modules, const char *entry)
+{
+    const char *module;
+    json_t *unused;
+
+    json_object_foreach(modules->quantised, module, unused)
+    {
+        if (f8_module_captured(entry, module))
+            return module;
+    }
+    return NULL;
+}
+
+static f8_status check_siblings(const f8_modules *modules, f8_error *err)
+{
+    const char *name;
+    json_t *state;
+
+    json_object_foreach(modules->siblings, name, state)
+    {
+        if (json_integer_value(state) == 3)
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "engines load the parts of %s as one: expected all "
+                           "of them to be kept or all quantised",
+                           name);
+    }
+    return F8_OK;
+}
+
+static f8_status list_kept(const f8_modules *modules, json_t *list,
+                           f8_error *err)
+{
+    const char *entry;
+    json_t *needed;
+
+    json_object_foreach(modules->kept, entry, needed)
+    {
+        const char *hit = captured_by(modules, entry);
+        size_t n = strlen(entry);
+        if (hit && !strcmp(hit, entry) && ends_at(entry, n, ".experts"))
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "%s: expected all experts of a layer to be kept or "
+                           "all quantised; loaders cannot mix them",
+                           entry);
+        if (hit && json_is_true(needed))
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "%s cannot be kept while %s is quantised: a loader "
+                           "takes the first in modules_to_not_convert for "
+                           "both",
+                           entry, hit);
+        if (!hit && json_array_append_new(list, json_string(entry)) != 0)
+            return f8_fail_nomem(err, "the module list");
+    }
+    return F8_OK;
+}
+
+static bool is_listed(const f8_rules *rules, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    for (size_t i = 0; i < rules->fused_count; i++) {
+        if (rules->fused[i].listed &&
+            !strcmp(rules->fused[i].name, dot ? dot + 1 : name))
+            return true;
+    }
+    return false;
+}
+
+static f8_status list_fused(const f8_modules *modules, const f8_rules *rules,
+                            json_t *list, f8_error *err)
+{
+    const char *name;
+    json_t *state;
+
+    json_object_foreach(modules->siblings, name, state)
+    {
+        if (json_integer_value(state) == 1 && is_listed(rules, name) &&
+            !captured_by(modules, name) &&
+            json_array_append_new(list, json_string(name)) != 0)
+            return f8_fail_nomem(err, "the module list");
+    }
+    return F8_OK;
+}
+
+f8_status f8_modules_list(const f8_modules *modules, const f8_rules *rules,
+                          json_t **list, f8_error *err)
+{
+    *list = json_array();
+    if (!*list || modules->failed) {
+        json_decref(*list);
+        *list = NULL;
+        return f8_fail_nomem(err, "the module list");
+    }
+    f8_status status = check_siblings(modules, err);
+    if (status == F8_OK)
+        status = list_kept(modules, *list, err);
+    if (status == F8_OK)
+        status = list_fused(modules, rules, *list, err);
+    if (status != F8_OK) {
+        json_decref(*list);
+        *list = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,44 @@
+/* modules.h - from tensor names to module names, and how loaders read
+ * modules_to_not_convert. Pure strings; docs/format.md section 5. */
+#ifndef F8_MODULES_H
+#define F8_MODULES_H
+
+#include <jansson.h>
+
+#include "rules.h"
+
+/* Length of the module's name at the start of a tensor's name: without
+ * `.weight` or `.bias`, and of experts one by one the part up to and
+ * including `experts`, because loaders decide for all of them at once. */
+size_t f8_module_length(const char *tensor);
+/* The same, but one expert's own module is told apart. */
+size_t f8_module_full_length(const char *tensor);
+
+/* Whether some loader takes the list entry as naming `module` too. */
+bool f8_module_captured(const char *entry, const char *module);
+
+/* What error statistics group a tensor by: the module's name behind the last
+ * number in it, with `experts.` in front for an expert. Written to kind, cut
+ * to fit. */
+void f8_module_kind(const char *tensor, char *kind, size_t size);
+
+/* The modules of a result, each with what was decided about its tensors. */
+typedef struct f8_modules {
+    json_t *kept;      /* ordered set: module -> whether it must be listed */
+    json_t *quantised; /* ordered set: module -> true */
+    json_t *siblings;  /* fused module -> 1 kept, 2 quantised, 3 mixed */
+    bool failed;       /* memory ran out */
+} f8_modules;
+
+void f8_modules_init(f8_modules *modules);
+/* One tensor of the result. `linear`: a loader would build a Linear. */
+void f8_modules_add(f8_modules *modules, const f8_rules *rules,
+                    const char *tensor, bool quantised, bool linear);
+void f8_modules_free(f8_modules *modules);
+
+/* The list for config.json as an array of strings. Refuses a result whose
+ * list no loader could read as meant. */
+f8_status f8_modules_list(const f8_modules *modules, const f8_rules *rules,
+                          json_t **list, f8_error *err);
+
+#endif
