@@ -524,7 +524,7 @@ static uint64_t hash_text(uint64_t hash, const char *text)
     return f8_hash(hash, text, strlen(text) + 1);
 }
 
-uint64_t f8_plan_fingerprint(const f8_plan *plan)
+uint64_t f8_plan_source_fingerprint(const f8_plan *plan)
 {
     uint64_t h = F8_HASH_START;
     const f8_checkpoint *source = plan->source;
@@ -536,7 +536,13 @@ uint64_t f8_plan_fingerprint(const f8_plan *plan)
         h = hash_number(h, (uint64_t)f->mtime_ns);
         h = hash_number(h, f->header_hash);
     }
-    h = f8_hash(h, source->config_text.data, source->config_text.length);
+    return f8_hash(h, source->config_text.data, source->config_text.length);
+}
+
+uint64_t f8_plan_fingerprint(const f8_plan *plan)
+{
+    uint64_t h = f8_plan_source_fingerprint(plan);
+
     h = hash_number(h, (uint64_t)plan->scale_dtype);
     h = hash_number(h, plan->shard_bytes);
     for (uint64_t i = 0; i < plan->units_count; i++) {
@@ -639,7 +645,7 @@ static uint64_t forecast_memory(const f8_plan *plan)
             header = plan->shards[i].header_bytes;
     }
     return f8_pipeline_memory(plan->threads, plan->memory_bytes) +
-           plan->shards_count * F8_MAX_KINDS * sizeof(f8_stats) / 16 +
+           (plan->threads + 1) * plan->kinds_count * sizeof(f8_stats) +
            plan->units_count * sizeof *plan->units +
            plan->source->tensors.capacity * sizeof(f8_tensor) +
            plan->source->tensors.count *

@@ -87,7 +87,10 @@ f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
                                f8_error *err);
 
-/* A hash of everything that shapes the result, source identity included. */
+/* A hash that tells the source's files apart: names, sizes, times of change,
+ * headers, config. */
+uint64_t f8_plan_source_fingerprint(const f8_plan *plan);
+/* A hash of everything that shapes the result, the source included. */
 uint64_t f8_plan_fingerprint(const f8_plan *plan);
 
 /* options with every default filled in; refuses a size that is not ours. */

@@ -1,0 +1,204 @@
+/* manifest.c - index and config.json as text. See manifest.h. */
+#include "manifest.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the index ----------------------------------------------------------- */
+
+typedef struct entry {
+    const f8_unit *unit;
+    bool scale;
+} entry;
+
+/* Bytes of "name" and "name_scale_inv" in the order of the final names. */
+static int compare_names(const void *a, const void *b)
+{
+    const entry *x = a, *y = b;
+    const char *p = x->unit->name, *q = y->unit->name;
+    static const char suffix[] = "_scale_inv";
+
+    while (*p && *p == *q) {
+        p++;
+        q++;
+    }
+    if (!*p && x->scale)
+        p = suffix;
+    if (!*q && y->scale)
+        q = suffix;
+    return strcmp(p, q);
+}
+
+f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err)
+{
+    uint64_t count = 0;
+    entry *entries = f8_alloc(2 * plan->units_count, sizeof *entries);
+
+    if (!entries)
+        return f8_fail_nomem(err, "the index");
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        entries[count++] = (entry){&plan->units[i], false};
+        if (plan->units[i].action == F8_QUANTIZE)
+            entries[count++] = (entry){&plan->units[i], true};
+    }
+    qsort(entries, count, sizeof *entries, compare_names);
+    f8_buf_printf(text,
+                  "{\n  \"metadata\": {\n    \"total_parameters\": %llu,\n"
+                  "    \"total_size\": %llu\n  },\n  \"weight_map\": {",
+                  (unsigned long long)plan->parameters,
+                  (unsigned long long)plan->result_bytes);
+    f8_buf name = {0};
+    for (uint64_t i = 0; i < count; i++) {
+        const f8_unit *u = entries[i].unit;
+        name.length = 0;
+        f8_buf_printf(&name, "%s%s", u->name,
+                      entries[i].scale ? "_scale_inv" : "");
+        f8_buf_puts(text, i ? ",\n    " : "\n    ");
+        f8_buf_json_string(text, name.data ? name.data : "");
+        f8_buf_puts(text, ": ");
+        f8_buf_json_string(text, plan->shards[u->shard].name);
+    }
+    f8_buf_puts(text, "\n  }\n}\n");
+    bool failed = text->failed || name.failed;
+    f8_buf_free(&name);
+    free(entries);
+    return failed ? f8_fail_nomem(err, "the index") : F8_OK;
+}
+
+/* ---- config.json --------------------------------------------------------- */
+
+typedef struct printer {
+    f8_buf *text;
+    const char *unit; /* one level of indentation, or NULL: on one line */
+    size_t unit_length;
+} printer;
+
+static void new_line(const printer *p, unsigned depth)
+{
+    if (!p->unit)
+        return;
+    f8_buf_append(p->text, "\n", 1);
+    for (unsigned i = 0; i < depth; i++)
+        f8_buf_append(p->text, p->unit, p->unit_length);
+}
+
+static void print_value(const printer *p, const json_t *value, unsigned depth);
+
+static void print_comma(const printer *p, bool first)
+{
+    if (!first)
+        f8_buf_puts(p->text, p->unit ? "," : ", ");
+}
+
+static void print_object(const printer *p, const json_t *object, unsigned depth)
+{
+    const char *key;
+    json_t *value;
+    bool first = true;
+
+    f8_buf_puts(p->text, "{");
+    /* jansson's macro wants a mutable object and changes nothing. */
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        print_comma(p, first);
+        first = false;
+        new_line(p, depth + 1);
+        f8_buf_json_string(p->text, key);
+        f8_buf_puts(p->text, ": ");
+        print_value(p, value, depth + 1);
+    }
+    if (!first)
+        new_line(p, depth);
+    f8_buf_puts(p->text, "}");
+}
+
+/* The kinds of values that a quantization_config has. */
+static void print_value(const printer *p, const json_t *value, unsigned depth)
+{
+    if (json_is_string(value)) {
+        f8_buf_json_string(p->text, json_string_value(value));
+    } else if (json_is_integer(value)) {
+        f8_buf_printf(p->text, "%lld", (long long)json_integer_value(value));
+    } else if (json_is_object(value)) {
+        print_object(p, value, depth);
+    } else {
+        size_t n = json_array_size(value);
+        f8_buf_puts(p->text, "[");
+        for (size_t i = 0; i < n; i++) {
+            print_comma(p, i == 0);
+            new_line(p, depth + 1);
+            print_value(p, json_array_get(value, i), depth + 1);
+        }
+        if (n > 0)
+            new_line(p, depth);
+        f8_buf_puts(p->text, "]");
+    }
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+f8_status f8_json_splice(const f8_buf *config, const char *key,
+                         const json_t *value, f8_buf *text, f8_error *err)
+{
+    const char *data = config->data;
+    size_t open = 0, end = config->length;
+    printer p = {.text = text};
+
+    while (data[open] != '{')
+        open++;
+    while (data[end - 1] != '}')
+        end--;
+    end--; /* at the closing brace */
+    while (is_space(data[end - 1]))
+        end--;
+    bool empty = end == open + 1;
+    size_t first = open + 1; /* of the first key */
+    while (is_space(data[first])) {
+        if (data[first] == '\n' && !p.unit)
+            p.unit = data + first + 1;
+        first++;
+    }
+    if (empty)
+        p.unit = NULL;
+    if (p.unit)
+        p.unit_length = (size_t)(data + first - p.unit);
+    f8_buf_append(text, data, end);
+    print_comma(&p, empty);
+    new_line(&p, 1);
+    f8_buf_json_string(text, key);
+    f8_buf_puts(text, ": ");
+    print_value(&p, value, 1);
+    f8_buf_append(text, data + end, config->length - end);
+    return text->failed ? f8_fail_nomem(err, "config.json") : F8_OK;
+}
+
+f8_status f8_manifest_config(const f8_plan *plan, f8_buf *text, f8_error *err)
+{
+    f8_status status;
+    json_t *value = json_object();
+    bool good =
+        value &&
+        !json_object_set_new(value, "quant_method", json_string("fp8")) &&
+        !json_object_set_new(value, "fmt", json_string("e4m3")) &&
+        !json_object_set_new(value, "activation_scheme",
+                             json_string("dynamic"));
+
+    if (good && plan->scale_dtype == F8_SCALE_UE8M0)
+        good = !json_object_set_new(value, "scale_fmt", json_string("ue8m0"));
+    good =
+        good &&
+        !json_object_set_new(value, "weight_block_size",
+                             json_pack("[ii]", F8_BLOCK, F8_BLOCK)) &&
+        !json_object_set(value, "modules_to_not_convert", plan->not_converted);
+    if (good)
+        status = f8_json_splice(&plan->source->config_text,
+                                "quantization_config", value, text, err);
+    else
+        status = f8_fail_nomem(err, "config.json");
+    json_decref(value);
+    return status;
+}
