@@ -485,38 +485,3 @@ const json_t *f8_checkpoint_quantization(const f8_checkpoint *cp,
     }
     return NULL;
 }
-
-/* ---- handles ------------------------------------------------------------- */
-
-void f8_handle_close(f8_handle *handle)
-{
-    if (handle->fd >= 0)
-        close(handle->fd);
-    free(handle->path);
-    *handle = (f8_handle){.fd = -1};
-}
-
-f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *cp,
-                        uint32_t file, f8_error *err)
-{
-    const f8_shard_file *known = &cp->files[file];
-    uint64_t bytes = 0;
-    int64_t mtime_ns = 0;
-
-    if (handle->fd >= 0 && handle->file == file)
-        return F8_OK;
-    f8_handle_close(handle);
-    handle->path = f8_path_join(cp->dir, known->name);
-    if (!handle->path)
-        return f8_fail_nomem(err, "a path");
-    f8_status status =
-        f8_open_read(handle->path, &handle->fd, &bytes, &mtime_ns, err);
-    if (status == F8_OK &&
-        (bytes != known->bytes || mtime_ns != known->mtime_ns))
-        status = f8_fail(err, F8_ERR_IO,
-                         "%s: changed since its header was read", handle->path);
-    handle->file = file;
-    if (status != F8_OK)
-        f8_handle_close(handle);
-    return status;
-}

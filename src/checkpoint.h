@@ -74,16 +74,4 @@ const f8_tensor *f8_checkpoint_find(const f8_checkpoint *checkpoint,
 const json_t *f8_checkpoint_quantization(const f8_checkpoint *checkpoint,
                                          const char **where);
 
-/* One worker's hold on one file of a checkpoint at a time. Start with
- * {.fd = -1}; f8_handle_use opens what is needed and notices a file that is
- * not the one whose header was read. */
-typedef struct f8_handle {
-    int fd;
-    uint32_t file;
-    char *path;
-} f8_handle;
-f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *checkpoint,
-                        uint32_t file, f8_error *err);
-void f8_handle_close(f8_handle *handle);
-
 #endif

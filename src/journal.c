@@ -86,10 +86,9 @@ bool f8_journal_matches(const f8_journal *journal, const f8_plan *plan,
 
     if (json_integer_value(format) != F8_RESULT_FORMAT)
         *why = "another version of fp8cast";
-    else if (!has_hash(journal->stored, "source",
-                       f8_plan_source_fingerprint(plan)))
+    else if (!has_hash(journal->stored, "source", plan->source_fingerprint))
         *why = "another source";
-    else if (!has_hash(journal->stored, "plan", f8_plan_fingerprint(plan)))
+    else if (!has_hash(journal->stored, "plan", plan->fingerprint))
         *why = "other options";
     else
         return true;
@@ -126,11 +125,10 @@ f8_status f8_journal_begin(const char *work_dir, const f8_plan *plan,
     if (good && plan->shards_count > 1)
         good = !json_array_append_new(files, json_string(F8_INDEX_NAME));
     good = good && !json_array_append_new(files, json_string(F8_CONFIG_NAME));
-    json_t *journal =
-        json_pack("{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION,
-                  "result_format", F8_RESULT_FORMAT, "source",
-                  hash_value(f8_plan_source_fingerprint(plan)), "plan",
-                  hash_value(f8_plan_fingerprint(plan)), "files", files);
+    json_t *journal = json_pack(
+        "{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION, "result_format",
+        F8_RESULT_FORMAT, "source", hash_value(plan->source_fingerprint),
+        "plan", hash_value(plan->fingerprint), "files", files);
     if (!good || !journal || !path)
         f8_fail_nomem(err, "the journal");
     else
@@ -237,9 +235,9 @@ f8_status f8_journal_put_shard(const char *work_dir, const f8_plan *plan,
         good = !json_array_append_new(kinds, kind_value(&tally->kinds[i]));
     for (size_t i = 0; i < tally->worst_count && good; i++)
         good = !json_array_append_new(worst, worst_value(&tally->worst[i]));
-    json_t *value = json_pack("{s:o, s:O, s:O}", "plan",
-                              hash_value(f8_plan_fingerprint(plan)), "kinds",
-                              kinds, "worst", worst);
+    json_t *value =
+        json_pack("{s:o, s:O, s:O}", "plan", hash_value(plan->fingerprint),
+                  "kinds", kinds, "worst", worst);
     if (!good || !value || !path)
         f8_fail_nomem(err, "the journal");
     else
@@ -280,7 +278,7 @@ bool f8_journal_get_shard(const char *work_dir, const f8_plan *plan,
     json_t *value = NULL;
     f8_tally read = {0};
     bool good = path && load(path, &value, NULL) == F8_OK &&
-                has_hash(value, "plan", f8_plan_fingerprint(plan)) &&
+                has_hash(value, "plan", plan->fingerprint) &&
                 f8_tally_init(&read, plan->kinds_count) &&
                 read_tally(value, plan, &read);
 

@@ -59,4 +59,10 @@ f8_status f8_layout_build(const f8_builtin *table, const char *name,
                           f8_error *err);
 void f8_layout_free(f8_layout *layout); /* a zeroed one is fine */
 
+/* Elements first to first + elems - 1 of a tensor, as they stand in a file,
+ * into `out`, which is aligned to 4 bytes. Depends on the seed, the tensor's
+ * name, dtype and values, and the position alone. Defined in synth.c. */
+void f8_values_fill(const f8_layout_tensor *tensor, uint64_t seed,
+                    uint64_t first, size_t elems, void *out);
+
 #endif

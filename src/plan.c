@@ -196,6 +196,15 @@ static uint16_t kind_of(f8_plan *plan, const char *name)
     return (uint16_t)i;
 }
 
+void f8_plan_set_action(f8_plan *plan, uint64_t unit, f8_action action)
+{
+    f8_unit *u = &plan->units[unit];
+
+    u->action = action;
+    if (action == F8_QUANTIZE)
+        u->kind = kind_of(plan, u->name);
+}
+
 static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
                           f8_error *err)
 {
@@ -203,10 +212,8 @@ static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
 
     if (!unit.name)
         return f8_fail_nomem(err, "the plan");
-    unit.action = d->action;
-    if (unit.action == F8_QUANTIZE)
-        unit.kind = kind_of(plan, unit.name);
     plan->units[i] = unit;
+    f8_plan_set_action(plan, i, d->action);
     return F8_OK;
 }
 
@@ -524,7 +531,7 @@ static uint64_t hash_text(uint64_t hash, const char *text)
     return f8_hash(hash, text, strlen(text) + 1);
 }
 
-uint64_t f8_plan_source_fingerprint(const f8_plan *plan)
+static uint64_t hash_source(const f8_plan *plan)
 {
     uint64_t h = F8_HASH_START;
     const f8_checkpoint *source = plan->source;
@@ -539,9 +546,9 @@ uint64_t f8_plan_source_fingerprint(const f8_plan *plan)
     return f8_hash(h, source->config_text.data, source->config_text.length);
 }
 
-uint64_t f8_plan_fingerprint(const f8_plan *plan)
+static uint64_t hash_plan(const f8_plan *plan)
 {
-    uint64_t h = f8_plan_source_fingerprint(plan);
+    uint64_t h = plan->source_fingerprint;
 
     h = hash_number(h, (uint64_t)plan->scale_dtype);
     h = hash_number(h, plan->shard_bytes);
@@ -593,9 +600,12 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
         status = cut_shards(plan, err);
     if (status == F8_OK)
         status = name_shards(plan, err);
-    if (status == F8_OK)
-        count_results(plan);
-    return status;
+    if (status != F8_OK)
+        return status;
+    count_results(plan);
+    plan->source_fingerprint = hash_source(plan);
+    plan->fingerprint = hash_plan(plan);
+    return F8_OK;
 }
 
 f8_status f8_plan_create(const char *src, const f8_options *options,
@@ -618,10 +628,8 @@ f8_status f8_plan_create(const char *src, const f8_options *options,
     return status;
 }
 
-void f8_plan_free(f8_plan *plan)
+void f8_plan_clear(f8_plan *plan)
 {
-    if (!plan)
-        return;
     f8_checkpoint_free(plan->source);
     f8_rules_free(plan->rules);
     f8_side_files_free(&plan->sides);
@@ -631,6 +639,12 @@ void f8_plan_free(f8_plan *plan)
     free(plan->kinds);
     json_decref(plan->not_converted);
     f8_arena_free(&plan->strings);
+}
+
+void f8_plan_free(f8_plan *plan)
+{
+    if (plan)
+        f8_plan_clear(plan);
     free(plan);
 }
 

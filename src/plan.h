@@ -65,6 +65,9 @@ struct f8_plan {
     char (*kinds)[F8_KIND_BYTES];
     size_t kinds_count;
     uint64_t fp8_weights, kept, parameters, result_bytes;
+    /* Tells the source's files apart: names, sizes, times of change, headers,
+     * config. The other hashes all that shapes the result, source included. */
+    uint64_t source_fingerprint, fingerprint;
     f8_arena strings;
 };
 
@@ -83,15 +86,15 @@ static inline uint64_t f8_unit_cols(const f8_unit *u)
 f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
                          f8_error *err);
 
+/* Frees what the plan owns, not the plan itself. */
+void f8_plan_clear(f8_plan *plan);
+
 /* The first bytes of result shard i into buf, which is emptied first. */
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
                                f8_error *err);
 
-/* A hash that tells the source's files apart: names, sizes, times of change,
- * headers, config. */
-uint64_t f8_plan_source_fingerprint(const f8_plan *plan);
-/* A hash of everything that shapes the result, the source included. */
-uint64_t f8_plan_fingerprint(const f8_plan *plan);
+/* Changes what becomes of a unit; verify does, to what it found. */
+void f8_plan_set_action(f8_plan *plan, uint64_t unit, f8_action action);
 
 /* options with every default filled in; refuses a size that is not ours. */
 f8_status f8_options_fill(const f8_options *options, f8_options *filled,

@@ -1,0 +1,399 @@
+/* commands.c - one function a command; see commands.h. Each fills an option
+ * struct, calls the library, hands the outcome to tables.c or json.c, and
+ * chooses the exit status. */
+#include "commands.h"
+#include "json.h"
+#include "message.h"
+#include "tables.h"
+#include "text.h"
+#include "values.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#define LARGEST_SHOWN 5
+
+/* ---- what several commands need ---------------------------------------- */
+
+/* A run that tells its progress and can be stopped. */
+typedef struct run {
+    progress view;
+    atomic_int *stop;
+} run;
+
+static int on_progress(void *user, const f8_progress *now)
+{
+    run *current = user;
+    message_progress_step(&current->view, now);
+    return atomic_load(current->stop);
+}
+
+static f8_options library_options(const arguments *given, run *current)
+{
+    f8_options options = {
+        .size = sizeof options,
+        .threads = (unsigned)given->threads,
+        .memory_bytes = given->memory_bytes,
+        .shard_bytes = given->shard_bytes,
+        .rules = given->rules,
+        .overrides = given->overrides,
+        .overrides_count = given->overrides_count,
+        .scale_dtype = given->scale_dtype,
+        .overwrite = given->overwrite,
+        .progress = current ? on_progress : NULL,
+        .progress_user = current,
+    };
+    return options;
+}
+
+static int failed(const f8_error *err)
+{
+    if (err->status == F8_ERR_CANCELLED)
+        message_error("stopped");
+    else
+        message_error("%s", err->message);
+    return EXIT_FAILED;
+}
+
+static void print_json(json_t *document)
+{
+    message_json(document);
+    json_decref(document);
+}
+
+/* ---- plan -------------------------------------------------------------- */
+
+/* Looks at the file system that `path` is on or would be on: of a folder that
+ * is yet to be made, its nearest parent's. */
+static plan_place place_of(const char *path)
+{
+    struct statvfs found;
+    plan_place place = {0};
+    char *folder = strdup(path);
+    if (!folder)
+        message_no_memory();
+    while (statvfs(folder, &found) != 0) {
+        char *slash = strrchr(folder, '/');
+        bool is_top = strcmp(folder, ".") == 0 || strcmp(folder, "/") == 0;
+        if ((errno != ENOENT && errno != ENOTDIR) || is_top)
+            goto out;
+        if (!slash)
+            strcpy(folder, "."); /* it had one character at least */
+        else
+            slash[slash == folder] = '\0';
+    }
+    place.is_known = true;
+    place.free_bytes = (uint64_t)found.f_bavail * (uint64_t)found.f_frsize;
+out:
+    free(folder);
+    return place;
+}
+
+static int run_plan(const arguments *given)
+{
+    f8_error err;
+    f8_plan *plan = NULL;
+    f8_options options = library_options(given, NULL);
+    const char *target = given->paths[given->paths_count - 1];
+    if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK)
+        return failed(&err);
+    plan_place place = place_of(target);
+    if (given->json) {
+        print_json(json_plan(plan, &place, given->tensors));
+    } else if (!given->quiet) {
+        if (given->tensors) {
+            table_plan_tensors(plan);
+            message_text("\n");
+        }
+        table_plan(plan, &place);
+    }
+    f8_plan_free(plan);
+    return EXIT_DONE;
+}
+
+/* ---- verify ------------------------------------------------------------ */
+
+static f8_status verify(const arguments *given, run *current,
+                        f8_verdict **verdict, f8_error *err)
+{
+    f8_options options = library_options(given, current);
+    message_progress_begin(&current->view, "verify", given->quiet);
+    f8_status status =
+        f8_verify(given->paths[0], given->paths[1], &options, verdict, err);
+    message_progress_end(&current->view);
+    return status;
+}
+
+/* The exit status of a verdict. With --quiet no table names the faults, and
+ * a mismatch must not pass without a word. */
+static int judge(const arguments *given, const f8_verdict *verdict)
+{
+    f8_verdict_summary summary;
+    f8_verdict_get_summary(verdict, &summary);
+    if (summary.faults == 0)
+        return EXIT_DONE;
+    const char *first = f8_verdict_fault(verdict, 0);
+    if (given->quiet)
+        message_error("%s: %s fault%s, the first: %s", given->paths[1],
+                      text_count(summary.faults).text,
+                      summary.faults == 1 ? "" : "s", first ? first : "?");
+    return EXIT_MISMATCH;
+}
+
+static int run_verify(const arguments *given, atomic_int *stop)
+{
+    f8_error err;
+    f8_verdict *verdict = NULL;
+    run current = {.stop = stop};
+    if (verify(given, &current, &verdict, &err) != F8_OK)
+        return failed(&err);
+    if (given->json) {
+        print_json(json_verdict(verdict));
+    } else if (!given->quiet) {
+        table_verdict(given->paths[1], verdict);
+        table_errors(f8_verdict_report(verdict));
+    }
+    int status = judge(given, verdict);
+    f8_verdict_free(verdict);
+    return status;
+}
+
+/* ---- quantize ---------------------------------------------------------- */
+
+static f8_status convert(const arguments *given, run *current,
+                         const f8_plan *plan, f8_report **report, f8_error *err)
+{
+    f8_options options = library_options(given, current);
+    message_progress_begin(&current->view, "quantize", given->quiet);
+    f8_status status =
+        f8_quantize(plan, given->paths[1], &options, report, err);
+    message_progress_end(&current->view);
+    return status;
+}
+
+static void show_report(const arguments *given, const f8_plan *plan,
+                        const f8_report *report, uint64_t resumed_bytes)
+{
+    f8_report_summary summary;
+    if (given->json || given->quiet)
+        return;
+    f8_report_get_summary(report, &summary);
+    if (summary.already_done)
+        message_line("%s is finished: nothing to do", given->paths[1]);
+    table_quantize(plan, report, resumed_bytes);
+    table_errors(report);
+}
+
+static int run_quantize(const arguments *given, atomic_int *stop)
+{
+    f8_error err;
+    f8_plan *plan = NULL;
+    f8_report *report = NULL;
+    f8_verdict *verdict = NULL;
+    run current = {.stop = stop};
+    f8_options options = library_options(given, NULL);
+    int status = EXIT_DONE;
+
+    if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK ||
+        convert(given, &current, plan, &report, &err) != F8_OK)
+        goto failure;
+    show_report(given, plan, report, current.view.resumed_bytes);
+    if (given->verify) {
+        if (verify(given, &current, &verdict, &err) != F8_OK)
+            goto failure;
+        status = judge(given, verdict);
+    }
+    if (given->json) {
+        print_json(json_quantize(plan, report, verdict));
+    } else if (verdict && !given->quiet) {
+        /* Its error statistics are those that stand above. */
+        message_text("\n");
+        table_verdict(given->paths[1], verdict);
+    }
+    goto out;
+failure:
+    if (err.status == F8_ERR_CANCELLED)
+        message_error("stopped; the same command continues");
+    else
+        failed(&err);
+    status = EXIT_FAILED;
+out:
+    f8_verdict_free(verdict);
+    f8_report_free(report);
+    f8_plan_free(plan);
+    return status;
+}
+
+/* ---- inspect ----------------------------------------------------------- */
+
+/* Puts the largest tensors into `largest`, largest first; of equals the first
+ * one comes first. Returns how many there are. */
+static size_t find_largest(const f8_inventory *inventory,
+                           f8_tensor_info largest[LARGEST_SHOWN])
+{
+    f8_tensor_info info;
+    size_t count = 0;
+    for (uint64_t i = 0; f8_inventory_get(inventory, i, &info); i++) {
+        size_t place = count;
+        while (place > 0 && largest[place - 1].bytes < info.bytes)
+            place--;
+        if (place == LARGEST_SHOWN)
+            continue;
+        if (count < LARGEST_SHOWN)
+            count++;
+        memmove(&largest[place + 1], &largest[place],
+                (count - 1 - place) * sizeof *largest);
+        largest[place] = info;
+    }
+    return count;
+}
+
+static int run_inspect(const arguments *given)
+{
+    f8_error err;
+    f8_inventory *inventory = NULL;
+    f8_inventory_summary summary;
+    f8_tensor_info largest[LARGEST_SHOWN];
+    if (f8_inspect(given->paths[0], &inventory, &err) != F8_OK)
+        return failed(&err);
+    size_t count = find_largest(inventory, largest);
+    f8_inventory_get_summary(inventory, &summary);
+    if (given->json) {
+        print_json(json_inventory(inventory, largest, count, given->tensors));
+    } else if (!given->quiet) {
+        if (given->tensors) {
+            table_inventory_tensors(inventory);
+            message_text("\n");
+        }
+        table_inventory(inventory, largest, count);
+    }
+    if (!summary.agrees)
+        message_error("%s: index and shards disagree", given->paths[0]);
+    f8_inventory_free(inventory);
+    return summary.agrees ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* ---- synth ------------------------------------------------------------- */
+
+static int show_synth(const arguments *given, const f8_synth_options *options,
+                      double seconds)
+{
+    f8_error err;
+    f8_inventory *inventory = NULL;
+    f8_inventory_summary summary;
+    if (f8_inspect(given->paths[0], &inventory, &err) != F8_OK)
+        return failed(&err);
+    f8_inventory_get_summary(inventory, &summary);
+    if (given->json)
+        print_json(json_synth(given->paths[0], inventory, options, seconds));
+    else if (!given->quiet)
+        message_line("%s: %s, %s tensors, %s, %s file%s", given->paths[0],
+                     summary.model_type, text_count(summary.tensors).text,
+                     text_bytes_fully(summary.bytes).text,
+                     text_count(summary.files).text,
+                     summary.files == 1 ? "" : "s");
+    f8_inventory_free(inventory);
+    return EXIT_DONE;
+}
+
+static int run_synth(const arguments *given, atomic_int *stop)
+{
+    f8_error err;
+    run current = {.stop = stop};
+    f8_synth_options options = {
+        .size = sizeof options,
+        .layout = given->model,
+        .layers = given->layers,
+        .experts = given->experts,
+        .hidden = given->hidden,
+        .inter = given->inter,
+        .vocab = given->vocab,
+        .seed = given->seed,
+        .shards = given->shards,
+        .sparse = given->sparse,
+        .progress = on_progress,
+        .progress_user = &current,
+    };
+    message_progress_begin(&current.view, "synth", given->quiet);
+    f8_status status = f8_synth(given->paths[0], &options, &err);
+    double seconds = message_progress_end(&current.view);
+    if (status != F8_OK)
+        return failed(&err);
+    return show_synth(given, &options, seconds);
+}
+
+/* ---- rules and help ---------------------------------------------------- */
+
+static int run_rules(const arguments *given)
+{
+    const char *name = NULL, *wanted = given->paths[0];
+    value_nearest nearest;
+    if (!wanted && given->json)
+        print_json(json_families());
+    for (size_t i = 0; !wanted && !given->json && (name = f8_family_name(i));
+         i++)
+        message_line("%s", name);
+    if (!wanted)
+        return EXIT_DONE;
+    value_nearest_begin(&nearest, wanted);
+    for (size_t i = 0; (name = f8_family_name(i)); i++) {
+        if (strcmp(name, wanted) == 0) {
+            if (given->json)
+                print_json(json_family(name, f8_family_text(i)));
+            else
+                message_text(f8_family_text(i));
+            return EXIT_DONE;
+        }
+        value_nearest_offer(&nearest, name);
+    }
+    if (nearest.name)
+        message_error("no built-in rules '%s' (did you mean '%s'?)", wanted,
+                      nearest.name);
+    else
+        message_error("no built-in rules '%s' ('fp8cast rules' lists them)",
+                      wanted);
+    return EXIT_FAILED;
+}
+
+static int run_help(const arguments *given)
+{
+    char *text = given->all ? options_help_all() : options_help(given->topic);
+    if (!text)
+        message_no_memory();
+    message_text(text);
+    free(text);
+    return EXIT_DONE;
+}
+
+/* ---- dispatch ---------------------------------------------------------- */
+
+bool command_can_stop(command_id command)
+{
+    return command == COMMAND_QUANTIZE || command == COMMAND_VERIFY ||
+           command == COMMAND_SYNTH;
+}
+
+int command_run(const arguments *given, atomic_int *stop)
+{
+    switch (given->command) {
+    case COMMAND_QUANTIZE:
+        return run_quantize(given, stop);
+    case COMMAND_PLAN:
+        return run_plan(given);
+    case COMMAND_VERIFY:
+        return run_verify(given, stop);
+    case COMMAND_INSPECT:
+        return run_inspect(given);
+    case COMMAND_SYNTH:
+        return run_synth(given, stop);
+    case COMMAND_RULES:
+        return run_rules(given);
+    case COMMAND_HELP:
+        return run_help(given);
+    case COMMAND_NONE:
+        break;
+    }
+    return EXIT_USAGE;
+}

@@ -1,0 +1,339 @@
+/* json.c - the documents of --json; see json.h. */
+#include "json.h"
+#include "message.h"
+#include "text.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- values ------------------------------------------------------------ */
+
+static json_t *checked(json_t *value)
+{
+    if (!value)
+        message_no_memory();
+    return value;
+}
+
+static json_t *object(void)
+{
+    return checked(json_object());
+}
+
+static json_t *array(void)
+{
+    return checked(json_array());
+}
+
+static void put(json_t *target, const char *key, json_t *value)
+{
+    if (json_object_set_new(target, key, checked(value)) != 0)
+        message_no_memory();
+}
+
+static void append(json_t *target, json_t *value)
+{
+    if (json_array_append_new(target, checked(value)) != 0)
+        message_no_memory();
+}
+
+/* File names need not be UTF-8 but JSON must be: a name that is not is
+ * written with \xNN, as in the tables. Control characters that are UTF-8 are
+ * JSON's own business. */
+static json_t *string(const char *text)
+{
+    if (!text)
+        return json_null();
+    json_t *value = json_string(text);
+    if (!value) {
+        char *safe = text_escape(text);
+        value = safe ? json_string(safe) : NULL;
+        free(safe);
+    }
+    return checked(value);
+}
+
+/* Nothing that is counted here comes near 2^63. */
+static json_t *count(uint64_t number)
+{
+    return checked(json_integer((json_int_t)number));
+}
+
+static json_t *real(double number)
+{
+    return isfinite(number) ? checked(json_real(number)) : json_null();
+}
+
+static json_t *dtype(f8_dtype type)
+{
+    return string(f8_dtype_name(type));
+}
+
+static json_t *shape(unsigned rank, const uint64_t *lengths)
+{
+    json_t *list = array();
+    for (unsigned i = 0; i < rank; i++)
+        append(list, count(lengths[i]));
+    return list;
+}
+
+/* ---- plan -------------------------------------------------------------- */
+
+static json_t *plan_result(const f8_plan *plan, uint64_t i)
+{
+    f8_plan_result result;
+    json_t *entry = object();
+    f8_plan_get_result(plan, i, &result);
+    put(entry, "name", string(result.name));
+    put(entry, "dtype", dtype(result.dtype));
+    put(entry, "shape", shape(result.rank, result.shape));
+    if (result.action == F8_QUANTIZE) {
+        put(entry, "scale_dtype", dtype(result.scale_dtype));
+        put(entry, "scale_shape", shape(2, result.scale_shape));
+    }
+    put(entry, "shard", string(f8_plan_shard_name(plan, result.shard)));
+    return entry;
+}
+
+static json_t *plan_tensor(const f8_plan *plan, uint64_t i)
+{
+    f8_plan_source source;
+    json_t *entry = object(), *results = array();
+    f8_plan_get_source(plan, i, &source);
+    put(entry, "name", string(source.name));
+    put(entry, "file", string(source.file));
+    put(entry, "dtype", dtype(source.dtype));
+    put(entry, "shape", shape(source.rank, source.shape));
+    put(entry, "action",
+        string(source.action == F8_QUANTIZE ? "quantize" : "keep"));
+    put(entry, "rule", string(source.decided_by));
+    for (uint64_t k = 0; k < source.results; k++)
+        append(results, plan_result(plan, source.first + k));
+    put(entry, "results", results);
+    return entry;
+}
+
+static json_t *plan_sides(const f8_plan_summary *summary, bool is_source)
+{
+    json_t *side = object();
+    put(side, "tensors",
+        count(is_source ? summary->source_tensors : summary->result_tensors));
+    put(side, "bytes",
+        count(is_source ? summary->source_bytes : summary->result_bytes));
+    put(side, "shards",
+        count(is_source ? summary->source_shards : summary->result_shards));
+    if (!is_source) {
+        put(side, "fp8_weights", count(summary->fp8_weights));
+        put(side, "scales", count(summary->scales));
+        put(side, "kept", count(summary->kept));
+        put(side, "parameters", count(summary->result_parameters));
+    }
+    return side;
+}
+
+json_t *json_plan(const f8_plan *plan, const plan_place *place,
+                  bool with_tensors)
+{
+    f8_plan_summary summary;
+    json_t *document = object(), *files = object(), *names = array();
+    f8_plan_get_summary(plan, &summary);
+    put(document, "model_type", string(summary.model_type));
+    put(document, "family", string(summary.family));
+    put(document, "layout", string(summary.layout));
+    put(document, "source", plan_sides(&summary, true));
+    put(document, "result", plan_sides(&summary, false));
+    put(document, "memory_bytes", count(summary.memory_bytes));
+    put(document, "threads", count(summary.threads));
+    put(document, "disk_bytes", count(summary.disk_bytes));
+    put(document, "free_bytes",
+        place->is_known ? count(place->free_bytes) : json_null());
+    put(files, "count", count(summary.side_files));
+    put(files, "bytes", count(summary.side_bytes));
+    put(document, "side_files", files);
+    for (uint64_t i = 0; i < summary.left_behind; i++)
+        append(names, string(f8_plan_left_behind(plan, i)));
+    put(document, "left_behind", names);
+    if (with_tensors) {
+        json_t *tensors = array();
+        for (uint64_t i = 0; i < summary.source_tensors; i++)
+            append(tensors, plan_tensor(plan, i));
+        put(document, "tensors", tensors);
+    }
+    return document;
+}
+
+/* ---- report and verdict ------------------------------------------------ */
+
+static json_t *error_stats(const f8_error_stats *stats)
+{
+    json_t *entry = object();
+    put(entry, "name", string(stats->name));
+    put(entry, "tensors", count(stats->tensors));
+    put(entry, "elements", count(stats->elems));
+    put(entry, "blocks", count(stats->blocks));
+    put(entry, "zeros", count(stats->zeros));
+    put(entry, "median_relative_error", real(stats->median_relative_error));
+    put(entry, "relative_rms", real(stats->relative_rms));
+    put(entry, "sqnr_db", real(stats->sqnr_db));
+    put(entry, "cosine", real(stats->cosine));
+    put(entry, "max_abs_error", real(stats->max_abs_error));
+    return entry;
+}
+
+static json_t *error_report(const f8_report *report)
+{
+    f8_error_stats stats;
+    json_t *document = object(), *kinds = array(), *worst = array();
+    f8_report_get_overall(report, &stats);
+    stats.name = "overall";
+    put(document, "overall", error_stats(&stats));
+    for (size_t i = 0; f8_report_get_kind(report, i, &stats); i++)
+        append(kinds, error_stats(&stats));
+    put(document, "kinds", kinds);
+    for (size_t i = 0; f8_report_get_worst(report, i, &stats); i++)
+        append(worst, error_stats(&stats));
+    put(document, "worst", worst);
+    return document;
+}
+
+json_t *json_quantize(const f8_plan *plan, const f8_report *report,
+                      const f8_verdict *verdict)
+{
+    f8_plan_summary planned;
+    f8_report_summary summary;
+    json_t *document = object();
+    f8_plan_get_summary(plan, &planned);
+    f8_report_get_summary(report, &summary);
+    put(document, "already_done", json_boolean(summary.already_done));
+    put(document, "seconds", real(summary.seconds));
+    put(document, "source_bytes", count(summary.source_bytes));
+    put(document, "result_bytes", count(summary.result_bytes));
+    put(document, "quantized", count(summary.quantized));
+    put(document, "kept", count(summary.kept));
+    put(document, "shards", count(planned.result_shards));
+    put(document, "shards_resumed", count(summary.shards_resumed));
+    put(document, "error", error_report(report));
+    if (verdict)
+        put(document, "verify", json_verdict(verdict));
+    return document;
+}
+
+json_t *json_verdict(const f8_verdict *verdict)
+{
+    f8_verdict_summary summary;
+    f8_error_stats overall;
+    const f8_report *report = f8_verdict_report(verdict);
+    const char *fault = NULL;
+    json_t *document = object(), *faults = array();
+    f8_verdict_get_summary(verdict, &summary);
+    f8_report_get_overall(report, &overall);
+    put(document, "faults", count(summary.faults));
+    for (size_t i = 0; (fault = f8_verdict_fault(verdict, i)); i++)
+        append(faults, string(fault));
+    put(document, "fault_list", faults);
+    put(document, "quantized", count(summary.quantized));
+    put(document, "kept", count(summary.kept));
+    put(document, "codes_not_nearest", count(summary.codes_not_nearest));
+    put(document, "codes_nan", count(summary.codes_nan));
+    put(document, "median_relative_error", real(overall.median_relative_error));
+    put(document, "relative_rms", real(overall.relative_rms));
+    put(document, "sqnr_db", real(overall.sqnr_db));
+    put(document, "cosine", real(overall.cosine));
+    put(document, "seconds", real(summary.seconds));
+    put(document, "error", error_report(report));
+    return document;
+}
+
+/* ---- inventory, synth, rules ------------------------------------------- */
+
+static json_t *tensor_info(const f8_tensor_info *info)
+{
+    json_t *entry = object();
+    put(entry, "name", string(info->name));
+    put(entry, "file", string(info->file));
+    put(entry, "dtype", dtype(info->dtype));
+    put(entry, "shape", shape(info->rank, info->shape));
+    put(entry, "bytes", count(info->bytes));
+    put(entry, "offset", count(info->offset));
+    return entry;
+}
+
+static json_t *dtype_table(const f8_inventory_summary *summary)
+{
+    json_t *table = object();
+    for (int i = 0; i < F8_DTYPE_COUNT; i++) {
+        if (summary->dtype_tensors[i] == 0)
+            continue;
+        json_t *entry = object();
+        put(entry, "tensors", count(summary->dtype_tensors[i]));
+        put(entry, "bytes", count(summary->dtype_bytes[i]));
+        put(table, f8_dtype_name((f8_dtype)i), entry);
+    }
+    return table;
+}
+
+json_t *json_inventory(const f8_inventory *inventory,
+                       const f8_tensor_info *largest, size_t largest_count,
+                       bool with_tensors)
+{
+    f8_inventory_summary summary;
+    f8_tensor_info info;
+    const char *problem = NULL;
+    json_t *document = object(), *list = array(), *problems = array();
+    f8_inventory_get_summary(inventory, &summary);
+    put(document, "model_type", string(summary.model_type));
+    put(document, "quantization", string(summary.quantization));
+    put(document, "tensors", count(summary.tensors));
+    put(document, "bytes", count(summary.bytes));
+    put(document, "files", count(summary.files));
+    put(document, "dtypes", dtype_table(&summary));
+    for (size_t i = 0; i < largest_count; i++)
+        append(list, tensor_info(&largest[i]));
+    put(document, "largest", list);
+    put(document, "has_index", json_boolean(summary.has_index));
+    put(document, "agrees", json_boolean(summary.agrees));
+    for (size_t i = 0; (problem = f8_inventory_problem(inventory, i)); i++)
+        append(problems, string(problem));
+    put(document, "problems", problems);
+    if (with_tensors) {
+        json_t *tensors = array();
+        for (uint64_t i = 0; f8_inventory_get(inventory, i, &info); i++)
+            append(tensors, tensor_info(&info));
+        put(document, "tensor_list", tensors);
+    }
+    return document;
+}
+
+json_t *json_synth(const char *dir, const f8_inventory *inventory,
+                   const f8_synth_options *options, double seconds)
+{
+    f8_inventory_summary summary;
+    json_t *document = object();
+    f8_inventory_get_summary(inventory, &summary);
+    put(document, "directory", string(dir));
+    put(document, "model_type", string(summary.model_type));
+    put(document, "tensors", count(summary.tensors));
+    put(document, "bytes", count(summary.bytes));
+    put(document, "files", count(summary.files));
+    put(document, "seed", count(options->seed));
+    put(document, "sparse", json_boolean(options->sparse));
+    put(document, "seconds", real(seconds));
+    return document;
+}
+
+json_t *json_families(void)
+{
+    const char *name = NULL;
+    json_t *list = array();
+    for (size_t i = 0; (name = f8_family_name(i)); i++)
+        append(list, string(name));
+    return list;
+}
+
+json_t *json_family(const char *name, const char *text)
+{
+    json_t *document = object();
+    put(document, "name", string(name));
+    put(document, "text", string(text));
+    return document;
+}

@@ -1,0 +1,28 @@
+/* json.h - results as programs read them: the documents of --json. Key names
+ * are a promise; docs and golden tests hold them. Numbers that do not exist
+ * (NaN, infinity) are null. Every function returns a new reference; memory
+ * that runs out ends the program. */
+#ifndef FP8CAST_CLI_JSON_H
+#define FP8CAST_CLI_JSON_H
+
+#include <jansson.h>
+
+#include "fp8cast.h"
+#include "tables.h"
+
+json_t *json_plan(const f8_plan *plan, const plan_place *place,
+                  bool with_tensors);
+/* `verdict` is NULL unless quantize verified too. */
+json_t *json_quantize(const f8_plan *plan, const f8_report *report,
+                      const f8_verdict *verdict);
+json_t *json_verdict(const f8_verdict *verdict);
+json_t *json_inventory(const f8_inventory *inventory,
+                       const f8_tensor_info *largest, size_t largest_count,
+                       bool with_tensors);
+json_t *json_synth(const char *dir, const f8_inventory *inventory,
+                   const f8_synth_options *options, double seconds);
+/* ["qwen3_5_moe", ...], and one family as {"name", "text"}. */
+json_t *json_families(void);
+json_t *json_family(const char *name, const char *text);
+
+#endif

@@ -1,0 +1,83 @@
+/* main.c - the process: standard descriptors, signals, the command line and
+ * the exit status. What a command does is in commands.c. */
+#include "commands.h"
+#include "message.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Set by the handler, read by the threads that report progress. */
+static atomic_int stop;
+
+static void on_signal(int number)
+{
+    (void)number;
+    atomic_store(&stop, 1);
+}
+
+/* The first signal asks the run to end in good order; the handler is gone
+ * then, so that the second one kills. */
+static void catch_signals(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    sigemptyset(&action.sa_mask);
+    action.sa_handler = on_signal;
+    action.sa_flags = (int)(SA_RESETHAND | SA_RESTART);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* If the caller closed 0, 1 or 2, the next file opened would get that number
+ * and an error line could end up in a shard. What is put there can be read
+ * but not written, so that printing fails as it should. */
+static bool secure_descriptors(void)
+{
+    int fd = open("/dev/null", O_RDONLY);
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = open("/dev/null", O_RDONLY);
+    return fd >= 0 && close(fd) == 0;
+}
+
+/* `fp8cast` alone: how to go on, where errors go. */
+static int show_usage(void)
+{
+    char *usage = options_usage();
+    if (!usage)
+        message_no_memory();
+    message_usage(usage);
+    free(usage);
+    return EXIT_USAGE;
+}
+
+static int run_arguments(const arguments *given)
+{
+    if (given->version) {
+        message_line("fp8cast %s", f8_version());
+        return EXIT_DONE;
+    }
+    if (command_can_stop(given->command))
+        catch_signals();
+    return command_run(given, &stop);
+}
+
+int main(int argc, char **argv)
+{
+    arguments given;
+    char problem[PROBLEM_BYTES];
+    int status = EXIT_USAGE;
+    if (!secure_descriptors())
+        return EXIT_FAILED;
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2)
+        return show_usage();
+    if (options_parse(argc, argv, &given, problem))
+        status = run_arguments(&given);
+    else
+        message_error("%s", problem);
+    arguments_free(&given);
+    return message_finish() ? status : EXIT_FAILED;
+}

@@ -1,0 +1,507 @@
+/* options.c - the two tables, and what is made from them; see options.h.
+ *
+ * getopt_long is not used: it accepts abbreviations, so that adding an option
+ * could change what an old script means, and it cannot suggest, tell which
+ * command takes what, or refuse an option that was given twice. */
+#include "options.h"
+#include "values.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the tables -------------------------------------------------------- */
+
+static const struct command {
+    const char *name;
+    unsigned least, most; /* operands */
+    const char *first, *second;
+    const char *help;
+    const char *about;
+} commands[COMMAND_NONE] = {
+    /* In the order of command_id. */
+    {"quantize", 2, 2, "SRC", "DST",
+     "convert the checkpoint SRC into the new folder DST",
+     "Only what is finished appears in DST under its final name. After an\n"
+     "interruption the same command continues where it stopped.\n"},
+    {"plan", 1, 2, "SRC", "DST",
+     "say what quantize would do; reads headers alone",
+     "With DST the free space is looked up where the result would be.\n"},
+    {"verify", 2, 2, "SRC", "DST",
+     "reread both and prove that DST is SRC in FP8",
+     "DST may come from any converter. The exit status is 3 when it differs\n"
+     "from what SRC demands.\n"},
+    {"inspect", 1, 1, "PATH", NULL,
+     "say what is in a checkpoint folder or .safetensors file",
+     "The exit status is 1 when index and shards disagree.\n"},
+    {"synth", 1, 1, "DIR", NULL,
+     "write a synthetic checkpoint with a real model's layout",
+     "The same options give the same bytes on every machine. Dimensions that\n"
+     "are not given are the layout's own.\n"},
+    {"rules", 0, 1, "NAME", NULL,
+     "list the built-in model families, or print one's rules",
+     "What it prints is a rules file, ready to be changed and given to\n"
+     "--rules.\n"},
+    {"help", 0, 1, "COMMAND", NULL, "explain fp8cast or one command", ""},
+};
+
+typedef enum option_kind {
+    KIND_FLAG,     /* bool                                  */
+    KIND_TEXT,     /* const char *                          */
+    KIND_COUNT,    /* uint64_t from least to most           */
+    KIND_SIZE,     /* uint64_t bytes, at least 1            */
+    KIND_KEEP,     /* one more override: keep what matches  */
+    KIND_QUANTIZE, /* one more override: quantize it        */
+    KIND_SCALE     /* f8_scale_dtype                        */
+} option_kind;
+
+#define ON(command) (1u << COMMAND_##command)
+#define ON_CONVERT (ON(QUANTIZE) | ON(PLAN))
+#define ON_WORK (ON_CONVERT | ON(VERIFY))
+#define ON_CHECKPOINT (ON_WORK | ON(INSPECT) | ON(SYNTH))
+#define ON_ALL ((1u << COMMAND_NONE) - 1)
+
+/* The middle of an option's row: its kind, its field in `arguments`, and for
+ * numbers the range. */
+#define FIELD(kind, field) KIND_##kind, offsetof(arguments, field)
+#define FLAG(field) FIELD(FLAG, field), 0, 0
+#define TEXT(field) FIELD(TEXT, field), 0, 0
+#define SIZE(field) FIELD(SIZE, field), 0, 0
+#define COUNT(field, least, most) FIELD(COUNT, field), least, most
+
+/* In the order of the help: what shapes the result, what is common last. */
+static const struct option {
+    const char *name;
+    char twin;            /* short form, 0 for none                        */
+    const char *argument; /* NULL for a flag                               */
+    unsigned takers;      /* the commands that take it, a bit each         */
+    option_kind kind;
+    size_t field;         /* where in `arguments` its value goes           */
+    uint64_t least, most; /* KIND_COUNT                                    */
+    const char *help;
+} options[] = {
+    {"rules", 0, "NAME|FILE", ON_WORK, TEXT(rules),
+     "a built-in family or your file (default: by model)"},
+    {"keep", 0, "GLOB", ON_CONVERT, FIELD(KEEP, overrides), 0, 0,
+     "copy these tensors; repeatable, later ones win"},
+    {"quantize", 0, "GLOB", ON_CONVERT, FIELD(QUANTIZE, overrides), 0, 0,
+     "quantize these tensors; repeatable, later ones win"},
+    {"scale-dtype", 0, "TYPE", ON_CONVERT, FIELD(SCALE, scale_dtype), 0, 0,
+     "bf16, f32 or ue8m0 (default: bf16)"},
+    {"shard-size", 0, "SIZE", ON_CONVERT, SIZE(shard_bytes),
+     "largest result file (default: 5GB)"},
+    {"overwrite", 0, NULL, ON_CONVERT, FLAG(overwrite),
+     "replace another conversion that is in DST"},
+    {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
+    {"model", 0, "NAME", ON(SYNTH), TEXT(model),
+     "layout to follow (default: qwen3.6-35b-a3b-mini)"},
+    {"layers", 0, "N", ON(SYNTH), COUNT(layers, 1, 10000),
+     "layers of the language model"},
+    {"experts", 0, "N", ON(SYNTH), COUNT(experts, 1, 65536),
+     "routed experts in a layer"},
+    {"hidden", 0, "N", ON(SYNTH), COUNT(hidden, 1, 1 << 20), "hidden size"},
+    {"inter", 0, "N", ON(SYNTH), COUNT(inter, 1, 1 << 20),
+     "intermediate size of an expert"},
+    {"vocab", 0, "N", ON(SYNTH), COUNT(vocab, 1, 1 << 24),
+     "tokens in the vocabulary"},
+    {"seed", 0, "N", ON(SYNTH), COUNT(seed, 0, INT64_MAX),
+     "seed of the weights (default: 0)"},
+    {"shards", 0, "N", ON(SYNTH), COUNT(shards, 1, 99999),
+     "weight files (default: as many as 5 GB each takes)"},
+    {"sparse", 0, NULL, ON(SYNTH), FLAG(sparse),
+     "write headers over holes; all weights read as zero"},
+    {"tensors", 0, NULL, ON(PLAN) | ON(INSPECT), FLAG(tensors),
+     "list every tensor, one line each"},
+    {"threads", 0, "N", ON_WORK, COUNT(threads, 1, 1024),
+     "threads (default: the CPUs this process may run on)"},
+    {"memory", 0, "SIZE", ON_WORK, SIZE(memory_bytes),
+     "hard budget for buffers (default: 256MiB)"},
+    {"all", 0, NULL, ON(HELP), FLAG(all), "explain every command"},
+    {"json", 0, NULL, ON_CHECKPOINT | ON(RULES), FLAG(json),
+     "print one JSON document"},
+    {"quiet", 'q', NULL, ON_CHECKPOINT, FLAG(quiet),
+     "print errors only; the exit status tells the rest"},
+    {"help", 'h', NULL, ON_ALL, FLAG(help),
+     "explain the command and its options"},
+    {"version", 'V', NULL, ON_ALL, FLAG(version), "print the version"},
+};
+#define OPTIONS_COUNT (sizeof options / sizeof options[0])
+
+static const char *operand(const struct command *command, unsigned i)
+{
+    return i == 0 ? command->first : command->second;
+}
+
+/* ---- parsing ----------------------------------------------------------- */
+
+typedef struct parser {
+    int argc, next; /* next: the first word not yet looked at */
+    char **argv;
+    arguments *out;
+    bool seen[OPTIONS_COUNT];
+    char *problem;
+} parser;
+
+/* Writes the sentence and a hint behind it: the nearest name when there is
+ * one (`dashes` go before it), else the help that explains. Always false. */
+__attribute__((format(printf, 4, 5))) static bool refuse(
+    parser *p, const char *dashes, const char *nearest, const char *format, ...)
+{
+    const char *command = p->out->command == COMMAND_HELP
+                              ? NULL
+                              : options_command_name(p->out->command);
+    char sentence[PROBLEM_BYTES - 128];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(sentence, sizeof sentence, format, list);
+    va_end(list);
+    if (nearest)
+        snprintf(p->problem, PROBLEM_BYTES, "%s (did you mean '%s%s'?)",
+                 sentence, dashes, nearest);
+    else
+        snprintf(p->problem, PROBLEM_BYTES, "%s (see 'fp8cast %s%s--help')",
+                 sentence, command ? command : "", command ? " " : "");
+    return false;
+}
+
+/* True when the command, if it is known yet, takes option i. */
+static bool is_taken(const parser *p, size_t i)
+{
+    return p->out->command == COMMAND_NONE ||
+           (options[i].takers & (1u << p->out->command)) != 0;
+}
+
+static bool find_command(parser *p, const char *word, command_id *command)
+{
+    value_nearest nearest;
+    value_nearest_begin(&nearest, word);
+    for (int i = 0; i < COMMAND_NONE; i++) {
+        if (strcmp(word, commands[i].name) == 0) {
+            *command = (command_id)i;
+            return true;
+        }
+        value_nearest_offer(&nearest, commands[i].name);
+    }
+    return refuse(p, "", nearest.name, "unknown command '%.200s'", word);
+}
+
+static bool take_operand(parser *p, const char *word)
+{
+    arguments *out = p->out;
+    if (out->command == COMMAND_NONE)
+        return find_command(p, word, &out->command);
+    const struct command *command = &commands[out->command];
+    if (out->paths_count == command->most)
+        return refuse(p, "", NULL, "%s: '%.200s' is one argument too many",
+                      command->name, word);
+    /* An unset variable in a script: "" would be read as this directory. */
+    if (*word == '\0')
+        return refuse(p, "", NULL, "%s: %s is empty", command->name,
+                      operand(command, out->paths_count));
+    out->paths[out->paths_count++] = word;
+    return true;
+}
+
+static bool take_scale(parser *p, const char *value)
+{
+    static const struct {
+        const char *name;
+        f8_scale_dtype dtype;
+    } scales[] = {{"bf16", F8_SCALE_BF16},
+                  {"f32", F8_SCALE_F32},
+                  {"ue8m0", F8_SCALE_UE8M0}};
+    value_nearest nearest;
+    value_nearest_begin(&nearest, value);
+    for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) {
+        if (strcmp(value, scales[i].name) == 0) {
+            p->out->scale_dtype = scales[i].dtype;
+            return true;
+        }
+        value_nearest_offer(&nearest, scales[i].name);
+    }
+    return refuse(p, "", nearest.name,
+                  "--scale-dtype: '%.200s' is not bf16, f32 or ue8m0", value);
+}
+
+static bool take_value(parser *p, const struct option *option,
+                       const char *value)
+{
+    void *field = (char *)p->out + option->field;
+    uint64_t number = 0;
+    if (*value == '\0')
+        return refuse(p, "", NULL, "--%s: %s is empty", option->name,
+                      option->argument);
+    switch (option->kind) {
+    case KIND_FLAG: /* has no value, see take_option */
+        break;
+    case KIND_TEXT:
+        *(const char **)field = value;
+        break;
+    case KIND_COUNT:
+        if (!value_count(value, &number) || number < option->least ||
+            number > option->most)
+            return refuse(p, "", NULL,
+                          "--%s: '%.200s' is not a whole number from %" PRIu64
+                          " to %" PRIu64,
+                          option->name, value, option->least, option->most);
+        *(uint64_t *)field = number;
+        break;
+    case KIND_SIZE:
+        if (!value_size(value, &number) || number == 0)
+            return refuse(p, "", NULL,
+                          "--%s: '%.200s' is not a size from 1 byte to 16 "
+                          "EiB: " VALUE_SIZE_FORMS,
+                          option->name, value);
+        *(uint64_t *)field = number;
+        break;
+    case KIND_KEEP:
+    case KIND_QUANTIZE:
+        p->out->overrides[p->out->overrides_count++] =
+            (f8_override){value, option->kind == KIND_QUANTIZE};
+        break;
+    case KIND_SCALE:
+        return take_scale(p, value);
+    }
+    return true;
+}
+
+/* Option i stands in the command line; `value` is what follows its `=`. */
+static bool take_option(parser *p, size_t i, const char *value)
+{
+    const struct option *option = &options[i];
+    bool is_repeatable =
+        option->kind == KIND_KEEP || option->kind == KIND_QUANTIZE;
+    /* Neither the first nor the last of two can be right for everyone. */
+    if (p->seen[i] && !is_repeatable)
+        return refuse(p, "", NULL, "option '--%s' is given twice",
+                      option->name);
+    p->seen[i] = true;
+    if (option->kind == KIND_FLAG) {
+        if (value)
+            return refuse(p, "", NULL, "option '--%s' takes no value",
+                          option->name);
+        *(bool *)((char *)p->out + option->field) = true;
+        return true;
+    }
+    /* `--rules --json` forgot something; `--rules=--json` says it is meant. */
+    if (!value && p->next < p->argc && strncmp(p->argv[p->next], "--", 2) != 0)
+        value = p->argv[p->next++];
+    if (!value)
+        return refuse(p, "", NULL, "option '--%s' needs a value: --%s %s",
+                      option->name, option->name, option->argument);
+    return take_value(p, option, value);
+}
+
+static bool take_short(parser *p, const char *word)
+{
+    value_nearest nearest;
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        if (options[i].twin != 0 && word[1] == options[i].twin && !word[2])
+            return take_option(p, i, NULL);
+    }
+    /* -threads is a long option with a dash missing. */
+    value_nearest_begin(&nearest, word + 1);
+    for (size_t i = 0; i < OPTIONS_COUNT && word[2] != '\0'; i++) {
+        if (is_taken(p, i))
+            value_nearest_offer(&nearest, options[i].name);
+    }
+    return refuse(p, "--", nearest.name, "unknown option '%.200s'", word);
+}
+
+static bool take_long(parser *p, const char *word)
+{
+    const char *name = word + 2, *equals = strchr(name, '=');
+    char copy[256];
+    value_nearest nearest;
+    snprintf(copy, sizeof copy, "%.*s",
+             equals ? (int)(equals - name) : (int)sizeof copy - 1, name);
+    value_nearest_begin(&nearest, copy);
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        if (strcmp(copy, options[i].name) == 0)
+            return take_option(p, i, equals ? equals + 1 : NULL);
+        if (is_taken(p, i))
+            value_nearest_offer(&nearest, options[i].name);
+    }
+    return refuse(p, "--", nearest.name, "unknown option '--%s'", copy);
+}
+
+/* `help COMMAND`, `COMMAND --help` and `--help` become the same thing. */
+static bool check_help(parser *p)
+{
+    arguments *out = p->out;
+    command_id topic = COMMAND_NONE;
+    if (out->help)
+        topic = out->command;
+    else if (out->paths_count > 0 && !find_command(p, out->paths[0], &topic))
+        return false;
+    out->command = COMMAND_HELP;
+    out->topic = topic;
+    return true;
+}
+
+/* Looks at the command line as a whole, once all its words are known. */
+static bool check_arguments(parser *p)
+{
+    arguments *out = p->out;
+    if (out->help)
+        return check_help(p);
+    if (out->version)
+        return true;
+    if (out->command == COMMAND_NONE)
+        return refuse(p, "", NULL, "no command is given");
+    const struct command *command = &commands[out->command];
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        if (p->seen[i] && !is_taken(p, i))
+            return refuse(p, "", NULL, "%s takes no option '--%s'",
+                          command->name, options[i].name);
+    }
+    if (out->paths_count < command->least)
+        return refuse(p, "", NULL, "%s: %s is missing", command->name,
+                      operand(command, out->paths_count));
+    return out->command != COMMAND_HELP || check_help(p);
+}
+
+bool options_parse(int argc, char **argv, arguments *out,
+                   char problem[PROBLEM_BYTES])
+{
+    parser p = {.argc = argc, .next = 1, .argv = argv, .out = out};
+    bool is_over = false; /* `--` was seen: only operands follow */
+    p.problem = problem;
+    *out = (arguments){.command = COMMAND_NONE, .topic = COMMAND_NONE};
+    out->overrides = calloc((size_t)argc + 1, sizeof *out->overrides);
+    if (!out->overrides)
+        return refuse(&p, "", NULL, "memory ran out");
+    while (p.next < argc) {
+        const char *word = argv[p.next++];
+        bool is_fine = true;
+        if (!is_over && strcmp(word, "--") == 0)
+            is_over = true;
+        else if (is_over || word[0] != '-' || word[1] == '\0')
+            is_fine = take_operand(&p, word);
+        else if (word[1] == '-')
+            is_fine = take_long(&p, word);
+        else
+            is_fine = take_short(&p, word);
+        if (!is_fine)
+            return false;
+    }
+    return check_arguments(&p);
+}
+
+void arguments_free(arguments *given)
+{
+    free(given->overrides);
+    given->overrides = NULL;
+}
+
+const char *options_command_name(command_id command)
+{
+    return command == COMMAND_NONE ? NULL : commands[command].name;
+}
+
+/* ---- help -------------------------------------------------------------- */
+
+#define HELP_INDENT                                          \
+    23 /* column of the explanations, with two blanks before \
+        */
+
+/* "quantize SRC DST", "plan SRC [DST]". */
+static void command_line(const struct command *command, char line[64])
+{
+    int used = snprintf(line, 64, "%s", command->name);
+    for (unsigned i = 0; i < command->most; i++)
+        used +=
+            snprintf(line + used, 64 - (size_t)used,
+                     i < command->least ? " %s" : " [%s]", operand(command, i));
+}
+
+static void write_commands(FILE *out)
+{
+    char line[64];
+    fputs("usage: fp8cast COMMAND [OPTION]...\n\ncommands\n", out);
+    for (int i = 0; i < COMMAND_NONE; i++) {
+        command_line(&commands[i], line);
+        fprintf(out, "  %-*s%s\n", HELP_INDENT - 2, line, commands[i].help);
+    }
+}
+
+static void write_option(FILE *out, const struct option *option)
+{
+    char line[64], twin[8] = "";
+    if (option->twin != 0)
+        snprintf(twin, sizeof twin, "-%c, ", option->twin);
+    snprintf(line, sizeof line, "%s--%s%s%s", twin, option->name,
+             option->argument ? " " : "",
+             option->argument ? option->argument : "");
+    fprintf(out, "  %-*s%s\n", HELP_INDENT - 2, line, option->help);
+}
+
+static void write_command(FILE *out, command_id id)
+{
+    char line[64];
+    command_line(&commands[id], line);
+    fprintf(out, "usage: fp8cast %s [OPTION]...\n\n%s\n", line,
+            commands[id].help);
+    if (*commands[id].about)
+        fprintf(out, "\n%s", commands[id].about);
+    fputs("\noptions\n", out);
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        if (options[i].takers & (1u << id))
+            write_option(out, &options[i]);
+    }
+}
+
+/* Which of the three texts to write into memory. */
+typedef enum help_part { HELP_USAGE, HELP_ONE, HELP_ALL } help_part;
+
+static char *help_text(help_part part, command_id command)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out)
+        return NULL;
+    if (part == HELP_ONE && command != COMMAND_NONE) {
+        write_command(out, command);
+    } else {
+        if (part != HELP_USAGE)
+            fputs("fp8cast - turns BF16 safetensors checkpoints into FP8 "
+                  "blockwise ones\n\n",
+                  out);
+        write_commands(out);
+        if (part != HELP_USAGE)
+            fputs("\nexit status\n  0 done, 1 failed, 2 usage, "
+                  "3 verification mismatch\n",
+                  out);
+        if (part != HELP_ALL)
+            fputs("\n'fp8cast help COMMAND' explains one command, "
+                  "'fp8cast help --all' all of them.\n",
+                  out);
+    }
+    for (int i = 0; part == HELP_ALL && i < COMMAND_NONE; i++) {
+        fputs("\n\n", out);
+        write_command(out, (command_id)i);
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+char *options_usage(void)
+{
+    return help_text(HELP_USAGE, COMMAND_NONE);
+}
+
+char *options_help(command_id command)
+{
+    return help_text(HELP_ONE, command);
+}
+
+char *options_help_all(void)
+{
+    return help_text(HELP_ALL, COMMAND_NONE);
+}

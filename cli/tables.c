@@ -1,0 +1,276 @@
+/* tables.c - plans, reports, verdicts and inventories as text; see tables.h.
+ * Names are printed whole, whatever their length: a table may go out of line,
+ * but what is printed can always be searched for. */
+#include "tables.h"
+#include "message.h"
+#include "text.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* So many faults and left-behind files are named, the rest are counted. */
+#define FAULTS_SHOWN 20
+#define LEFT_BEHIND_SHOWN 5
+
+/* Room for a kind's name in the table of errors, so that all of a line fits
+ * 80 columns: 28 + 8 + 10 + 10 + 10 + 12 = 78. */
+#define KIND_COLUMNS 28
+
+/* ---- rows -------------------------------------------------------------- */
+
+/* A figure of the source and one of the result; "" for neither. */
+static void pair(const char *label, const char *source, const char *result)
+{
+    message_line("%-16s%19s%19s", label, source, result);
+}
+
+static void fact(const char *label, const char *text)
+{
+    message_line("%-21s%s", label, text);
+}
+
+static void blank(void)
+{
+    message_text("\n");
+}
+
+/* ---- plan -------------------------------------------------------------- */
+
+static void counts_table(const f8_plan_summary *plan)
+{
+    pair("", "source", "result");
+    pair("tensors", text_count(plan->source_tensors).text,
+         text_count(plan->result_tensors).text);
+    pair("bytes", text_count(plan->source_bytes).text,
+         text_count(plan->result_bytes).text);
+    pair("", text_bytes(plan->source_bytes).text,
+         text_bytes(plan->result_bytes).text);
+    pair("shards", text_count(plan->source_shards).text,
+         text_count(plan->result_shards).text);
+    pair("FP8 weights", "", text_count(plan->fp8_weights).text);
+    pair("scales", "", text_count(plan->scales).text);
+    pair("kept tensors", "", text_count(plan->kept).text);
+}
+
+static void left_behind(const f8_plan *plan, uint64_t count)
+{
+    if (count == 0)
+        return;
+    message_line("%-21s%s file%s of the source", "left behind",
+                 text_count(count).text, count == 1 ? "" : "s");
+    for (uint64_t i = 0; i < count && i < LEFT_BEHIND_SHOWN; i++)
+        fact("", f8_plan_left_behind(plan, i));
+    if (count > LEFT_BEHIND_SHOWN)
+        message_line("%-21s… and %s more", "",
+                     text_count(count - LEFT_BEHIND_SHOWN).text);
+}
+
+static void space_rows(uint64_t needed, const plan_place *place)
+{
+    message_line("%-21s%s needed", "free space", text_bytes_fully(needed).text);
+    if (!place->is_known)
+        fact("", "unknown how much is there");
+    else if (place->free_bytes >= needed)
+        message_line("%-21s%s there", "",
+                     text_bytes_fully(place->free_bytes).text);
+    else
+        message_line("%-21s%s there: %s too little", "",
+                     text_bytes_fully(place->free_bytes).text,
+                     text_bytes(needed - place->free_bytes).text);
+}
+
+void table_plan(const f8_plan *plan, const plan_place *place)
+{
+    f8_plan_summary summary;
+    f8_plan_get_summary(plan, &summary);
+    counts_table(&summary);
+    blank();
+    fact("peak memory", text_bytes_fully(summary.memory_bytes).text);
+    fact("threads", text_count(summary.threads).text);
+    space_rows(summary.disk_bytes, place);
+    message_line("%-21s%s, for model_type %s", "rules", summary.family,
+                 summary.model_type);
+    fact("layout", summary.layout);
+    message_line("%-21s%s, %s", "side files carried",
+                 text_count(summary.side_files).text,
+                 text_bytes(summary.side_bytes).text);
+    left_behind(plan, summary.left_behind);
+}
+
+/* One source tensor. Action, name, dtype and shape are always the first four
+ * words of the line, and the rule stands in brackets at its end. */
+static void plan_tensor(const f8_plan *plan, const f8_plan_source *source)
+{
+    f8_plan_result result;
+    char scale[256] = "", more[64] = "";
+    f8_plan_get_result(plan, source->first, &result);
+    if (result.action == F8_QUANTIZE)
+        snprintf(scale, sizeof scale, " + %s %s",
+                 f8_dtype_name(result.scale_dtype),
+                 text_shape(2, result.scale_shape).text);
+    if (source->results > 1)
+        snprintf(more, sizeof more, ", … %" PRIu64 " results", source->results);
+    message_line("%-8s %s %s %s -> %s %s %s%s%s (%s)",
+                 source->action == F8_QUANTIZE ? "quantize" : "keep",
+                 source->name, f8_dtype_name(source->dtype),
+                 text_shape(source->rank, source->shape).text, result.name,
+                 f8_dtype_name(result.dtype),
+                 text_shape(result.rank, result.shape).text, scale, more,
+                 source->decided_by);
+}
+
+void table_plan_tensors(const f8_plan *plan)
+{
+    f8_plan_summary summary;
+    f8_plan_get_summary(plan, &summary);
+    for (uint64_t i = 0; i < summary.source_tensors; i++) {
+        f8_plan_source source;
+        f8_plan_get_source(plan, i, &source);
+        plan_tensor(plan, &source);
+    }
+}
+
+/* ---- report ------------------------------------------------------------ */
+
+void table_quantize(const f8_plan *plan, const f8_report *report,
+                    uint64_t resumed_bytes)
+{
+    f8_plan_summary planned;
+    f8_report_summary done;
+    f8_plan_get_summary(plan, &planned);
+    f8_report_get_summary(report, &done);
+    counts_table(&planned);
+    if (done.already_done)
+        return;
+    message_line(
+        "%-21s%s, %s", "time", text_seconds(done.seconds).text,
+        text_rate(done.source_bytes - resumed_bytes, done.seconds).text);
+    if (done.shards_resumed > 0)
+        message_line("%-21s%s of %s shards, %s of the source", "done before",
+                     text_count(done.shards_resumed).text,
+                     text_count(planned.result_shards).text,
+                     text_bytes(resumed_bytes).text);
+}
+
+static void error_row(const char *name, const f8_error_stats *stats)
+{
+    /* A name that is too long gets a line to itself. */
+    if (strlen(name) >= KIND_COLUMNS) {
+        message_line("%s", name);
+        name = "";
+    }
+    message_line("%-*s%8s%10s%10s%10s%12s", KIND_COLUMNS, name,
+                 text_count(stats->tensors).text,
+                 text_percent(stats->median_relative_error).text,
+                 text_percent(stats->relative_rms).text,
+                 text_real(stats->sqnr_db, 2).text,
+                 text_real(stats->cosine, 8).text);
+}
+
+void table_errors(const f8_report *report)
+{
+    f8_error_stats stats;
+    f8_report_get_overall(report, &stats);
+    if (stats.tensors == 0)
+        return;
+    blank();
+    message_line("%-*s%8s%10s%10s%10s%12s", KIND_COLUMNS, "round-trip error",
+                 "tensors", "median", "rel. RMS", "SQNR dB", "cosine");
+    for (size_t i = 0; f8_report_get_kind(report, i, &stats); i++)
+        error_row(stats.name, &stats);
+    f8_report_get_overall(report, &stats);
+    error_row("overall", &stats);
+    if (!f8_report_get_worst(report, 0, &stats))
+        return;
+    blank();
+    message_line("worst tensors, by relative RMS");
+    for (size_t i = 0; f8_report_get_worst(report, i, &stats); i++)
+        message_line("%8s  %s", text_percent(stats.relative_rms).text,
+                     stats.name);
+}
+
+/* ---- verdict ----------------------------------------------------------- */
+
+void table_verdict(const char *dst, const f8_verdict *verdict)
+{
+    f8_verdict_summary summary;
+    const char *fault = NULL;
+    uint64_t shown = 0;
+    f8_verdict_get_summary(verdict, &summary);
+    if (summary.faults == 0)
+        message_line("%s: no faults", dst);
+    else
+        message_line("%s: %s fault%s", dst, text_count(summary.faults).text,
+                     summary.faults == 1 ? "" : "s");
+    while (shown < FAULTS_SHOWN &&
+           (fault = f8_verdict_fault(verdict, (size_t)shown)) != NULL) {
+        message_line("  %s", fault);
+        shown++;
+    }
+    if (summary.faults > shown)
+        message_line("  … and %s more",
+                     text_count(summary.faults - shown).text);
+    blank();
+    fact("FP8 weights", text_count(summary.quantized).text);
+    fact("kept tensors", text_count(summary.kept).text);
+    fact("codes not nearest", text_count(summary.codes_not_nearest).text);
+    fact("NaN codes", text_count(summary.codes_nan).text);
+    fact("time", text_seconds(summary.seconds).text);
+}
+
+/* ---- inventory --------------------------------------------------------- */
+
+static void inventory_facts(const f8_inventory *inventory,
+                            const f8_inventory_summary *summary)
+{
+    const char *problem = NULL;
+    fact("files", text_count(summary->files).text);
+    fact("tensors", text_count(summary->tensors).text);
+    fact("size", text_bytes_fully(summary->bytes).text);
+    fact("model_type", summary->model_type && *summary->model_type
+                           ? summary->model_type
+                           : "none");
+    fact("quantization", summary->quantization);
+    if (!summary->agrees)
+        fact("index", "disagrees with the shards:");
+    else
+        fact("index", summary->has_index ? "agrees with the shards" : "none");
+    for (size_t i = 0; (problem = f8_inventory_problem(inventory, i)); i++)
+        message_line("  %s", problem);
+    blank();
+}
+
+void table_inventory(const f8_inventory *inventory,
+                     const f8_tensor_info *largest, size_t largest_count)
+{
+    f8_inventory_summary summary;
+    f8_inventory_get_summary(inventory, &summary);
+    inventory_facts(inventory, &summary);
+    message_line("%-10s%12s%19s", "dtype", "tensors", "bytes");
+    for (int i = 0; i < F8_DTYPE_COUNT; i++) {
+        if (summary.dtype_tensors[i] == 0)
+            continue;
+        message_line("%-10s%12s%19s  %s", f8_dtype_name((f8_dtype)i),
+                     text_count(summary.dtype_tensors[i]).text,
+                     text_count(summary.dtype_bytes[i]).text,
+                     text_bytes(summary.dtype_bytes[i]).text);
+    }
+    if (largest_count == 0)
+        return;
+    blank();
+    message_line("largest tensors");
+    for (size_t i = 0; i < largest_count; i++)
+        message_line("%10s  %s %s %s", text_bytes(largest[i].bytes).text,
+                     largest[i].name, f8_dtype_name(largest[i].dtype),
+                     text_shape(largest[i].rank, largest[i].shape).text);
+}
+
+void table_inventory_tensors(const f8_inventory *inventory)
+{
+    f8_tensor_info info;
+    for (uint64_t i = 0; f8_inventory_get(inventory, i, &info); i++)
+        message_line("%s %s %s %" PRIu64 " bytes, %s at %" PRIu64, info.name,
+                     f8_dtype_name(info.dtype),
+                     text_shape(info.rank, info.shape).text, info.bytes,
+                     info.file, info.offset);
+}

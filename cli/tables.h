@@ -1,0 +1,31 @@
+/* tables.h - results as people read them, at 80 columns. What is printed is
+ * what the library's getters say; nothing is decided here. json.h is the
+ * same for programs. */
+#ifndef FP8CAST_CLI_TABLES_H
+#define FP8CAST_CLI_TABLES_H
+
+#include "fp8cast.h"
+
+/* What plan knows beside the plan itself. */
+typedef struct plan_place {
+    bool is_known;
+    uint64_t free_bytes; /* where the result would be written */
+} plan_place;
+
+void table_plan(const f8_plan *plan, const plan_place *place);
+void table_plan_tensors(const f8_plan *plan);
+
+/* The end of quantize; resumed_bytes are those of the source that an earlier
+ * run finished, and do not count as this run's speed. */
+void table_quantize(const f8_plan *plan, const f8_report *report,
+                    uint64_t resumed_bytes);
+/* Error statistics by kind; nothing when nothing was quantised. */
+void table_errors(const f8_report *report);
+
+void table_verdict(const char *dst, const f8_verdict *verdict);
+
+void table_inventory(const f8_inventory *inventory,
+                     const f8_tensor_info *largest, size_t largest_count);
+void table_inventory_tensors(const f8_inventory *inventory);
+
+#endif

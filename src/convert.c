@@ -1,0 +1,439 @@
+/* convert.c - the public entry f8_quantize: runs a plan through the pipeline
+ * into a result folder. The order of events is the promise: shards as they
+ * are finished, then side files, then the index, then config.json. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "manifest.h"
+#include "source.h"
+#include "target.h"
+
+/* A result shard while it is being written. begin and tally change under the
+ * pipeline's mutex; the rest is set at its begin and read by all. */
+typedef struct open_shard {
+    int fd; /* -1: not open */
+    char *temporary;
+    uint64_t data_start; /* of tensor data in the file */
+    f8_tally tally;
+} open_shard;
+
+typedef struct convert {
+    const f8_plan *plan;
+    const f8_options *options;
+    f8_target target;
+    open_shard *shards;
+    f8_worst current; /* the unit whose items are being retired */
+    f8_progress progress;
+} convert;
+
+/* ---- what the pipeline asks ---------------------------------------------- */
+
+static const f8_tensor *source_of(const f8_plan *plan, const f8_unit *u)
+{
+    return &plan->source->tensors.items[u->source];
+}
+
+static void get_work(void *ctx, uint64_t unit, f8_work *work)
+{
+    const convert *c = ctx;
+    const f8_unit *u = &c->plan->units[unit];
+
+    memset(work, 0, sizeof *work);
+    work->matrix = u->action == F8_QUANTIZE;
+    work->shard = u->shard;
+    work->bytes = u->bytes;
+    work->dtype = source_of(c->plan, u)->dtype;
+    if (work->matrix) {
+        work->rows = f8_unit_rows(u);
+        work->cols = f8_unit_cols(u);
+    }
+}
+
+static bool is_done(void *ctx, uint32_t shard)
+{
+    const convert *c = ctx;
+    return c->target.shard_done[shard];
+}
+
+static f8_status begin_worker(void *ctx, f8_worker *worker, f8_error *err)
+{
+    (void)ctx;
+    f8_handle *handle = f8_alloc(1, sizeof *handle);
+
+    if (!handle)
+        return f8_fail_nomem(err, "a worker");
+    handle->fd = -1;
+    worker->user = handle;
+    return F8_OK;
+}
+
+static void end_worker(void *ctx, f8_worker *worker)
+{
+    (void)ctx;
+    if (worker->user)
+        f8_handle_close(worker->user);
+    free(worker->user);
+}
+
+/* Creates the shard's file with its header. Space is taken at once where the
+ * file system can, so that a full disk shows before hours of work. */
+static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
+{
+    convert *c = ctx;
+    open_shard *s = &c->shards[shard];
+    const f8_shard *planned = &c->plan->shards[shard];
+    f8_buf header = {0};
+
+    f8_status status = f8_plan_shard_header(c->plan, shard, &header, err);
+    if (status != F8_OK)
+        goto out;
+    s->data_start = header.length;
+    s->temporary = f8_target_temporary(&c->target, planned->name);
+    if (!s->temporary || !f8_tally_init(&s->tally, c->plan->kinds_count)) {
+        status = f8_fail_nomem(err, "a shard");
+        goto out;
+    }
+    status = f8_create_file(s->temporary, &s->fd, err);
+    if (status != F8_OK)
+        goto out;
+    off_t bytes = (off_t)(header.length + planned->data_bytes);
+    if (fallocate(s->fd, 0, 0, bytes) != 0 &&
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
+        status = f8_fail_errno(err, errno, "%s: cannot take %lld bytes",
+                               s->temporary, (long long)bytes);
+        goto out;
+    }
+    status =
+        f8_write_at(s->fd, header.data, header.length, 0, s->temporary, err);
+out:
+    f8_buf_free(&header);
+    return status;
+}
+
+/* ---- one item ------------------------------------------------------------ */
+
+/* Rows of a panel that is narrower than its matrix lie apart in the file. */
+static f8_status write_panel(const open_shard *s, const f8_unit *u,
+                             const f8_item *item, const f8_panel *panel,
+                             f8_error *err)
+{
+    uint64_t cols = f8_unit_cols(u);
+    uint64_t at = s->data_start + u->data_begin + item->row * cols + item->col;
+    f8_scale_range scales = f8_item_scales(item, cols, panel->scale_dtype);
+    f8_status status = F8_OK;
+
+    if (item->cols == cols)
+        status =
+            f8_write_at(s->fd, panel->codes, (size_t)(item->rows * item->cols),
+                        at, s->temporary, err);
+    for (uint64_t r = 0; r < item->rows && item->cols != cols; r++) {
+        status =
+            f8_write_at(s->fd, panel->codes + r * item->cols,
+                        (size_t)item->cols, at + r * cols, s->temporary, err);
+        if (status != F8_OK)
+            return status;
+    }
+    if (status == F8_OK)
+        status = f8_write_at(s->fd, panel->scales, (size_t)scales.bytes,
+                             s->data_start + u->scale_begin + scales.begin,
+                             s->temporary, err);
+    return status;
+}
+
+static f8_status fail_value(const f8_plan *plan, const f8_unit *u,
+                            const f8_item *item, const f8_spot *spot,
+                            f8_error *err)
+{
+    const f8_tensor *t = source_of(plan, u);
+
+    return f8_fail(err, F8_ERR_VALUE,
+                   "%s: tensor %s, row %llu, column %llu%s%s: expected a "
+                   "finite weight, found %s",
+                   plan->source->files[t->file].name, t->name,
+                   (unsigned long long)(item->row + spot->row),
+                   (unsigned long long)(item->col + spot->col),
+                   u->name == t->name ? "" : " of ",
+                   u->name == t->name ? "" : u->name,
+                   isnan(spot->value) ? "NaN" : "Inf");
+}
+
+static f8_status quantise_item(convert *c, f8_worker *worker,
+                               const f8_item *item, f8_outcome *outcome,
+                               f8_error *err)
+{
+    const f8_unit *u = &c->plan->units[item->unit];
+    const f8_handle *handle = worker->user;
+    f8_dtype dtype = source_of(c->plan, u)->dtype;
+    size_t elem_bytes = f8_dtype_bytes(dtype);
+    f8_spot spot = {0, 0, 0};
+    f8_panel panel = {.weights = worker->in,
+                      .stride_bytes = (size_t)(item->cols * elem_bytes),
+                      .dtype = dtype,
+                      .rows = item->rows,
+                      .cols = item->cols,
+                      .codes = worker->out,
+                      .codes_stride = (size_t)item->cols,
+                      .scale_dtype = c->plan->scale_dtype,
+                      .scales = worker->scales};
+
+    f8_status status = f8_read_panel(handle, u->offset, f8_unit_cols(u),
+                                     elem_bytes, item, worker->in, err);
+    if (status != F8_OK)
+        return status;
+    if (!f8_panel_quantise(&f8_kernel_ref, &panel, &outcome->sums, worker->hist,
+                           &spot))
+        return fail_value(c->plan, u, item, &spot, err);
+    return write_panel(&c->shards[u->shard], u, item, &panel, err);
+}
+
+static f8_status copy_item(convert *c, f8_worker *worker, const f8_item *item,
+                           f8_error *err)
+{
+    const f8_unit *u = &c->plan->units[item->unit];
+    const f8_handle *handle = worker->user;
+    const open_shard *s = &c->shards[u->shard];
+
+    f8_status status = f8_read_at(handle->fd, worker->in, (size_t)item->bytes,
+                                  u->offset + item->begin, handle->path, err);
+    if (status == F8_OK)
+        status = f8_write_at(s->fd, worker->in, (size_t)item->bytes,
+                             s->data_start + u->data_begin + item->begin,
+                             s->temporary, err);
+    return status;
+}
+
+static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
+                      f8_outcome *outcome, f8_error *err)
+{
+    convert *c = ctx;
+    const f8_unit *u = &c->plan->units[item->unit];
+
+    f8_status status = f8_handle_use(worker->user, c->plan->source,
+                                     source_of(c->plan, u)->file, err);
+    if (status != F8_OK)
+        return status;
+    if (u->action == F8_QUANTIZE)
+        return quantise_item(c, worker, item, outcome, err);
+    return copy_item(c, worker, item, err);
+}
+
+/* ---- afterwards ---------------------------------------------------------- */
+
+static void count(void *ctx, const f8_item *item, const uint64_t *hist)
+{
+    convert *c = ctx;
+    const f8_unit *u = &c->plan->units[item->unit];
+
+    if (u->action == F8_QUANTIZE)
+        f8_tally_count(&c->shards[u->shard].tally, u->kind, hist);
+}
+
+static f8_status retire(void *ctx, const f8_item *item,
+                        const f8_outcome *outcome, f8_error *err)
+{
+    convert *c = ctx;
+    const f8_unit *u = &c->plan->units[item->unit];
+
+    (void)err;
+    if (u->action != F8_QUANTIZE)
+        return F8_OK;
+    f8_sums_add(&c->current.sums, &outcome->sums);
+    if (!item->last)
+        return F8_OK;
+    c->current.unit = item->unit;
+    c->current.elems = f8_unit_rows(u) * f8_unit_cols(u);
+    c->current.blocks = f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
+                        f8_ceil_div(f8_unit_cols(u), F8_BLOCK);
+    f8_tally_unit(&c->shards[u->shard].tally, u->kind, &c->current);
+    memset(&c->current, 0, sizeof c->current);
+    return F8_OK;
+}
+
+/* Measurements first, then the final name: whoever finds the name finds the
+ * measurements too. */
+static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
+{
+    convert *c = ctx;
+    open_shard *s = &c->shards[shard];
+    char *path = f8_path_join(c->target.dir, c->plan->shards[shard].name);
+    int fd = s->fd;
+
+    s->fd = -1;
+    f8_status status = f8_sync_close(fd, s->temporary, err);
+    if (status == F8_OK && !path)
+        status = f8_fail_nomem(err, "a path");
+    if (status == F8_OK)
+        status = f8_journal_put_shard(c->target.work_dir, c->plan, shard,
+                                      &s->tally, err);
+    if (status == F8_OK)
+        status = f8_publish(s->temporary, path, err);
+    free(path);
+    f8_tally_free(&s->tally);
+    return status;
+}
+
+static int tell(void *ctx, uint64_t bytes, int64_t shard)
+{
+    convert *c = ctx;
+
+    c->progress.bytes_done = c->progress.bytes_resumed + bytes;
+    c->progress.finished = shard < 0 ? NULL : c->plan->shards[shard].name;
+    c->progress.shards_done += shard >= 0;
+    if (!c->options->progress)
+        return 0;
+    return c->options->progress(c->options->progress_user, &c->progress);
+}
+
+/* ---- the whole ----------------------------------------------------------- */
+
+static f8_status run_pipeline(convert *c, f8_error *err)
+{
+    const f8_plan *plan = c->plan;
+    const f8_pipeline_ops ops = {.ctx = c,
+                                 .get = get_work,
+                                 .skip = is_done,
+                                 .worker_begin = begin_worker,
+                                 .worker_end = end_worker,
+                                 .shard_begin = begin_shard,
+                                 .work = work,
+                                 .count = count,
+                                 .retire = retire,
+                                 .shard_end = end_shard,
+                                 .progress = tell};
+
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        if (c->target.shard_done[plan->units[i].shard])
+            c->progress.bytes_resumed += plan->units[i].bytes;
+    }
+    c->progress.bytes_done = c->progress.bytes_resumed;
+    c->progress.bytes_total = plan->source->tensor_bytes;
+    c->progress.shards_done = c->target.shards_done;
+    c->progress.shards_total = (uint32_t)plan->shards_count;
+    return f8_pipeline_run(&ops, plan->units_count,
+                           (uint32_t)plan->shards_count, plan->threads,
+                           plan->memory_bytes, err);
+}
+
+static f8_status copy_sides(const convert *c, f8_error *err)
+{
+    enum { BUFFER_BYTES = 1 << 20 };
+    const f8_plan *plan = c->plan;
+    f8_status status = F8_OK;
+    unsigned char *buffer = f8_alloc(BUFFER_BYTES, 1);
+
+    if (!buffer)
+        return f8_fail_nomem(err, "a buffer");
+    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
+        if (plan->sides.items[i].carried)
+            status = f8_target_copy(&c->target, plan->source->dir,
+                                    &plan->sides.items[i], buffer, BUFFER_BYTES,
+                                    err);
+    }
+    free(buffer);
+    return status;
+}
+
+static f8_status execute(convert *c, const f8_buf *index, const f8_buf *config,
+                         f8_error *err)
+{
+    f8_status status = run_pipeline(c, err);
+
+    if (status == F8_OK)
+        status = copy_sides(c, err);
+    if (status == F8_OK && c->plan->shards_count > 1)
+        status = f8_target_put(&c->target, F8_INDEX_NAME, index, err);
+    if (status == F8_OK)
+        status = f8_target_put(&c->target, F8_CONFIG_NAME, config, err);
+    return status;
+}
+
+/* Statistics of every shard, this run's and earlier ones', in shard order:
+ * an interrupted run continued reports what an undisturbed one does. */
+static f8_status make_report(const convert *c, bool already_done,
+                             double seconds, f8_report **report, f8_error *err)
+{
+    const f8_plan *plan = c->plan;
+    f8_report *made = NULL;
+
+    f8_status status = f8_report_new(plan, &made, err);
+    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++) {
+        if (!f8_journal_get_shard(c->target.work_dir, plan, i, &made->tally))
+            status =
+                f8_fail(err, F8_ERR_IO, "%s: the measurements of %s are gone",
+                        c->target.work_dir, plan->shards[i].name);
+    }
+    if (status == F8_OK)
+        status = f8_report_finish(made, plan, err);
+    if (status != F8_OK) {
+        f8_report_free(made);
+        return status;
+    }
+    made->summary.already_done = already_done;
+    made->summary.shards_resumed = c->target.shards_done;
+    made->summary.source_bytes = plan->source->tensor_bytes;
+    made->summary.result_bytes = plan->result_bytes;
+    made->summary.quantized = plan->fp8_weights;
+    made->summary.kept = plan->kept;
+    made->summary.seconds = seconds;
+    *report = made;
+    return F8_OK;
+}
+
+/* Removes what has no final name, after success and failure alike. */
+static void clean_up(convert *c)
+{
+    for (uint64_t i = 0; c->shards && i < c->plan->shards_count; i++) {
+        open_shard *s = &c->shards[i];
+        if (s->fd >= 0)
+            close(s->fd);
+        if (s->temporary)
+            unlink(s->temporary);
+        free(s->temporary);
+        f8_tally_free(&s->tally);
+    }
+    free(c->shards);
+    f8_target_close(&c->target);
+}
+
+f8_status f8_quantize(const f8_plan *plan, const char *dst,
+                      const f8_options *options, f8_report **report,
+                      f8_error *err)
+{
+    double start = f8_now();
+    f8_options filled;
+    f8_buf index = {0}, config = {0};
+    convert c = {.plan = plan, .options = &filled, .target = {.lock_fd = -1}};
+    bool already_done = false;
+
+    *report = NULL;
+    f8_status status = f8_options_fill(options, &filled, err);
+    if (status != F8_OK)
+        return status;
+    c.shards = f8_alloc(plan->shards_count, sizeof *c.shards);
+    if (!c.shards)
+        return f8_fail_nomem(err, "the shards");
+    for (uint64_t i = 0; i < plan->shards_count; i++)
+        c.shards[i].fd = -1;
+    if (plan->shards_count > 1)
+        status = f8_manifest_index(plan, &index, err);
+    if (status == F8_OK)
+        status = f8_manifest_config(plan, &config, err);
+    if (status == F8_OK)
+        status = f8_target_open(plan, dst, filled.overwrite, &c.target, err);
+    if (status != F8_OK)
+        goto out;
+    already_done = f8_target_is_complete(&c.target, plan, &index, &config);
+    if (!already_done)
+        status = execute(&c, &index, &config, err);
+    if (status == F8_OK)
+        status = make_report(&c, already_done, f8_now() - start, report, err);
+out:
+    clean_up(&c);
+    f8_buf_free(&index);
+    f8_buf_free(&config);
+    return status;
+}

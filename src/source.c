@@ -1,0 +1,68 @@
+/* source.c - reading tensor data. See source.h. */
+#include "source.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+void f8_handle_close(f8_handle *handle)
+{
+    if (handle->fd >= 0)
+        close(handle->fd);
+    free(handle->path);
+    *handle = (f8_handle){.fd = -1};
+}
+
+f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *cp,
+                        uint32_t file, f8_error *err)
+{
+    const f8_shard_file *known = &cp->files[file];
+    uint64_t bytes = 0;
+    int64_t mtime_ns = 0;
+
+    if (handle->fd >= 0 && handle->file == file)
+        return F8_OK;
+    f8_handle_close(handle);
+    handle->path = f8_path_join(cp->dir, known->name);
+    if (!handle->path)
+        return f8_fail_nomem(err, "a path");
+    f8_status status =
+        f8_open_read(handle->path, &handle->fd, &bytes, &mtime_ns, err);
+    if (status == F8_OK &&
+        (bytes != known->bytes || mtime_ns != known->mtime_ns))
+        status = f8_fail(err, F8_ERR_IO,
+                         "%s: changed since its header was read", handle->path);
+    handle->file = file;
+    if (status != F8_OK)
+        f8_handle_close(handle);
+    return status;
+}
+
+f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
+                        size_t elem_bytes, const f8_item *item,
+                        unsigned char *to, f8_error *err)
+{
+    uint64_t row_bytes = cols * elem_bytes;
+    uint64_t at = offset + item->row * row_bytes + item->col * elem_bytes;
+    size_t n = (size_t)(item->cols * elem_bytes);
+    f8_status status = F8_OK;
+
+    if (item->cols == cols)
+        return f8_read_at(handle->fd, to, (size_t)item->rows * n, at,
+                          handle->path, err);
+    for (uint64_t r = 0; r < item->rows && status == F8_OK; r++)
+        status = f8_read_at(handle->fd, to + r * n, n, at + r * row_bytes,
+                            handle->path, err);
+    return status;
+}
+
+f8_scale_range f8_item_scales(const f8_item *item, uint64_t cols,
+                              f8_scale_dtype dtype)
+{
+    size_t scale_bytes = f8_dtype_bytes(f8_scale_storage(dtype));
+    uint64_t across = f8_ceil_div(cols, F8_BLOCK);
+    uint64_t first = item->row / F8_BLOCK * across + item->col / F8_BLOCK;
+    uint64_t count =
+        f8_ceil_div(item->rows, F8_BLOCK) * f8_ceil_div(item->cols, F8_BLOCK);
+
+    return (f8_scale_range){first * scale_bytes, count * scale_bytes};
+}

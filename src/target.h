@@ -1,0 +1,40 @@
+/* target.h - the result folder: may we write here, what of an earlier run is
+ * still good, and the way a file gets its final name. */
+#ifndef F8_TARGET_H
+#define F8_TARGET_H
+
+#include "journal.h"
+
+typedef struct f8_target {
+    char *dir, *work_dir; /* DST and DST/.fp8cast */
+    int lock_fd;          /* holds the lock on work_dir; -1: not taken */
+    bool *shard_done;     /* by an earlier run */
+    uint32_t shards_done;
+} f8_target;
+
+/* Looks before anything is written: refuses a DST that is SRC, inside it or
+ * around it, holds foreign files, or another conversion without overwrite;
+ * removes what is left of a stopped run; checks free space; then makes the
+ * folders, takes the lock and writes the journal. On failure target is
+ * empty. */
+f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
+                         f8_target *target, f8_error *err);
+void f8_target_close(f8_target *target);
+
+/* Whether everything that the plan asks for is there. */
+bool f8_target_is_complete(const f8_target *target, const f8_plan *plan,
+                           const f8_buf *index, const f8_buf *config);
+
+/* Path under .fp8cast/ that `name` is written at before it is finished; the
+ * caller frees it. NULL when out of memory. */
+char *f8_target_temporary(const f8_target *target, const char *name);
+
+/* Writes a small file under its final name, or nothing. */
+f8_status f8_target_put(const f8_target *target, const char *name,
+                        const f8_buf *bytes, f8_error *err);
+/* Copies a side file of SRC through `buffer`. */
+f8_status f8_target_copy(const f8_target *target, const char *src_dir,
+                         const f8_side_file *file, unsigned char *buffer,
+                         size_t buffer_bytes, f8_error *err);
+
+#endif
