@@ -5,9 +5,11 @@
  * fast-math. The loops over a row are without branches so that a compiler can
  * vectorise them, which changes no bit.
  *
- * Error sums are taken in units of the scale: with x = w / scale and c the
- * value of the code, |x| <= 448, so no square under- or overflows binary32;
- * a block's sums are then scaled by scale^2 in binary64. */
+ * Error sums are taken with the power of two of the scale divided out: of
+ * w' = w / 2^k and v' = code * (scale / 2^k), where 1 <= scale / 2^k < 2. That
+ * changes no digit, keeps squares from under- and overflowing binary32, and
+ * v' - w' is exact for bfloat16 weights and scales wherever they are close. A
+ * block's sums are then scaled by 2^2k in binary64. */
 #include "kernel.h"
 
 #include <math.h>
@@ -133,122 +135,140 @@ static uint32_t amax_ref(const f8_block *block)
     return top;
 }
 
-/* Error of one row, n elements. Lane i takes the elements i, i + 16, …, which
+/* Error of a block. Lane i takes the elements i, i + 16, ... of a row, which
  * fixes the order of the additions for every implementation. */
 typedef struct lanes {
-    double x2[LANES], e2[LANES], xc[LANES], c2[LANES];
+    double w2[LANES], e2[LANES], wv[LANES], v2[LANES];
     float max_abs[LANES];
+    float down;  /* 2^-k */
+    float scale; /* scale / 2^k */
+    double up;   /* 2^k */
 } lanes;
 
-static void measure_16(const float *x, const float *c, float sum[4][LANES],
+/* Only the exponent of a scale decides k; the one subnormal scale is
+ * 2^-127, of ue8m0. */
+static void lanes_begin(lanes *acc, float scale)
+{
+    int k;
+
+    memset(acc, 0, sizeof *acc);
+    acc->scale = 2 * frexpf(scale, &k);
+    acc->down = ldexpf(1, 1 - k);
+    acc->up = ldexp(1, k - 1);
+}
+
+static void measure_16(const float *w, const float *v, float sum[4][LANES],
                        float *max_abs)
 {
     for (int i = 0; i < LANES; i++) {
-        float e = c[i] - x[i];
-        sum[0][i] += x[i] * x[i];
+        float e = v[i] - w[i];
+        sum[0][i] += w[i] * w[i];
         sum[1][i] += e * e;
-        sum[2][i] += x[i] * c[i];
-        sum[3][i] += c[i] * c[i];
+        sum[2][i] += w[i] * v[i];
+        sum[3][i] += v[i] * v[i];
         float a = fabsf(e);
         max_abs[i] = a > max_abs[i] ? a : max_abs[i];
     }
 }
 
-/* Histogram bin of |c - x| / |x|; see stats.h. */
-static inline int32_t bin_of(float x, float c)
+/* Histogram bin of |v - w| / |w|; see stats.h. */
+static inline int32_t bin_of(float w, float v)
 {
-    float relative = fabsf(c - x) / fabsf(x);
+    float relative = fabsf(v - w) / fabsf(w);
     int32_t bin = (int32_t)(bits_of(relative) >> 17) -
                   (F8_HIST_LOWEST_EXPONENT + 127) * F8_HIST_PER_OCTAVE +
                   F8_HIST_FIRST;
 
     bin = bin < F8_HIST_BELOW ? F8_HIST_BELOW : bin;
     bin = bin > F8_HIST_ABOVE ? F8_HIST_ABOVE : bin;
-    return x == 0 ? F8_HIST_ZERO : bin;
+    return w == 0 ? F8_HIST_ZERO : bin;
 }
 
-static void measure_row(const float *x, const uint8_t *codes, unsigned n,
+/* One row of n weights and their codes. */
+static void measure_row(const float *weights, const uint8_t *codes, unsigned n,
                         lanes *acc, uint64_t *hist)
 {
-    float c[F8_BLOCK], sum[4][LANES] = {{0}};
+    float w[F8_BLOCK], v[F8_BLOCK], sum[4][LANES] = {{0}};
     int32_t bin[F8_BLOCK];
     unsigned whole = n - n % LANES;
 
     for (unsigned i = 0; i < n; i++)
-        c[i] = decode(codes[i]);
+        w[i] = weights[i] * acc->down;
+    for (unsigned i = 0; i < n; i++)
+        v[i] = decode(codes[i]) * acc->scale;
     for (unsigned i = 0; i < whole; i += LANES)
-        measure_16(x + i, c + i, sum, acc->max_abs);
+        measure_16(w + i, v + i, sum, acc->max_abs);
     if (whole < n) { /* zeros change no sum */
-        float xt[LANES] = {0}, ct[LANES] = {0};
-        memcpy(xt, x + whole, (n - whole) * sizeof *xt);
-        memcpy(ct, c + whole, (n - whole) * sizeof *ct);
-        measure_16(xt, ct, sum, acc->max_abs);
+        float wt[LANES] = {0}, vt[LANES] = {0};
+        memcpy(wt, w + whole, (n - whole) * sizeof *wt);
+        memcpy(vt, v + whole, (n - whole) * sizeof *vt);
+        measure_16(wt, vt, sum, acc->max_abs);
     }
     for (int i = 0; i < LANES; i++) {
-        acc->x2[i] += (double)sum[0][i];
+        acc->w2[i] += (double)sum[0][i];
         acc->e2[i] += (double)sum[1][i];
-        acc->xc[i] += (double)sum[2][i];
-        acc->c2[i] += (double)sum[3][i];
+        acc->wv[i] += (double)sum[2][i];
+        acc->v2[i] += (double)sum[3][i];
     }
     for (unsigned i = 0; i < n; i++)
-        bin[i] = bin_of(x[i], c[i]);
+        bin[i] = bin_of(w[i], v[i]);
     for (unsigned i = 0; i < n; i++)
         hist[bin[i]]++;
 }
 
-static void fold(const lanes *acc, float scale, f8_sums *sums)
+static void lanes_end(const lanes *acc, f8_sums *sums)
 {
-    double x2 = 0, e2 = 0, xc = 0, c2 = 0, s = (double)scale;
+    double w2 = 0, e2 = 0, wv = 0, v2 = 0, square = acc->up * acc->up;
 
     for (int i = 0; i < LANES; i++) {
-        double a = (double)acc->max_abs[i] * s;
-        x2 += acc->x2[i];
+        double a = (double)acc->max_abs[i] * acc->up;
+        w2 += acc->w2[i];
         e2 += acc->e2[i];
-        xc += acc->xc[i];
-        c2 += acc->c2[i];
+        wv += acc->wv[i];
+        v2 += acc->v2[i];
         sums->max_abs = a > sums->max_abs ? a : sums->max_abs;
     }
-    sums->w2 += x2 * s * s;
-    sums->e2 += e2 * s * s;
-    sums->wv += xc * s * s;
-    sums->v2 += c2 * s * s;
+    sums->w2 += w2 * square;
+    sums->e2 += e2 * square;
+    sums->wv += wv * square;
+    sums->v2 += v2 * square;
 }
 
 static void quantise_ref(const f8_block *block, float scale, uint8_t *codes,
                          size_t codes_stride, f8_sums *sums, uint64_t *hist)
 {
     unsigned n = block->cols;
-    lanes acc = {{0}, {0}, {0}, {0}, {0}};
+    lanes acc;
 
+    lanes_begin(&acc, scale);
     for (unsigned r = 0; r < block->rows; r++) {
-        float x[F8_BLOCK];
+        float w[F8_BLOCK], x[F8_BLOCK];
         uint8_t *to = codes + r * codes_stride;
-        widen_row(row_at(block, r), block->dtype, n, x);
+        widen_row(row_at(block, r), block->dtype, n, w);
         for (unsigned i = 0; i < n; i++)
-            x[i] = x[i] / scale;
+            x[i] = w[i] / scale;
         for (unsigned i = 0; i < n; i++)
             to[i] = (uint8_t)encode(x[i]);
         if (sums)
-            measure_row(x, to, n, &acc, hist);
+            measure_row(w, to, n, &acc, hist);
     }
     if (sums)
-        fold(&acc, scale, sums);
+        lanes_end(&acc, sums);
 }
 
 static void measure_ref(const f8_block *block, float scale,
                         const uint8_t *codes, size_t codes_stride,
                         f8_sums *sums, uint64_t *hist)
 {
-    lanes acc = {{0}, {0}, {0}, {0}, {0}};
+    lanes acc;
 
+    lanes_begin(&acc, scale);
     for (unsigned r = 0; r < block->rows; r++) {
-        float x[F8_BLOCK];
-        widen_row(row_at(block, r), block->dtype, block->cols, x);
-        for (unsigned i = 0; i < block->cols; i++)
-            x[i] = x[i] / scale;
-        measure_row(x, codes + r * codes_stride, block->cols, &acc, hist);
+        float w[F8_BLOCK];
+        widen_row(row_at(block, r), block->dtype, block->cols, w);
+        measure_row(w, codes + r * codes_stride, block->cols, &acc, hist);
     }
-    fold(&acc, scale, sums);
+    lanes_end(&acc, sums);
 }
 
 const f8_kernel f8_kernel_ref = {
