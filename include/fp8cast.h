@@ -123,8 +123,8 @@ typedef struct f8_override {
 /* Told about progress; called from worker threads, never two at a time.
  * A non-zero return stops the run with F8_ERR_CANCELLED. */
 typedef struct f8_progress {
-    uint64_t bytes_done;  /* source bytes finished, resumed ones included */
-    uint64_t bytes_total; /* source bytes in all                          */
+    uint64_t bytes_done;    /* source bytes finished, resumed ones included */
+    uint64_t bytes_total;   /* source bytes in all                          */
     uint64_t bytes_resumed; /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;
@@ -160,9 +160,9 @@ typedef struct f8_plan_summary {
     uint64_t fp8_weights, scales, kept;
     uint64_t result_parameters; /* elements of all weights, without scales */
     uint64_t side_files, side_bytes;
-    uint64_t left_behind;       /* files of SRC that are not carried over  */
-    uint64_t disk_bytes;        /* free space a conversion from scratch needs */
-    uint64_t memory_bytes;      /* buffers and tables, the peak expected   */
+    uint64_t left_behind;  /* files of SRC that are not carried over  */
+    uint64_t disk_bytes;   /* free space a conversion from scratch needs */
+    uint64_t memory_bytes; /* buffers and tables, the peak expected   */
     unsigned threads;
 } f8_plan_summary;
 
@@ -225,11 +225,11 @@ F8_API const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i);
 /* Round-trip error of quantised weights: w the source, v = code * scale what
  * an engine computes. Measured over every element of every block. */
 typedef struct f8_error_stats {
-    const char *name;  /* kind ("self_attn.q_proj"), or tensor name        */
-    uint64_t tensors;  /* quantised weights                                */
+    const char *name; /* kind ("self_attn.q_proj"), or tensor name        */
+    uint64_t tensors; /* quantised weights                                */
     uint64_t elems;
     uint64_t blocks;
-    uint64_t zeros;    /* w == 0; these have no relative error             */
+    uint64_t zeros; /* w == 0; these have no relative error             */
     double median_relative_error; /* median of |v - w| / |w|, from a
                                      histogram with 64 bins an octave      */
     double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
@@ -278,8 +278,8 @@ F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
 typedef struct f8_verdict f8_verdict;
 
 typedef struct f8_verdict_summary {
-    uint64_t faults;    /* 0: dst is a true FP8 copy of src                */
-    uint64_t quantized, kept; /* tensors of dst, scales not counted        */
+    uint64_t faults; /* 0: dst is a true FP8 copy of src                */
+    uint64_t quantized, kept;   /* tensors of dst, scales not counted        */
     uint64_t codes_not_nearest; /* codes that are not the nearest e4m3 to
                                    weight / stored scale                   */
     uint64_t codes_nan;
@@ -308,9 +308,9 @@ typedef struct f8_inventory f8_inventory;
 
 typedef struct f8_inventory_summary {
     uint64_t tensors, bytes, files;
-    bool has_index;         /* a checkpoint folder with an index           */
-    bool agrees;            /* index and shards name the same tensors      */
-    const char *model_type; /* "" when there is no config.json             */
+    bool has_index;           /* a checkpoint folder with an index           */
+    bool agrees;              /* index and shards name the same tensors      */
+    const char *model_type;   /* "" when there is no config.json             */
     const char *quantization; /* "none", "fp8 e4m3 128x128 …", …           */
     uint64_t dtype_tensors[F8_DTYPE_COUNT];
     uint64_t dtype_bytes[F8_DTYPE_COUNT];
@@ -344,8 +344,8 @@ typedef struct f8_synth_options {
     const char *layout; /* NULL: "qwen3.6-35b-a3b-mini"                    */
     uint64_t layers, experts, hidden, inter, vocab; /* 0: the layout's own */
     uint64_t seed;
-    uint64_t shards;    /* 0: as many as 5 GB each takes                   */
-    bool sparse;        /* headers over holes; weights read as zero        */
+    uint64_t shards; /* 0: as many as 5 GB each takes                   */
+    bool sparse;     /* headers over holes; weights read as zero        */
     f8_progress_fn progress;
     void *progress_user;
 } f8_synth_options;

@@ -6,18 +6,7 @@
 
 #include "builtin.h"
 #include "os.h"
-
-typedef enum f8_draw {
-    F8_DRAW_NORMAL, /* low: mean, high: standard deviation */
-    F8_DRAW_UNIFORM /* from low up to high                 */
-} f8_draw;
-
-/* How the values of a tensor are drawn. */
-typedef struct f8_values {
-    f8_draw draw;
-    bool varied; /* `high` is multiplied by a factor drawn for the tensor */
-    double low, high;
-} f8_values;
+#include "values.h"
 
 typedef struct f8_layout_tensor {
     const char *name;
@@ -58,11 +47,5 @@ f8_status f8_layout_build(const f8_builtin *table, const char *name,
                           size_t settings_count, f8_layout *layout,
                           f8_error *err);
 void f8_layout_free(f8_layout *layout); /* a zeroed one is fine */
-
-/* Elements first to first + elems - 1 of a tensor, as they stand in a file,
- * into `out`, which is aligned to 4 bytes. Depends on the seed, the tensor's
- * name, dtype and values, and the position alone. Defined in synth.c. */
-void f8_values_fill(const f8_layout_tensor *tensor, uint64_t seed,
-                    uint64_t first, size_t elems, void *out);
 
 #endif

@@ -36,6 +36,12 @@
 
 static char root[4096];
 
+static void fill(const f8_layout_tensor *t, uint64_t seed, uint64_t first,
+                 size_t elems, void *out)
+{
+    f8_values_fill(&t->values, t->name, t->dtype, seed, first, elems, out);
+}
+
 static int make_root(void **state)
 {
     (void)state;
@@ -637,7 +643,7 @@ static void check_elements(const f8_layout_tensor *t, uint64_t seed,
 {
     uint32_t words[3000];
     assert_true(n <= 3000);
-    f8_values_fill(t, seed, first, n, words);
+    fill(t, seed, first, n, words);
     for (size_t i = 0; i < n; i++) {
         float exact = expected_value(t, seed, first + i);
         const unsigned char *bytes = (const unsigned char *)words;
@@ -687,7 +693,7 @@ static void test_moments(void **state)
                               .dtype = F8_DTYPE_F32,
                               .values = {F8_DRAW_NORMAL, false, 1, 0.5}};
         double sum = 0, squares = 0, fourth = 0, neighbours = 0, most = 0;
-        f8_values_fill(&t, seed, 0, COUNT, x);
+        fill(&t, seed, 0, COUNT, x);
         for (size_t i = 0; i < COUNT; i++) {
             double y = ((double)x[i] - 1) / 0.5;
             sum += y;
@@ -704,7 +710,7 @@ static void test_moments(void **state)
         assert_true(fabs(neighbours / COUNT) < 5.0 / 1024);
         assert_true(most > 4 && most < 4.9);
         t.values = (f8_values){F8_DRAW_UNIFORM, false, -2, 2};
-        f8_values_fill(&t, seed, 0, COUNT, x);
+        fill(&t, seed, 0, COUNT, x);
         sum = squares = 0;
         for (size_t i = 0; i < COUNT; i++) {
             assert_true(x[i] >= -2 && x[i] <= 2);
@@ -777,7 +783,7 @@ static void test_file_holds_the_values(void **state)
             assert_int_equal(f8_read_at(fd, found, t->bytes,
                                         list.items[i].offset, name, &err),
                              F8_OK);
-            f8_values_fill(t, 5, 0, t->elems, expected);
+            fill(t, 5, 0, t->elems, expected);
             assert_memory_equal(found, expected, t->bytes);
             free(found);
             free(expected);

@@ -1,0 +1,41 @@
+# fp8cast: a thin front to CMake. `make demo` and `make check` do everything,
+# set-up included; see README.md.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: all demo check bench install uninstall clean setup test-build format
+
+all: $(BUILD)/CMakeCache.txt
+	@cmake --build $(BUILD) -j $(JOBS)
+
+$(BUILD)/CMakeCache.txt:
+	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(CMAKE_FLAGS)
+
+# What the build and the demo need; the tests need more.
+setup:
+	@scripts/setup build
+
+demo: setup all
+	@scripts/demo $(BUILD)
+
+check:
+	@scripts/setup check
+	@scripts/check
+
+bench: setup all
+	@bench/convert $(BUILD)
+
+install: all
+	@cmake -DCMAKE_INSTALL_PREFIX=$(PREFIX) -P $(BUILD)/cmake_install.cmake
+
+uninstall:
+	@xargs -r -I{} rm -fv "$(DESTDIR){}" < $(BUILD)/install_manifest.txt
+
+format:
+	@clang-format -i cli/*.[ch] src/*.[ch] src/kernel/*.[ch] include/*.h \
+	    examples/*.c tests/unit/*.c
+
+clean:
+	@rm -rf $(BUILD) build-* demo
