@@ -24,7 +24,8 @@ check:
 	@scripts/setup check
 	@scripts/check
 
-bench: setup all
+bench: all
+	@scripts/setup bench
 	@bench/convert $(BUILD)
 
 install: all
