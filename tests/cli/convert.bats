@@ -1,0 +1,607 @@
+#!/usr/bin/env bats
+# End to end: miniature checkpoints converted by fp8cast and by the reference
+# in tests/reference, which must agree byte for byte; what becomes of a result
+# folder that is there already; runs that are interrupted and continued.
+
+load helpers
+
+setup_file() {
+    begin_file
+    make_source fused "$shared/src"
+}
+teardown_file() { end_file; }
+setup() { begin_test; }
+teardown() { end_test; }
+
+# agrees SRC OPTION...: fp8cast and the reference, given the same options,
+# write the same files, and verify finds nothing.
+agrees() {
+    local src=$1
+    shift
+    rm -rf ours theirs
+    by_reference convert "$src" theirs "$@"
+    program 0 quantize "$src" ours "$@" --json
+    mv out quantized.json
+    echo "options: $*"
+    same ours theirs
+    program 0 verify "$src" ours --json
+    mv out verified.json
+    holds verified.json 'd["faults"] == 0' 'd["fault_list"] == []' \
+        'd["codes_not_nearest"] == 0' 'd["codes_nan"] == 0'
+}
+
+# statistics_agree SRC: of the last `agrees`, as both commands give them.
+statistics_agree() {
+    by_reference stats "$1" ours >reference.json
+    "$PYTHON" "$BATS_TEST_DIRNAME/stats_agree.py" reference.json quantized.json
+    "$PYTHON" "$BATS_TEST_DIRNAME/stats_agree.py" reference.json verified.json
+}
+
+# variant NAME SCALE_DTYPE...: whole, in many shards, and in one shard a
+# result.
+variant() {
+    local dtype
+    make_source "$1" src
+    shift
+    for dtype; do
+        agrees src --scale-dtype "$dtype"
+        statistics_agree src
+        agrees src --scale-dtype "$dtype" --shard-size 300000
+        statistics_agree src
+    done
+    agrees src --shard-size 1
+}
+
+@test "as the reference: fused experts, several shards in shuffled order" {
+    variant fused bf16 f32 ue8m0
+}
+@test "as the reference: one shard" { variant one-shard bf16; }
+@test "as the reference: MTP experts one by one" { variant per-expert bf16; }
+@test "as the reference: all experts one by one" {
+    variant trunk-per-expert bf16
+}
+@test "as the reference: A_log in F32" { variant f32-alog bf16 f32; }
+@test "as the reference: no MTP layer" { variant no-mtp bf16; }
+@test "as the reference: ragged dimensions" { variant ragged bf16 f32 ue8m0; }
+@test "as the reference: F16 weights" { variant f16 bf16 ue8m0; }
+@test "as the reference: F32 weights" { variant f32 bf16 f32; }
+@test "as the reference: zeros, subnormals, ties, the largest numbers" {
+    variant tiny-values bf16 f32 ue8m0
+}
+@test "as the reference: config.json on one line" {
+    variant dense-compact-config bf16 ue8m0
+}
+
+@test "as the reference: a checkpoint made by synth" {
+    program 0 synth src --layers 4 --experts 4 --vocab 300 --shards 3
+    agrees src
+    statistics_agree src
+    agrees src --shard-size 1000000
+}
+
+@test "as the reference: shard sizes around one boundary" {
+    # The sizes at which the second result just fits or just does not.
+    program 0 plan "$shared/src" --shard-size 1 --json --tensors
+    "$PYTHON" - <<'END' >sizes
+import json
+sizes = {"BF16": 2, "F8_E4M3": 1}
+results = [r for t in json.load(open("out"))["tensors"] for r in t["results"]]
+def count(shape):
+    n = 1
+    for d in shape:
+        n *= d
+    return n
+total = 0
+for r in results[:12]:
+    total += count(r["shape"]) * sizes[r["dtype"]]
+    if "scale_shape" in r:
+        total += count(r["scale_shape"]) * 2
+print(total - 1, total, total + 1)
+END
+    for size in $(cat sizes); do
+        agrees "$shared/src" --shard-size "$size"
+    done
+    [ "$size" -gt 1000 ]
+}
+
+@test "as the reference: kept and quantised against the rules" {
+    agrees "$shared/src" --quantize 'mtp.layers.*_proj.weight'
+    statistics_agree "$shared/src"
+    agrees "$shared/src" --keep '*.experts.*' --shard-size 700000
+    agrees "$shared/src" --keep '*.linear_attn.*' --scale-dtype f32
+    agrees "$shared/src" --keep '*.self_attn.?_proj.weight' \
+        --keep 'model.language_model.layers.{n}.mlp.shared_expert.*'
+    agrees "$shared/src" --quantize '*.in_proj_a.weight' \
+        --quantize '*.in_proj_b.weight'
+    # The last one that matches wins.
+    agrees "$shared/src" --keep 'mtp.*' --quantize 'mtp.*experts.*proj'
+    agrees "$shared/src" --quantize 'mtp.layers.*_proj.weight' --keep 'mtp.*'
+    holds verified.json 'd["quantized"] == 61'
+}
+
+@test "as the reference: everything kept" {
+    agrees "$shared/src" --keep '*'
+    holds verified.json 'd["quantized"] == 0' 'd["kept"] == 147'
+    holds ours/config.json \
+        '"lm_head" in d["quantization_config"]["modules_to_not_convert"]'
+}
+
+@test "as the reference: odd spellings of config.json" {
+    make_source one-shard src
+    "$PYTHON" - <<'END'
+import json
+config = json.load(open("src/config.json"))
+text = json.dumps(config, indent="\t")
+# CR LF, tabs, numbers and escapes as nobody prints them, space at the ends.
+text = text.replace("1e-06", "1.00E-6").replace("silu", "s\\u0069lu")
+text = " \n" + text.replace("\n", "\r\n") + "\r\n\t\n"
+assert "1.00E-6" in text and "\\u0069" in text
+open("src/config.json", "w", newline="").write(text)
+END
+    agrees src
+    printf '{"model_type":"qwen3_5_moe"}' >src/config.json
+    agrees src --scale-dtype ue8m0
+    printf '{\n    "model_type": "qwen3_5_moe",\n    "né": "é"\n}\n' \
+        >src/config.json
+    agrees src
+    printf '{ "a":1e-06,\n"model_type":\n"qwen3_5_moe" , "z":[ ] \n }' \
+        >src/config.json
+    agrees src
+}
+
+@test "as the reference: names that JSON must escape, and tensors without elements" {
+    make_source one-shard src
+    "$PYTHON" - <<'END'
+import json
+path = "src/model.safetensors"
+data = open(path, "rb").read()
+size = int.from_bytes(data[:8], "little")
+header = json.loads(data[8:8 + size])
+end = max(e["data_offsets"][1] for n, e in header.items()
+          if n != "__metadata__")
+extra = {'odd."quoted"\\\t\b\x1f\x7f/é\U0001f600': [0], "odd.scalar": [],
+         "odd.empty": [3, 0, 2]}
+for name, shape in extra.items():
+    count = 1
+    for dim in shape:
+        count *= dim
+    header[name] = {"dtype": "I64", "shape": shape,
+                    "data_offsets": [end, end + 8 * count]}
+    end += 8 * count
+text = json.dumps(header).encode()
+open(path, "wb").write(len(text).to_bytes(8, "little") + text
+                       + data[8 + size:] + b"12345678")
+END
+    "$fp8cast" rules qwen3_5_moe >my.rules
+    echo 'keep odd.* always' >>my.rules
+    agrees_with_rules() {
+        rm -rf ours theirs
+        by_reference convert src theirs --rules my.rules "$@"
+        program 0 quantize src ours --rules my.rules "$@"
+        same ours theirs
+        program 0 verify src ours --rules my.rules
+    }
+    agrees_with_rules
+    agrees_with_rules --shard-size 300000
+}
+
+@test "bytes and statistics depend on neither threads nor memory" {
+    # Wider than the smallest buffer, so that bands are cut into panels.
+    program 0 synth src --layers 4 --experts 3 --hidden 640 --inter 384 \
+        --vocab 100 --shards 2
+    program 1 plan src --threads 8 --memory 1
+    least=$(sed -n 's/.*at least \([0-9]*\)$/\1/p' err)
+    says "fp8cast: a memory budget of 1 bytes is too small for 8 threads: expected at least $least"
+    program 1 plan src --threads 8 --memory $((least - 1))
+    options=(--shard-size 2MB --json)
+    program 0 quantize src one "${options[@]}" --threads 1
+    mv out one.json
+    program 0 quantize src eight "${options[@]}" --threads 8
+    mv out eight.json
+    program 0 quantize src little "${options[@]}" --threads 8 --memory "$least"
+    mv out little.json
+    program 0 quantize src much "${options[@]}" --threads 3 --memory 1GB
+    mv out much.json
+    program 0 verify src one --json --threads 1
+    mv out verify-one.json
+    program 0 verify src one --json --threads 8 --memory "$least"
+    mv out verify-eight.json
+    same one eight
+    same one little
+    same one much
+    by_reference convert src theirs --shard-size 2000000
+    same one theirs
+    "$PYTHON" - <<'END'
+import json
+names = ["one", "eight", "little", "much", "verify-one", "verify-eight"]
+errors = [json.load(open(name + ".json"))["error"] for name in names]
+for name, error in zip(names, errors):
+    assert error == errors[0], f"{name}: {error}\none: {errors[0]}"
+END
+}
+
+@test "the result table and verify after it" {
+    program 0 quantize "$shared/src" dst --verify --json --quiet
+    [ ! -s err ]
+    holds out 'd["verify"]["faults"] == 0' 'd["already_done"] is False' \
+        'd["quantized"] == 70' 'd["kept"] == 77' 'd["shards"] == 1' \
+        'd["verify"]["quantized"] == 70' 'd["verify"]["kept"] == 77' \
+        'd["error"] == d["verify"]["error"]'
+}
+
+@test "the keys of verify --json" {
+    program 0 quantize "$shared/src" dst --quiet
+    [ ! -s out ]
+    [ ! -s err ]
+    program 0 verify "$shared/src" dst --json
+    holds out 'set(d) >= {"faults", "quantized", "kept", "codes_not_nearest",
+        "median_relative_error", "relative_rms", "sqnr_db", "cosine"}' \
+        'd["faults"] == 0' 'd["quantized"] == 70' 'd["kept"] == 77' \
+        '0.02 < d["median_relative_error"] < 0.024' \
+        '0.02 < d["relative_rms"] < 0.03' '31 < d["sqnr_db"] < 32' \
+        '0.999 < d["cosine"] < 1'
+}
+
+@test "a result is no source" {
+    program 0 quantize "$shared/src" dst
+    refuses 'fp8cast: config.json: already quantised: expected no "quantization_config", found one' \
+        quantize dst again
+    [ ! -e again ]
+    program 1 verify dst dst
+    [ "$(wc -l <err)" -eq 1 ]
+}
+
+@test "a finished result: says so and changes nothing" {
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    snapshot dst | grep -v '^.fp8cast' >before
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    snapshot dst | grep -v '^.fp8cast' >after
+    diff before after
+    [ "$(head -1 out)" = "dst is finished: nothing to do" ]
+    [ ! -s err ]
+    program 0 quantize "$shared/src" dst --shard-size 700000 --json
+    holds out 'd["already_done"] is True' 'd["error"]["overall"]["tensors"] == 70'
+    # Nor does --overwrite, threads or memory make it another conversion.
+    program 0 quantize "$shared/src" dst --shard-size 700000 --overwrite \
+        --threads 1 --memory 10MB --json
+    holds out 'd["already_done"] is True'
+    snapshot dst | grep -v '^.fp8cast' >after
+    diff before after
+}
+
+@test "another source" {
+    cp -a "$shared/src" src
+    program 0 quantize src dst
+    touch -d '2001-02-03 04:05:06' src/model-00002-of-00005.safetensors
+    snapshot dst >before
+    refuses "fp8cast: dst: holds a conversion of another source; finish it with the same command, or replace it with --overwrite" \
+        quantize src dst
+    snapshot dst >after
+    diff before after
+    program 0 quantize src dst --overwrite
+    program 0 verify src dst
+    # A changed config.json is another source too.
+    sed -i 's/262144/131072/' src/config.json
+    program 1 quantize src dst
+    program 0 quantize src dst --overwrite
+    holds dst/config.json 'd["text_config"]["max_position_embeddings"] == 131072'
+}
+
+@test "other options are refused until --overwrite, which leaves nothing stale" {
+    program 0 quantize "$shared/src" dst --shard-size 300000
+    snapshot dst >before
+    for options in "" "--shard-size 300001" \
+        "--shard-size 300000 --scale-dtype f32" \
+        "--shard-size 300000 --keep *.in_proj_z.weight --keep *.in_proj_qkv.weight"; do
+        # The options are words to be split, but not to be globbed.
+        set -f
+        # shellcheck disable=SC2086
+        set -- $options
+        set +f
+        refuses "fp8cast: dst: holds a conversion of other options; finish it with the same command, or replace it with --overwrite" \
+            quantize "$shared/src" dst "$@"
+    done
+    snapshot dst >after
+    diff before after
+    program 0 quantize "$shared/src" dst --overwrite --scale-dtype f32
+    program 0 quantize "$shared/src" fresh --scale-dtype f32
+    same dst fresh
+    diff <(names dst) <(names fresh)
+    diff <(ls -A dst/.fp8cast) <(ls -A fresh/.fp8cast)
+    program 0 quantize "$shared/src" dst --overwrite --shard-size 300000 \
+        --scale-dtype ue8m0
+    program 0 verify "$shared/src" dst
+    # Folders of side files that are gone go, too.
+    cp -a "$shared/src" src
+    rm -r src/assets src/LICENSE src/merges.txt
+    program 0 quantize src dst --overwrite
+    program 0 quantize src fresh2
+    same dst fresh2
+    diff <(names dst) <(names fresh2)
+}
+
+@test "a result that was copied without .fp8cast is not overwritten by mistake" {
+    program 0 quantize "$shared/src" dst
+    rm -r dst/.fp8cast
+    snapshot dst >before
+    program 1 quantize "$shared/src" dst
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -q 'no sign that fp8cast wrote it; expected a new or empty folder, or --overwrite$' err
+    snapshot dst >after
+    diff before after
+    program 0 quantize "$shared/src" dst --overwrite
+    program 0 verify "$shared/src" dst
+}
+
+@test "DST that is SRC, in SRC, around SRC" {
+    cp -a "$shared/src" src
+    ln -s src link
+    snapshot src >before
+    refuses "fp8cast: src: the result folder is the source folder" \
+        quantize src src
+    refuses "fp8cast: link: the result folder is the source folder" \
+        quantize src link
+    refuses "fp8cast: src/.: the result folder is the source folder" \
+        quantize src/ src/.
+    refuses "fp8cast: src/fp8: the result folder is inside the source folder src" \
+        quantize src src/fp8
+    refuses "fp8cast: link/a/b: the result folder is inside the source folder src" \
+        quantize src link/a/b
+    refuses "fp8cast: .: the source folder src is inside the result folder" \
+        quantize src .
+    refuses "fp8cast: .: the source folder src is inside the result folder" \
+        quantize src . --overwrite
+    refuses "fp8cast: src: the result folder is the source folder" \
+        quantize src src --overwrite
+    snapshot src >after
+    diff before after
+    # A name that only begins alike is another folder.
+    program 0 quantize src src-fp8
+}
+
+@test "DST with files of others" {
+    mkdir dst
+    echo mine >dst/notes.txt
+    snapshot dst >before
+    for option in "" --overwrite; do
+        refuses "fp8cast: dst: holds notes.txt, which is not part of this conversion; expected a new or empty folder" \
+            quantize "$shared/src" dst $option
+    done
+    snapshot dst >after
+    diff before after
+    # In a finished result as well.
+    rm -r dst
+    program 0 quantize "$shared/src" dst
+    mkdir dst/sub
+    echo mine >dst/sub/notes.txt
+    refuses "fp8cast: dst: holds sub/notes.txt, which is not part of this conversion; expected a new or empty folder" \
+        quantize "$shared/src" dst --scale-dtype f32 --overwrite
+    [ "$(cat dst/sub/notes.txt)" = mine ]
+    [ -e dst/config.json ]
+    # A file in the place of a folder.
+    echo mine >file
+    refuses "fp8cast: file: expected a folder or nothing, found a file" \
+        quantize "$shared/src" file
+    [ "$(cat file)" = mine ]
+    # An empty folder is fine, and so is one whose parents are missing?
+    mkdir empty
+    program 0 quantize "$shared/src" empty
+}
+
+@test "side files are carried, tools' folders and other weights are not" {
+    cp -a "$shared/src" src
+    ln -s /nowhere/at/all src/.git/broken
+    mkdir -p src/sub/.git src/linked-from elsewhere
+    echo x >src/sub/.git/x
+    echo y >elsewhere/y.txt
+    ln -s ../elsewhere src/linked
+    rmdir src/linked-from
+    printf 'a\0b' >'src/with space and é.txt'
+    echo secret >src/.hidden
+    program 0 quantize src dst
+    names dst >found
+    cat >expected <<'END'
+.hidden
+LICENSE
+README.md
+assets/deeper/config.json
+assets/merges.txt
+chat_template.jinja
+config.json
+empty.txt
+generation_config.json
+linked/y.txt
+merges.txt
+model.safetensors
+tokenizer.json
+tokenizer_config.json
+with space and é.txt
+END
+    diff expected found
+    [ ! -L dst/merges.txt ]
+    [ ! -L dst/linked ]
+    for name in LICENSE merges.txt linked/y.txt empty.txt .hidden \
+        'with space and é.txt' assets/deeper/config.json; do
+        cmp "src/$name" "dst/$name"
+    done
+    program 0 plan src --json
+    holds out 'd["left_behind"] == ["assets/notes.gguf",
+        "assets/old.safetensors", "pytorch_model.bin",
+        "pytorch_model.bin.index.json"]' 'd["side_files"]["count"] == 13'
+}
+
+@test "a checkpoint of links, as in the hub's cache" {
+    mkdir blobs src
+    for file in "$shared"/src/*; do
+        [ -f "$file" ] || continue
+        name=$(basename "$file")
+        cp "$file" "blobs/hash-$name"
+        ln -s "../blobs/hash-$name" "src/$name"
+    done
+    agrees src
+}
+
+# ---- interrupted runs --------------------------------------------------------
+
+# interrupted WHAT STATUS ARGUMENT...: quantize src dst with these arguments,
+# stopped when the first shard is finished; stderr goes to ./err.
+interrupted() {
+    local what=$1 wanted=$2 found=0
+    shift 2
+    "$PYTHON" "$BATS_TEST_DIRNAME/interrupt.py" "$what" dst \
+        "$fp8cast" quantize src dst --threads 1 "$@" >err || found=$?
+    echo "exit status $found, expected $wanted; stderr: $(cat err)"
+    [ "$found" -eq "$wanted" ]
+}
+
+# Nothing that could be taken for a finished checkpoint, and no unfinished
+# file under a final name.
+looks_unfinished() {
+    [ ! -e dst/config.json ]
+    [ ! -e dst/model.safetensors.index.json ]
+    [ -z "$(find dst -path dst/.fp8cast -prune -o -name '*.part' -print)" ]
+}
+
+whole_run() {
+    program 0 quantize src undisturbed --json "$@"
+    mv out undisturbed.json
+}
+
+# After the interrupted runs: the same command finishes, and nothing tells
+# the result and its statistics from those of a run that was not disturbed.
+finishes_as_undisturbed() {
+    program 0 quantize src dst --json "$@"
+    same dst undisturbed
+    "$PYTHON" - <<'END'
+import json
+a = json.load(open("undisturbed.json"))
+b = json.load(open("out"))
+assert a["error"] == b["error"], (a["error"], b["error"])
+assert b["shards_resumed"] > 0 and not b["already_done"], b
+END
+    [ -z "$(find dst -name '*.part')" ]
+    program 0 verify src dst
+}
+
+@test "killed, killed again, then finished" {
+    cp -a "$shared/src" src
+    whole_run --shard-size 300000
+    interrupted kill 137 --shard-size 300000
+    looks_unfinished
+    [ -n "$(find dst/.fp8cast -name '*.part')" ]
+    done_before=$(ls dst | grep -c safetensors)
+    snapshot dst | grep safetensors | grep -v part >before
+    interrupted kill 137 --shard-size 300000
+    looks_unfinished
+    done_after=$(ls dst | grep -c safetensors)
+    [ "$done_after" -gt "$done_before" ]
+    finishes_as_undisturbed --shard-size 300000
+    # What was finished has been left alone.
+    snapshot dst | grep -Ff before | diff before -
+    [ "$(wc -l <before)" -eq "$done_before" ]
+    holds out "d['shards_resumed'] == $done_after"
+}
+
+@test "killed in a larger checkpoint, continued with other threads and memory" {
+    program 0 synth src --hidden 1024 --inter 512 --layers 4 --experts 4 \
+        --vocab 2000 --shards 2
+    whole_run --shard-size 4MB
+    interrupted kill 137 --shard-size 4MB
+    interrupted kill 137 --shard-size 4MB --memory 400kB
+    looks_unfinished
+    finishes_as_undisturbed --shard-size 4MB --threads 8 --memory 3MB
+}
+
+@test "SIGINT and SIGTERM: one line, good order, and it continues" {
+    cp -a "$shared/src" src
+    whole_run --shard-size 300000
+    for signal in int term; do
+        interrupted "$signal" 1 --shard-size 300000
+        # The shard that it was telling of, then why it ended.
+        [ "$(wc -l <err)" -eq 2 ]
+        [ "$(tail -1 err)" = "fp8cast: stopped; the same command continues" ]
+        looks_unfinished
+        [ -z "$(find dst -name '*.part')" ]
+    done
+    finishes_as_undisturbed --shard-size 300000
+}
+
+@test "a second SIGINT kills, which harms nothing" {
+    cp -a "$shared/src" src
+    whole_run --shard-size 300000
+    interrupted twice 130 --shard-size 300000
+    looks_unfinished
+    finishes_as_undisturbed --shard-size 300000
+}
+
+@test "two at once: the second is refused, the first is not disturbed" {
+    cp -a "$shared/src" src
+    "$PYTHON" "$BATS_TEST_DIRNAME/interrupt.py" second dst \
+        "$fp8cast" quantize src dst --threads 1 --shard-size 300000 \
+        >out 2>err || status=$?
+    [ "$status" -eq 1 ]
+    says "fp8cast: dst: another fp8cast is writing here"
+    looks_unfinished
+    [ -n "$(find dst/.fp8cast -name '*.part')" ]
+    # Not even with --overwrite.
+    rm -rf dst
+    "$PYTHON" "$BATS_TEST_DIRNAME/interrupt.py" second dst \
+        "$fp8cast" quantize src dst --threads 1 --shard-size 300000 --overwrite \
+        >out 2>err || status=$?
+    [ "$status" -eq 1 ]
+    says "fp8cast: dst: another fp8cast is writing here"
+    [ -n "$(find dst/.fp8cast -name '*.part')" ]
+}
+
+@test "an interrupted run is not continued with other options" {
+    cp -a "$shared/src" src
+    interrupted kill 137 --shard-size 300000
+    snapshot dst >before
+    refuses "fp8cast: dst: holds a conversion of other options; finish it with the same command, or replace it with --overwrite" \
+        quantize src dst
+    snapshot dst >after
+    diff before after
+    program 0 quantize src dst --overwrite
+    program 0 quantize src fresh
+    same dst fresh
+    diff <(ls -A dst/.fp8cast) <(ls -A fresh/.fp8cast)
+}
+
+@test "stopped after any of its last steps" {
+    cp -a "$shared/src" src
+    whole_run --shard-size 700000
+    cp -a undisturbed whole
+    # As a crash would leave it: without the files that were to come.
+    for gone in "config.json" \
+        "config.json model.safetensors.index.json" \
+        "config.json model.safetensors.index.json tokenizer.json LICENSE" \
+        "config.json model-00003-of-00008.safetensors" \
+        "config.json .fp8cast/shard-00002.json" \
+        "model-00001-of-00008.safetensors"; do
+        rm -rf dst
+        cp -a whole dst
+        for file in $gone; do
+            rm "dst/$file"
+        done
+        touch dst/.fp8cast/model-00001-of-00008.safetensors.part
+        finishes_as_undisturbed --shard-size 700000
+    done
+}
+
+@test "a finished shard that was cut short is written again" {
+    cp -a "$shared/src" src
+    whole_run --shard-size 700000
+    cp -a undisturbed dst
+    truncate -s -1 dst/model-00002-of-00008.safetensors
+    finishes_as_undisturbed --shard-size 700000
+}
+
+@test "a journal that is no JSON is refused until --overwrite" {
+    program 0 quantize "$shared/src" dst
+    echo '{"fp8cast' >dst/.fp8cast/journal.json
+    program 1 quantize "$shared/src" dst
+    says "fp8cast: dst/.fp8cast/journal.json: not valid JSON"
+    [ -e dst/config.json ]
+    program 0 quantize "$shared/src" dst --overwrite
+    program 0 verify "$shared/src" dst
+}

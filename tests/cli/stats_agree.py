@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Do the program's error statistics agree with the reference's?
+
+    stats_agree.py REFERENCE.json PROGRAM.json
+
+The first is the output of `reference.py stats`, the second the output of
+`fp8cast quantize --json` or `fp8cast verify --json`. The reference computes
+the exact median, the program one from a histogram with narrow bins.
+"""
+
+import json
+import math
+import sys
+
+MEDIAN = 0.01
+OTHERS = 1e-4
+
+
+def close(a, b, tolerance):
+    if a is None or b is None:  # infinite or no number: null in the program's
+        return all(x is None or not math.isfinite(x) for x in (a, b))
+    if not math.isfinite(a) or not math.isfinite(b):
+        return False
+    return abs(a - b) <= tolerance * max(abs(a), abs(b))
+
+
+def compare(name, wanted, found, faults):
+    for ours, theirs in (("tensors", "tensors"), ("elems", "elements"),
+                         ("blocks", "blocks"), ("zeros", "zeros")):
+        if wanted[ours] != found[theirs]:
+            faults.append(f"{name}: {theirs}: expected {wanted[ours]}, "
+                          f"found {found[theirs]}")
+    for key, tolerance in (("median_relative_error", MEDIAN),
+                           ("relative_rms", OTHERS), ("sqnr_db", OTHERS),
+                           ("cosine", OTHERS), ("max_abs_error", OTHERS)):
+        if not close(wanted[key], found[key], tolerance):
+            faults.append(f"{name}: {key}: expected {wanted[key]}, "
+                          f"found {found[key]}")
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        wanted = json.load(file)
+    with open(sys.argv[2], encoding="utf-8") as file:
+        found = json.load(file)["error"]
+    faults = []
+    compare("overall", wanted["overall"], found["overall"], faults)
+    kinds = {kind["name"]: kind for kind in found["kinds"]}
+    if set(kinds) != set(wanted["kinds"]):
+        faults.append(f"kinds: expected {sorted(wanted['kinds'])}, "
+                      f"found {sorted(kinds)}")
+    else:
+        for kind, stats in wanted["kinds"].items():
+            compare(kind, stats, kinds[kind], faults)
+    worst = [entry["relative_rms"] for entry in found["worst"]]
+    if worst != sorted(worst, reverse=True) or not worst:
+        faults.append(f"worst tensors are not in order: {worst}")
+    print("\n".join(faults))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
