@@ -1,0 +1,285 @@
+#!/usr/bin/env bats
+# Bad input: each case of make_bad.py gets its one line on stderr, which is
+# tests/golden/bad/NAME.txt, and nothing is left under a final name. Further
+# down: results that cannot be written.
+#
+# UPDATE_GOLDEN=1 writes the golden files instead of comparing; read them
+# before they are committed.
+
+load helpers
+
+setup_file() {
+    begin_file
+    "$PYTHON" "$BATS_TEST_DIRNAME/make_bad.py" "$shared"
+    "$PYTHON" "$BATS_TEST_DIRNAME/make_bad.py" --list >"$shared/list"
+}
+teardown_file() { end_file; }
+setup() { begin_test; }
+teardown() {
+    if mountpoint -q "$dir/disk" 2>/dev/null; then umount "$dir/disk"; fi
+    end_test
+}
+
+# nothing_final FOLDER: it is absent or holds nothing but fp8cast's own.
+nothing_final() {
+    local found
+    [ -e "$1" ] || return 0
+    found=$(find "$1" -mindepth 1 -path "$1/.fp8cast" -prune -o -print)
+    if [ -n "$found" ]; then
+        echo "left in $1: $found"
+        return 1
+    fi
+}
+
+# Line numbers of rules files move with every edit; plan.bats checks them.
+without_rule_lines() {
+    sed 's/\.rules:[0-9]*:/.rules:N:/'
+}
+
+# one_case NAME COMMAND: runs it in the case's folder.
+one_case() {
+    local status=0 expected="$golden/bad/$1.txt"
+    cd "$shared/$1"
+    # A fifo that is waited for would hold up everything.
+    timeout 20 "$fp8cast" "$2" DIR DST --threads 1 >"$dir/out" \
+        2>"$dir/err" || status=$?
+    cd "$dir"
+    without_rule_lines <err >found
+    if [ "$status" -ne 1 ]; then
+        echo "$1: $2: exit status $status"
+        return 1
+    fi
+    if [ -s out ] || [ "$(wc -l <err)" -ne 1 ]; then
+        echo "$1: $2: expected one line on stderr and none on stdout:"
+        cat err out
+        return 1
+    fi
+    if [ -n "$UPDATE_GOLDEN" ]; then
+        cp found "$expected"
+    elif ! diff "$expected" found; then
+        echo "$1: $2: another line than $expected"
+        return 1
+    fi
+    nothing_final "$shared/$1/DST"
+}
+
+# cases PREFIX...: all whose names begin so, with all their commands.
+cases() {
+    local prefix name commands command count=0 failed=0
+    for prefix; do
+        while read -r name commands; do
+            for command in $commands; do
+                count=$((count + 1))
+                one_case "$name" "$command" || failed=$((failed + 1))
+            done
+        done < <(grep "^$prefix" "$shared/list")
+    done
+    echo "$count runs, $failed failed"
+    [ "$count" -ge 5 ]
+    [ "$failed" -eq 0 ]
+}
+
+@test "the miniature itself is good" {
+    program 0 plan "$shared/good/DIR"
+    program 0 quantize "$shared/good/DIR" dst --verify
+}
+
+@test "every case has a golden file and every golden file a case" {
+    diff <(cut -d' ' -f1 "$shared/list" | sort) \
+        <(cd "$golden/bad" && ls | sed 's/\.txt$//' | sort)
+    [ "$(wc -l <"$shared/list")" -ge 35 ]
+    # One line each, and it begins with the program's name.
+    for file in "$golden"/bad/*.txt; do
+        [ "$(wc -l <"$file")" -eq 1 ]
+        grep -q '^fp8cast: ' "$file"
+        fails grep -qP '[\x00-\x08\x0b-\x1f\x7f]' "$file"
+    done
+}
+
+@test "shards that are cut, broken, missing, in surplus" { cases shard; }
+@test "headers" { cases header; }
+@test "entries of a header" { cases entry; }
+@test "an index that does not fit its shards" { cases index; }
+@test "folders without weights" { cases weights folder; }
+@test "config.json" { cases config; }
+@test "tensors that the rules do not fit" { cases tensor experts name; }
+@test "NaN and infinity" { cases nan inf minus; }
+
+@test "every case belongs to one of the tests above" {
+    fails grep -vE '^(shard|header|entry|index|weights|folder|config|tensor|experts|name|nan|inf|minus)' \
+        "$shared/list"
+}
+
+@test "a NaN in a kept tensor is copied" {
+    cp -r "$shared/good/DIR" src
+    "$PYTHON" - "$BATS_TEST_DIRNAME" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+import make_bad
+make_bad.set_weight("src", make_bad.NORM, 5, make_bad.NAN)
+END
+    program 0 quantize src dst --verify
+    by_reference convert src theirs
+    same dst theirs
+}
+
+@test "a NaN: finished shards stay, and it continues when it is mended" {
+    cp -r "$shared/nan-in-weight/DIR" src
+    cp "$shared/nan-in-weight/DIR/model-00002-of-00002.safetensors" broken
+    program 1 quantize src dst --threads 1 --shard-size 40000
+    [ "$(tail -1 err)" = "$(cat "$golden/bad/nan-in-weight.txt")" ]
+    [ ! -e dst/config.json ]
+    [ ! -e dst/model.safetensors.index.json ]
+    [ -z "$(find dst -name '*.part')" ]
+    # --quiet leaves the error, and nothing else.
+    program 1 quantize src dst --threads 1 --shard-size 40000 --quiet
+    says "$(cat "$golden/bad/nan-in-weight.txt")"
+}
+
+@test "verify of a broken source is a failure, not a mismatch" {
+    program 0 quantize "$shared/good/DIR" dst --quiet
+    for name in shard-truncated-in-data config-not-json index-parent \
+        folder-missing tensor-without-rule shard-fifo; do
+        program 1 verify "$shared/$name/DIR" dst
+        [ "$(wc -l <err)" -eq 1 ]
+        sed "s|$shared/$name/||" err | without_rule_lines |
+            diff "$golden/bad/$name.txt" -
+    done
+}
+
+@test "inspect lists what is wrong and fails" {
+    for name in shard-truncated-in-data index-tensor-not-in-shard \
+        index-tensor-not-named entry-overlap shard-stray shard-missing; do
+        program 1 inspect "$shared/$name/DIR"
+        says "fp8cast: $shared/$name/DIR: index and shards disagree"
+        # The same sentence as that of plan, in the table.
+        grep -qxF "  $(sed 's/^fp8cast: //' "$golden/bad/$name.txt")" out
+        program 1 inspect "$shared/$name/DIR" --json
+        holds out 'd["agrees"] is False' 'len(d["problems"]) >= 1'
+    done
+    program 1 inspect "$shared/header-array/DIR/model-00001-of-00002.safetensors"
+    says "$(cat "$golden/bad/header-array.txt")"
+    [ ! -s out ]
+    program 1 inspect "$shared/name-with-escape/DIR/model-00001-of-00003.safetensors"
+    [ "$(wc -l <err)" -eq 1 ]
+}
+
+# no_controls FILE: no control character but the end of a line, not even in
+# the UTF-8 form of U+0080 to U+009F.
+no_controls() {
+    LC_ALL=C fails grep -qP '[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]' "$1"
+}
+
+@test "no listing passes a terminal's escape sequences on" {
+    program 0 inspect --tensors "$shared/name-with-escape/DIR"
+    grep -qF 'evil\x1b[31m\x0d\x0afp8cast: all is well\x7f\xc2\x85 BF16 [2,2] 8 bytes' out
+    no_controls out
+    "$fp8cast" rules qwen3_5_moe >my.rules
+    echo 'keep evil*' >>my.rules
+    program 0 plan "$shared/name-with-escape/DIR" --rules my.rules --tensors
+    grep -qF 'keep     evil\x1b[31m\x0d\x0afp8cast: all is well\x7f' out
+    no_controls out
+    # In JSON the name is what it is.
+    program 0 inspect --tensors --json "$shared/name-with-escape/DIR"
+    holds out 'any(t["name"] == "evil\x1b[31m\r\nfp8cast: all is well\x7f\x85"
+                   for t in d["tensor_list"])'
+    LC_ALL=C fails grep -q "$(printf '\033')" out
+}
+
+# ---- results that cannot be written ------------------------------------------
+
+@test "a full standard output" {
+    [ -e /dev/full ] || skip "no /dev/full here"
+    src=$shared/good/DIR
+    program 0 quantize "$src" dst --quiet
+    for arguments in "plan $src" "plan $src --json" "plan $src --tensors" \
+        "inspect $src" "inspect $src --tensors --json" "verify $src dst" \
+        "verify $src dst --json" "quantize $src dst" "quantize $src dst --json"; do
+        status=0
+        # The arguments are words to be split.
+        # shellcheck disable=SC2086
+        "$fp8cast" $arguments >/dev/full 2>err || status=$?
+        echo "$arguments: $status, $(cat err)"
+        [ "$status" -eq 1 ]
+        [ "$(tail -1 err)" = "fp8cast: cannot write the result: No space left on device" ]
+    done
+    # The conversion itself is none the worse.
+    status=0
+    "$fp8cast" quantize "$src" other >/dev/full 2>err || status=$?
+    [ "$status" -eq 1 ]
+    program 0 verify "$src" other
+}
+
+@test "no permission to read" {
+    [ "$(id -u)" -ne 0 ] || skip "root may read everything"
+    cp -r "$shared/good/DIR" DIR
+    chmod 0 DIR/model-00002-of-00002.safetensors
+    refuses "fp8cast: DIR/model-00002-of-00002.safetensors: cannot open: Permission denied" \
+        plan DIR
+    chmod 600 DIR/model-00002-of-00002.safetensors
+    chmod 0 DIR/config.json
+    refuses "fp8cast: DIR/config.json: cannot open: Permission denied" plan DIR
+    chmod 0 DIR
+    refuses "fp8cast: DIR: cannot open the folder: Permission denied" plan DIR
+}
+
+@test "no permission to write" {
+    [ "$(id -u)" -ne 0 ] || skip "root may write everywhere"
+    mkdir -m 500 locked
+    refuses "fp8cast: locked/dst: cannot make the directory: Permission denied" \
+        quantize "$shared/good/DIR" locked/dst
+    refuses "fp8cast: locked/.fp8cast: cannot make the directory: Permission denied" \
+        quantize "$shared/good/DIR" locked
+    nothing_final locked
+}
+
+@test "DST whose parent is not there" {
+    refuses "fp8cast: no/such/dst: cannot make the directory: No such file or directory" \
+        quantize "$shared/good/DIR" no/such/dst
+    [ ! -e no ]
+    echo >file
+    program 1 quantize "$shared/good/DIR" file/dst
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -q 'Not a directory$' err
+}
+
+# small_disk SIZE: an empty file system of that size at ./disk.
+small_disk() {
+    [ "$(id -u)" -eq 0 ] || skip "only root can mount"
+    mkdir disk
+    mount -t tmpfs -o "size=$1" none disk 2>/dev/null ||
+        skip "a tmpfs cannot be mounted here"
+}
+
+@test "too little free space is told before the first write" {
+    small_disk 64k
+    status=0
+    "$fp8cast" quantize "$shared/good/DIR" disk/dst >out 2>err || status=$?
+    cat err
+    nothing_final disk/dst
+    [ "$status" -eq 1 ]
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE '^fp8cast: disk/dst: not enough free space: expected [0-9]+ bytes, found [0-9]+$' err
+}
+
+@test "a disk that fills up during the run" {
+    # Space is there when it is asked for, and gone when it is needed: the
+    # program is stopped by a limit on the size of files, in whose place a
+    # full disk would be.
+    program 0 synth src --layers 4 --quiet
+    status=0
+    (
+        trap '' XFSZ
+        ulimit -f 2000
+        exec "$fp8cast" quantize src dst --quiet
+    ) >out 2>err || status=$?
+    cat err
+    [ "$status" -eq 1 ]
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -q '^fp8cast: dst/.fp8cast/model.safetensors.part: .*File too large$' err
+    nothing_final dst
+    [ -z "$(find dst -name '*.part')" ]
+    # With space it goes on.
+    program 0 quantize src dst
+    program 0 verify src dst
+}
