@@ -57,7 +57,8 @@ static uint64_t scales_bytes(uint64_t chunk_bytes)
 
 static uint64_t worker_bytes(uint64_t chunk_bytes)
 {
-    return 2 * chunk_bytes + scales_bytes(chunk_bytes) + sizeof(f8_worker);
+    return 2 * (chunk_bytes + 2 * F8_ALIGN) + scales_bytes(chunk_bytes) +
+           sizeof(f8_worker);
 }
 
 static uint64_t chunk_for(unsigned threads, uint64_t memory_bytes)
@@ -322,8 +323,8 @@ static thread_start *new_workers(pipeline *p)
         f8_worker *w = &starts[i].worker;
         starts[i].p = p;
         w->index = i;
-        w->in = f8_alloc(p->chunk_bytes, 1);
-        w->out = f8_alloc(p->chunk_bytes, 1);
+        w->in = f8_aligned_alloc(p->chunk_bytes);
+        w->out = f8_aligned_alloc(p->chunk_bytes);
         w->scales = f8_alloc(scales_bytes(p->chunk_bytes), 1);
         if (!w->in || !w->out || !w->scales) {
             free_workers(starts, p->threads);

@@ -5,6 +5,7 @@
 #ifndef F8_PIPELINE_H
 #define F8_PIPELINE_H
 
+#include "direct.h"
 #include "quant.h"
 
 /* One unit of work as the pipeline sees it. A matrix is cut into panels of
