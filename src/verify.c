@@ -531,8 +531,10 @@ static f8_status check_item(const verification *v, f8_worker *worker,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = part->scale_dtype,
                       .scales = worker->scales};
+    f8_worker_compute(worker);
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &outcome->check,
                    &outcome->sums, worker->hist);
+    f8_worker_computed(worker);
     return F8_OK;
 }
 
