@@ -15,7 +15,7 @@
 /* A result shard while it is being written. begin and tally change under the
  * pipeline's mutex; the rest is set at its begin and read by all. */
 typedef struct open_shard {
-    int fd; /* -1: not open */
+    f8_file file; /* closed unless the shard is being written */
     char *temporary;
     uint64_t data_start; /* of tensor data in the file */
     f8_tally tally;
@@ -66,7 +66,7 @@ static f8_status begin_worker(void *ctx, f8_worker *worker, f8_error *err)
 
     if (!handle)
         return f8_fail_nomem(err, "a worker");
-    handle->fd = -1;
+    *handle = F8_HANDLE_NONE;
     worker->user = handle;
     return F8_OK;
 }
@@ -97,18 +97,19 @@ static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
         status = f8_fail_nomem(err, "a shard");
         goto out;
     }
-    status = f8_create_file(s->temporary, &s->fd, err);
+    status = f8_create_file(s->temporary, &s->file.fd, err);
     if (status != F8_OK)
         goto out;
+    f8_file_open_direct(&s->file, s->temporary, O_WRONLY);
     off_t bytes = (off_t)(header.length + planned->data_bytes);
-    if (fallocate(s->fd, 0, 0, bytes) != 0 &&
+    if (fallocate(s->file.fd, 0, 0, bytes) != 0 &&
         (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
         status = f8_fail_errno(err, errno, "%s: cannot take %lld bytes",
                                s->temporary, (long long)bytes);
         goto out;
     }
-    status =
-        f8_write_at(s->fd, header.data, header.length, 0, s->temporary, err);
+    status = f8_write_at(s->file.fd, header.data, header.length, 0,
+                         s->temporary, err);
 out:
     f8_buf_free(&header);
     return status;
@@ -116,29 +117,37 @@ out:
 
 /* ---- one item ------------------------------------------------------------ */
 
+/* Where an item's codes go in the shard's file. */
+static uint64_t codes_offset(const open_shard *s, const f8_unit *u,
+                             const f8_item *item)
+{
+    return s->data_start + u->data_begin + item->row * f8_unit_cols(u) +
+           item->col;
+}
+
 /* Rows of a panel that is narrower than its matrix lie apart in the file. */
 static f8_status write_panel(const open_shard *s, const f8_unit *u,
                              const f8_item *item, const f8_panel *panel,
                              f8_error *err)
 {
     uint64_t cols = f8_unit_cols(u);
-    uint64_t at = s->data_start + u->data_begin + item->row * cols + item->col;
+    uint64_t at = codes_offset(s, u, item);
     f8_scale_range scales = f8_item_scales(item, cols, panel->scale_dtype);
     f8_status status = F8_OK;
 
     if (item->cols == cols)
-        status =
-            f8_write_at(s->fd, panel->codes, (size_t)(item->rows * item->cols),
-                        at, s->temporary, err);
+        status = f8_file_write(&s->file, panel->codes,
+                               (size_t)(item->rows * item->cols), at,
+                               s->temporary, err);
     for (uint64_t r = 0; r < item->rows && item->cols != cols; r++) {
         status =
-            f8_write_at(s->fd, panel->codes + r * item->cols,
+            f8_write_at(s->file.fd, panel->codes + r * item->cols,
                         (size_t)item->cols, at + r * cols, s->temporary, err);
         if (status != F8_OK)
             return status;
     }
     if (status == F8_OK)
-        status = f8_write_at(s->fd, panel->scales, (size_t)scales.bytes,
+        status = f8_write_at(s->file.fd, panel->scales, (size_t)scales.bytes,
                              s->data_start + u->scale_begin + scales.begin,
                              s->temporary, err);
     return status;
@@ -166,44 +175,52 @@ static f8_status quantise_item(convert *c, f8_worker *worker,
                                f8_error *err)
 {
     const f8_unit *u = &c->plan->units[item->unit];
-    const f8_handle *handle = worker->user;
+    const open_shard *s = &c->shards[u->shard];
     f8_dtype dtype = source_of(c->plan, u)->dtype;
     size_t elem_bytes = f8_dtype_bytes(dtype);
+    unsigned char *weights;
     f8_spot spot = {0, 0, 0};
-    f8_panel panel = {.weights = worker->in,
+
+    f8_status status =
+        f8_read_panel(worker->user, u->offset, f8_unit_cols(u), elem_bytes,
+                      item, worker->in, &weights, err);
+    if (status != F8_OK)
+        return status;
+    f8_panel panel = {.weights = weights,
                       .stride_bytes = (size_t)(item->cols * elem_bytes),
                       .dtype = dtype,
                       .rows = item->rows,
                       .cols = item->cols,
-                      .codes = worker->out,
+                      .codes =
+                          worker->out + codes_offset(s, u, item) % F8_ALIGN,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = c->plan->scale_dtype,
                       .scales = worker->scales};
-
-    f8_status status = f8_read_panel(handle, u->offset, f8_unit_cols(u),
-                                     elem_bytes, item, worker->in, err);
-    if (status != F8_OK)
-        return status;
     if (!f8_panel_quantise(&f8_kernel_ref, &panel, &outcome->sums, worker->hist,
                            &spot))
         return fail_value(c->plan, u, item, &spot, err);
-    return write_panel(&c->shards[u->shard], u, item, &panel, err);
+    return write_panel(s, u, item, &panel, err);
 }
 
 static f8_status copy_item(convert *c, f8_worker *worker, const f8_item *item,
                            f8_error *err)
 {
     const f8_unit *u = &c->plan->units[item->unit];
-    const f8_handle *handle = worker->user;
     const open_shard *s = &c->shards[u->shard];
+    uint64_t to = s->data_start + u->data_begin + item->begin;
+    size_t n = (size_t)item->bytes;
+    unsigned char *data;
 
-    f8_status status = f8_read_at(handle->fd, worker->in, (size_t)item->bytes,
-                                  u->offset + item->begin, handle->path, err);
-    if (status == F8_OK)
-        status = f8_write_at(s->fd, worker->in, (size_t)item->bytes,
-                             s->data_start + u->data_begin + item->begin,
-                             s->temporary, err);
-    return status;
+    f8_status status = f8_handle_read(worker->user, worker->in, n,
+                                      u->offset + item->begin, &data, err);
+    if (status != F8_OK)
+        return status;
+    if ((uintptr_t)data % F8_ALIGN != to % F8_ALIGN) {
+        unsigned char *aligned = worker->out + to % F8_ALIGN;
+        memcpy(aligned, data, n);
+        data = aligned;
+    }
+    return f8_file_write(&s->file, data, n, to, s->temporary, err);
 }
 
 static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
@@ -260,9 +277,10 @@ static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
     convert *c = ctx;
     open_shard *s = &c->shards[shard];
     char *path = f8_path_join(c->target.dir, c->plan->shards[shard].name);
-    int fd = s->fd;
+    int fd = s->file.fd;
 
-    s->fd = -1;
+    s->file.fd = -1;
+    f8_file_close(&s->file);
     f8_status status = f8_sync_close(fd, s->temporary, err);
     if (status == F8_OK && !path)
         status = f8_fail_nomem(err, "a path");
@@ -388,8 +406,7 @@ static void clean_up(convert *c)
 {
     for (uint64_t i = 0; c->shards && i < c->plan->shards_count; i++) {
         open_shard *s = &c->shards[i];
-        if (s->fd >= 0)
-            close(s->fd);
+        f8_file_close(&s->file);
         if (s->temporary)
             unlink(s->temporary);
         free(s->temporary);
@@ -417,7 +434,7 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     if (!c.shards)
         return f8_fail_nomem(err, "the shards");
     for (uint64_t i = 0; i < plan->shards_count; i++)
-        c.shards[i].fd = -1;
+        c.shards[i].file = (f8_file){-1, -1};
     if (plan->shards_count > 1)
         status = f8_manifest_index(plan, &index, err);
     if (status == F8_OK)

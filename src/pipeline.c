@@ -6,6 +6,7 @@
  * bounds how far a fast worker may run ahead of the slowest. */
 #include "pipeline.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +26,9 @@ typedef struct pipeline {
     const f8_pipeline_ops *ops;
     uint64_t units;
     uint32_t shards;
-    unsigned threads;
+    unsigned workers;
     uint64_t chunk_bytes;
+    sem_t turns; /* as many as threads */
 
     pthread_mutex_t mutex; /* guards everything below */
     pthread_cond_t moved;  /* something was retired, or the run failed */
@@ -44,6 +46,26 @@ typedef struct pipeline {
     f8_error error;
 } pipeline;
 
+/* ---- workers ------------------------------------------------------------- */
+
+/* Reads and writes past the page cache block, so a disk that wants several
+ * requests at a time needs more workers than there are CPUs. */
+static unsigned worker_count(unsigned threads)
+{
+    return threads < 2 ? 4 : 2 * threads;
+}
+
+void f8_worker_compute(f8_worker *worker)
+{
+    while (sem_wait(worker->turns) != 0)
+        continue; /* a signal came */
+}
+
+void f8_worker_computed(f8_worker *worker)
+{
+    sem_post(worker->turns);
+}
+
 /* ---- budget -------------------------------------------------------------- */
 
 /* A chunk in, a chunk out (codes take half of it, but a comparison needs it
@@ -57,13 +79,14 @@ static uint64_t scales_bytes(uint64_t chunk_bytes)
 
 static uint64_t worker_bytes(uint64_t chunk_bytes)
 {
-    return 2 * chunk_bytes + scales_bytes(chunk_bytes) + sizeof(f8_worker);
+    return 2 * (chunk_bytes + 2 * F8_ALIGN) + scales_bytes(chunk_bytes) +
+           sizeof(f8_worker);
 }
 
 static uint64_t chunk_for(unsigned threads, uint64_t memory_bytes)
 {
     uint64_t chunk = CHUNK_MAX_BYTES;
-    uint64_t share = memory_bytes / threads;
+    uint64_t share = memory_bytes / worker_count(threads);
 
     while (chunk > CHUNK_MIN_BYTES && worker_bytes(chunk) > share)
         chunk -= CHUNK_MIN_BYTES;
@@ -73,7 +96,7 @@ static uint64_t chunk_for(unsigned threads, uint64_t memory_bytes)
 f8_status f8_pipeline_chunk(unsigned threads, uint64_t memory_bytes,
                             uint64_t *chunk_bytes, f8_error *err)
 {
-    uint64_t least = worker_bytes(CHUNK_MIN_BYTES) * threads;
+    uint64_t least = worker_bytes(CHUNK_MIN_BYTES) * worker_count(threads);
 
     if (memory_bytes < least)
         return f8_fail(err, F8_ERR_NOMEM,
@@ -87,7 +110,8 @@ f8_status f8_pipeline_chunk(unsigned threads, uint64_t memory_bytes,
 
 uint64_t f8_pipeline_memory(unsigned threads, uint64_t memory_bytes)
 {
-    return worker_bytes(chunk_for(threads, memory_bytes)) * threads;
+    return worker_bytes(chunk_for(threads, memory_bytes)) *
+           worker_count(threads);
 }
 
 /* ---- cutting ------------------------------------------------------------- */
@@ -316,17 +340,18 @@ static void free_workers(thread_start *starts, unsigned threads)
 /* All memory of the run, taken before its first byte is read. */
 static thread_start *new_workers(pipeline *p)
 {
-    thread_start *starts = f8_alloc(p->threads, sizeof *starts);
+    thread_start *starts = f8_alloc(p->workers, sizeof *starts);
 
-    for (unsigned i = 0; starts && i < p->threads; i++) {
+    for (unsigned i = 0; starts && i < p->workers; i++) {
         f8_worker *w = &starts[i].worker;
         starts[i].p = p;
         w->index = i;
-        w->in = f8_alloc(p->chunk_bytes, 1);
-        w->out = f8_alloc(p->chunk_bytes, 1);
+        w->turns = &p->turns;
+        w->in = f8_aligned_alloc(p->chunk_bytes);
+        w->out = f8_aligned_alloc(p->chunk_bytes);
         w->scales = f8_alloc(scales_bytes(p->chunk_bytes), 1);
         if (!w->in || !w->out || !w->scales) {
-            free_workers(starts, p->threads);
+            free_workers(starts, p->workers);
             return NULL;
         }
     }
@@ -338,11 +363,11 @@ static thread_start *new_workers(pipeline *p)
 static f8_status run_threads(pipeline *p, thread_start *starts, f8_error *err)
 {
     unsigned started = 0;
-    pthread_t *ids = f8_alloc(p->threads, sizeof *ids);
+    pthread_t *ids = f8_alloc(p->workers, sizeof *ids);
 
     if (!ids)
         return f8_fail_nomem(err, "the workers");
-    while (started < p->threads &&
+    while (started < p->workers &&
            pthread_create(&ids[started], NULL, run_worker, &starts[started]) ==
                0)
         started++;
@@ -361,8 +386,8 @@ f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
     pipeline p = {.ops = ops,
                   .units = units,
                   .shards = shards,
-                  .threads = threads,
-                  .ring_size = (uint64_t)threads * 4,
+                  .workers = worker_count(threads),
+                  .ring_size = (uint64_t)worker_count(threads) * 4,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,
                   .moved = PTHREAD_COND_INITIALIZER};
 
@@ -370,6 +395,8 @@ f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
         f8_pipeline_chunk(threads, memory_bytes, &p.chunk_bytes, err);
     if (status != F8_OK)
         return status;
+    if (sem_init(&p.turns, 0, threads) != 0)
+        return f8_fail_errno(err, errno, "cannot make a semaphore");
     p.ring = f8_alloc(p.ring_size, sizeof *p.ring);
     p.shard_open = f8_alloc(shards, sizeof *p.shard_open);
     p.shard_issued = f8_alloc(shards, sizeof *p.shard_issued);
@@ -387,11 +414,12 @@ f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
             *err = p.error;
     }
 out:
-    free_workers(starts, threads);
+    free_workers(starts, p.workers);
     free(p.shard_issued);
     free(p.shard_open);
     free(p.ring);
     pthread_cond_destroy(&p.moved);
     pthread_mutex_destroy(&p.mutex);
+    sem_destroy(&p.turns);
     return status;
 }

@@ -5,6 +5,9 @@
 #ifndef F8_PIPELINE_H
 #define F8_PIPELINE_H
 
+#include <semaphore.h>
+
+#include "direct.h"
 #include "quant.h"
 
 /* One unit of work as the pipeline sees it. A matrix is cut into panels of
@@ -34,8 +37,14 @@ typedef struct f8_worker {
     unsigned char *out;    /* chunk_bytes: codes, or the other side */
     unsigned char *scales; /* scales_bytes */
     uint64_t hist[F8_HIST_BINS]; /* of the current item; zeroed before it */
+    sem_t *turns;                /* shared: see f8_worker_compute */
     void *user;                  /* the caller's, see worker_begin */
 } f8_worker;
+
+/* There are more workers than threads, so that some wait for the disk while
+ * others compute; between these calls at most `threads` of them are. */
+void f8_worker_compute(f8_worker *worker);
+void f8_worker_computed(f8_worker *worker);
 
 /* What an item left behind; zeroed before work is called. */
 typedef struct f8_outcome {

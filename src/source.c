@@ -1,15 +1,14 @@
 /* source.c - reading tensor data. See source.h. */
 #include "source.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 void f8_handle_close(f8_handle *handle)
 {
-    if (handle->fd >= 0)
-        close(handle->fd);
+    f8_file_close(&handle->file);
     free(handle->path);
-    *handle = (f8_handle){.fd = -1};
+    *handle = F8_HANDLE_NONE;
 }
 
 f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *cp,
@@ -19,38 +18,51 @@ f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *cp,
     uint64_t bytes = 0;
     int64_t mtime_ns = 0;
 
-    if (handle->fd >= 0 && handle->file == file)
+    if (handle->file.fd >= 0 && handle->index == file)
         return F8_OK;
     f8_handle_close(handle);
     handle->path = f8_path_join(cp->dir, known->name);
     if (!handle->path)
         return f8_fail_nomem(err, "a path");
     f8_status status =
-        f8_open_read(handle->path, &handle->fd, &bytes, &mtime_ns, err);
+        f8_open_read(handle->path, &handle->file.fd, &bytes, &mtime_ns, err);
     if (status == F8_OK &&
         (bytes != known->bytes || mtime_ns != known->mtime_ns))
         status = f8_fail(err, F8_ERR_IO,
                          "%s: changed since its header was read", handle->path);
-    handle->file = file;
-    if (status != F8_OK)
+    handle->index = file;
+    if (status == F8_OK)
+        f8_file_open_direct(&handle->file, handle->path, O_RDONLY);
+    else
         f8_handle_close(handle);
     return status;
 }
 
+f8_status f8_handle_read(const f8_handle *handle, void *buffer, size_t n,
+                         uint64_t offset, unsigned char **data, f8_error *err)
+{
+    return f8_file_read(&handle->file, buffer, n, offset, handle->path, data,
+                        err);
+}
+
 f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
-                        size_t elem_bytes, const f8_item *item,
-                        unsigned char *to, f8_error *err)
+                        size_t elem_bytes, const f8_item *item, void *buffer,
+                        unsigned char **data, f8_error *err)
 {
     uint64_t row_bytes = cols * elem_bytes;
     uint64_t at = offset + item->row * row_bytes + item->col * elem_bytes;
     size_t n = (size_t)(item->cols * elem_bytes);
+    unsigned char *to = buffer;
     f8_status status = F8_OK;
 
     if (item->cols == cols)
-        return f8_read_at(handle->fd, to, (size_t)item->rows * n, at,
-                          handle->path, err);
+        return f8_handle_read(handle, buffer, (size_t)item->rows * n, at, data,
+                              err);
+    /* Rows of a matrix so wide that one band of it exceeds a chunk: they are
+     * a few kilobytes each and lie apart, so they go through the cache. */
+    *data = to;
     for (uint64_t r = 0; r < item->rows && status == F8_OK; r++)
-        status = f8_read_at(handle->fd, to + r * n, n, at + r * row_bytes,
+        status = f8_read_at(handle->file.fd, to + r * n, n, at + r * row_bytes,
                             handle->path, err);
     return status;
 }

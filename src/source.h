@@ -4,24 +4,31 @@
 #define F8_SOURCE_H
 
 #include "checkpoint.h"
+#include "direct.h"
 #include "pipeline.h"
 
-/* Start with {.fd = -1}; f8_handle_use opens what is needed and notices a
+/* Start with F8_HANDLE_NONE; f8_handle_use opens what is needed and notices a
  * file that is not the one whose header was read. */
 typedef struct f8_handle {
-    int fd;
-    uint32_t file;
+    f8_file file;
+    uint32_t index; /* of the checkpoint's file */
     char *path;
 } f8_handle;
+#define F8_HANDLE_NONE ((f8_handle){.file = {-1, -1}})
 f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *checkpoint,
                         uint32_t file, f8_error *err);
 void f8_handle_close(f8_handle *handle);
 
-/* Reads the item's panel of a row-major matrix with `cols` columns whose data
- * begins at `offset`, packed, to `to`. */
+/* Reads n bytes at offset into an aligned buffer with room for them; *data is
+ * where they begin in it. */
+f8_status f8_handle_read(const f8_handle *handle, void *buffer, size_t n,
+                         uint64_t offset, unsigned char **data, f8_error *err);
+
+/* The same for the item's panel of a row-major matrix with `cols` columns
+ * whose data begins at `offset`: its rows are packed. */
 f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
-                        size_t elem_bytes, const f8_item *item,
-                        unsigned char *to, f8_error *err);
+                        size_t elem_bytes, const f8_item *item, void *buffer,
+                        unsigned char **data, f8_error *err);
 
 /* Where an item's scales lie in its matrix's scale tensor: they are always in
  * one piece, because a panel narrower than the matrix is one band high. */

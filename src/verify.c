@@ -478,7 +478,7 @@ static f8_status begin_worker(void *ctx, f8_worker *worker, f8_error *err)
 
     if (!h)
         return f8_fail_nomem(err, "a worker");
-    h->source.fd = h->result.fd = h->scales.fd = -1;
+    h->source = h->result = h->scales = F8_HANDLE_NONE;
     worker->user = h;
     return F8_OK;
 }
@@ -507,31 +507,35 @@ static f8_status check_item(const verification *v, f8_worker *worker,
     uint64_t cols = f8_unit_cols(u);
     f8_scale_range range = f8_item_scales(item, cols, part->scale_dtype);
     uint8_t scratch[F8_BLOCK * F8_BLOCK];
-    f8_panel panel = {.weights = worker->in,
+    unsigned char *weights, *codes = NULL;
+
+    f8_status status =
+        f8_read_panel(&h->source, u->offset, cols, f8_dtype_bytes(dtype), item,
+                      worker->in, &weights, err);
+    if (status == F8_OK)
+        status = f8_read_panel(&h->result, part->weight->offset, cols, 1, item,
+                               worker->out, &codes, err);
+    if (status == F8_OK)
+        status =
+            f8_read_at(h->scales.file.fd, worker->scales, (size_t)range.bytes,
+                       part->scale->offset + range.begin, h->scales.path, err);
+    if (status != F8_OK)
+        return status;
+    f8_panel panel = {.weights = weights,
                       .stride_bytes =
                           (size_t)(item->cols * f8_dtype_bytes(dtype)),
                       .dtype = dtype,
                       .rows = item->rows,
                       .cols = item->cols,
-                      .codes = worker->out,
+                      .codes = codes,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = part->scale_dtype,
                       .scales = worker->scales};
-
-    f8_status status =
-        f8_read_panel(&h->source, u->offset, cols, f8_dtype_bytes(dtype), item,
-                      worker->in, err);
-    if (status == F8_OK)
-        status = f8_read_panel(&h->result, part->weight->offset, cols, 1, item,
-                               worker->out, err);
-    if (status == F8_OK)
-        status =
-            f8_read_at(h->scales.fd, worker->scales, (size_t)range.bytes,
-                       part->scale->offset + range.begin, h->scales.path, err);
-    if (status == F8_OK)
-        f8_panel_check(&f8_kernel_ref, &panel, scratch, &outcome->check,
-                       &outcome->sums, worker->hist);
-    return status;
+    f8_worker_compute(worker);
+    f8_panel_check(&f8_kernel_ref, &panel, scratch, &outcome->check,
+                   &outcome->sums, worker->hist);
+    f8_worker_computed(worker);
+    return F8_OK;
 }
 
 static f8_status compare_item(const verification *v, f8_worker *worker,
@@ -541,17 +545,18 @@ static f8_status compare_item(const verification *v, f8_worker *worker,
     const f8_unit *u = &v->plan.units[item->unit];
     const handles *h = worker->user;
     size_t n = (size_t)item->bytes;
+    unsigned char *ours, *theirs = NULL;
 
-    f8_status status = f8_read_at(h->source.fd, worker->in, n,
-                                  u->offset + item->begin, h->source.path, err);
+    f8_status status = f8_handle_read(&h->source, worker->in, n,
+                                      u->offset + item->begin, &ours, err);
     if (status == F8_OK)
-        status = f8_read_at(h->result.fd, worker->out, n,
-                            v->parts[item->unit].weight->offset + item->begin,
-                            h->result.path, err);
-    if (status != F8_OK || !memcmp(worker->in, worker->out, n))
+        status = f8_handle_read(
+            &h->result, worker->out, n,
+            v->parts[item->unit].weight->offset + item->begin, &theirs, err);
+    if (status != F8_OK || !memcmp(ours, theirs, n))
         return status;
     for (size_t i = 0; i < n; i++) {
-        if (worker->in[i] == worker->out[i])
+        if (ours[i] == theirs[i])
             continue;
         if (outcome->faults++ == 0)
             outcome->check.first.row = item->begin + i;

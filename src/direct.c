@@ -1,0 +1,140 @@
+/* direct.c - file data past the page cache. See direct.h. */
+#include "direct.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void *f8_aligned_alloc(uint64_t n)
+{
+    void *buffer = NULL;
+    uint64_t room;
+
+    if (!f8_add_u64(n, 2 * F8_ALIGN, &room) || room > SIZE_MAX ||
+        posix_memalign(&buffer, F8_ALIGN, (size_t)room) != 0)
+        return NULL;
+    return buffer;
+}
+
+void f8_file_open_direct(f8_file *file, const char *path, int flags)
+{
+    file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+    if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
+        file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC);
+}
+
+void f8_file_close(f8_file *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
+    if (file->direct_fd >= 0)
+        close(file->direct_fd);
+    file->fd = file->direct_fd = -1;
+}
+
+/* Whether all of a range is in the page cache. mincore asks without touching:
+ * preadv2 with RWF_NOWAIT, the other way to ask, starts reading ahead and so
+ * fills the cache it asks about (seen on Linux 6.18: 1.5 GB of a 2 GB file). */
+static bool is_cached(int fd, uint64_t offset, size_t n)
+{
+    enum { PIECE = 1024 };
+    unsigned char resident[PIECE];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint64_t begin = offset / page * page;
+    size_t length = (size_t)(offset + n - begin);
+    bool cached = true;
+
+    void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)begin);
+    if (map == MAP_FAILED)
+        return true; /* then read as any program would */
+    for (size_t at = 0; at < length && cached; at += PIECE * page) {
+        size_t piece = length - at < PIECE * page ? length - at : PIECE * page;
+        size_t pages = (size_t)f8_ceil_div(piece, page);
+        if (mincore((char *)map + at, piece, resident) != 0)
+            break;
+        for (size_t i = 0; i < pages; i++)
+            cached = cached && (resident[i] & 1);
+    }
+    munmap(map, length);
+    return cached;
+}
+
+/* Aligned reads until n bytes from `skip` on are there; the end of the file
+ * may cut the last one short. False when O_DIRECT does not work here. */
+static bool read_direct(int fd, unsigned char *to, size_t skip, size_t n,
+                        uint64_t begin)
+{
+    size_t wanted = (skip + n + F8_ALIGN - 1) / F8_ALIGN * F8_ALIGN;
+    size_t have = 0;
+
+    while (have < skip + n) {
+        ssize_t got =
+            pread(fd, to + have, wanted - have, (off_t)(begin + have));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        have += (size_t)got;
+        if (have < skip + n && have % F8_ALIGN != 0)
+            return false; /* shorter than it was: the caller finds out */
+    }
+    return true;
+}
+
+f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
+                       uint64_t offset, const char *path, unsigned char **data,
+                       f8_error *err)
+{
+    size_t skip = (size_t)(offset % F8_ALIGN);
+    unsigned char *to = buffer;
+
+    *data = to + skip;
+    if (n > 0 && file->direct_fd >= 0 && !is_cached(file->fd, offset, n) &&
+        read_direct(file->direct_fd, to, skip, n, offset - skip))
+        return F8_OK;
+    return f8_read_at(file->fd, *data, n, offset, path, err);
+}
+
+/* Whole aligned pieces; how many bytes of them were written. What is left,
+ * for whatever reason, goes through the cache, where an error is reported. */
+static size_t write_direct(int fd, const unsigned char *from, size_t n,
+                           uint64_t offset)
+{
+    size_t done = 0;
+
+    while (done < n) {
+        ssize_t put = pwrite(fd, from + done, n - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            break;
+        done += (size_t)put;
+        if (done % F8_ALIGN != 0)
+            break;
+    }
+    return done;
+}
+
+f8_status f8_file_write(const f8_file *file, const void *data, size_t n,
+                        uint64_t offset, const char *path, f8_error *err)
+{
+    const unsigned char *from = data;
+    size_t lead = (size_t)((F8_ALIGN - offset % F8_ALIGN) % F8_ALIGN);
+    f8_status status = F8_OK;
+
+    if (file->direct_fd < 0 || n < lead + F8_ALIGN ||
+        (uintptr_t)from % F8_ALIGN != offset % F8_ALIGN)
+        return f8_write_at(file->fd, from, n, offset, path, err);
+    size_t whole = (n - lead) / F8_ALIGN * F8_ALIGN;
+    size_t done =
+        write_direct(file->direct_fd, from + lead, whole, offset + lead);
+    if (lead > 0)
+        status = f8_write_at(file->fd, from, lead, offset, path, err);
+    lead += done;
+    if (status == F8_OK && lead < n)
+        status = f8_write_at(file->fd, from + lead, n - lead, offset + lead,
+                             path, err);
+    return status;
+}

@@ -1,0 +1,40 @@
+/* direct.h - file data past the page cache. A conversion reads and writes
+ * more than a machine's memory: through the cache it would push out what the
+ * user has there, and where the GPU shares the memory, take it from the GPU.
+ *
+ * O_DIRECT wants offsets, lengths and addresses in multiples of F8_ALIGN.
+ * Buffers are therefore aligned and hold data at `offset % F8_ALIGN` from
+ * their start, so that file and memory are aligned alike. Where a file system
+ * refuses (tmpfs, some network ones), the same calls go through the cache. */
+#ifndef F8_DIRECT_H
+#define F8_DIRECT_H
+
+#include "os.h"
+
+#define F8_ALIGN ((size_t)4096)
+
+/* Room for n bytes at any offset: the first and the last piece may begin and
+ * end inside an aligned one. Free with free(); NULL when out of memory. */
+void *f8_aligned_alloc(uint64_t n);
+
+/* One open file. direct_fd is -1 when O_DIRECT is not to be had. */
+typedef struct f8_file {
+    int fd, direct_fd;
+} f8_file;
+
+/* An open file's second descriptor, from its path; -1 is no error. */
+void f8_file_open_direct(f8_file *file, const char *path, int flags);
+void f8_file_close(f8_file *file);
+
+/* Reads n bytes at offset into buffer, from f8_aligned_alloc(n), and says in
+ * *data where they begin. What lies in the page cache is taken from there. */
+f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
+                       uint64_t offset, const char *path, unsigned char **data,
+                       f8_error *err);
+
+/* Writes n bytes at offset. Past the cache as far as whole pieces go when
+ * data lies at offset % F8_ALIGN, else through it. */
+f8_status f8_file_write(const f8_file *file, const void *data, size_t n,
+                        uint64_t offset, const char *path, f8_error *err);
+
+#endif
