@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Set by the handler, read by the threads that report progress. */
@@ -42,6 +43,16 @@ static bool secure_descriptors(void)
     return fd >= 0 && close(fd) == 0;
 }
 
+/* Every worker has a file or two open, and a shard may have many workers. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 /* `fp8cast` alone: how to go on, where errors go. */
 static int show_usage(void)
 {
@@ -72,6 +83,8 @@ int main(int argc, char **argv)
     if (!secure_descriptors())
         return EXIT_FAILED;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond ulimit -f then fails by name */
+    raise_file_limit();
     if (argc < 2)
         return show_usage();
     if (options_parse(argc, argv, &given, problem))

@@ -70,8 +70,9 @@ static int write_json(const char *bytes, size_t count, void *unused)
 void message_json(const json_t *document)
 {
     /* Twelve digits: exact enough for any figure here, and 0.0221 stays
-     * 0.0221. A refused write is told by message_finish. */
-    size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(12);
+     * 0.0221. ASCII, so that no name can reach a terminal as a command. A
+     * refused write is told by message_finish. */
+    size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(12) | JSON_ENSURE_ASCII;
     if (json_dump_callback(document, write_json, NULL, flags) != 0 &&
         output_errno == 0)
         message_no_memory();

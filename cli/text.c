@@ -47,10 +47,23 @@ static size_t character_length(const unsigned char *at)
     return tails + 1;
 }
 
+/* Marks that change the direction of text, and so what a line seems to say:
+ * U+200E and F, U+202A to E, U+2066 to 9. */
+static bool is_direction_mark(const unsigned char *at)
+{
+    if (at[0] != 0xe2 || !is_tail(at[1]) || !is_tail(at[2]))
+        return false;
+    if (at[1] == 0x80)
+        return at[2] == 0x8e || at[2] == 0x8f ||
+               (at[2] >= 0xaa && at[2] <= 0xae);
+    return at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9;
+}
+
 /* C0, DEL, and C1, which terminals obey in its UTF-8 form too. */
 static bool is_control(const unsigned char *at)
 {
-    return at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && at[1] <= 0x9f);
+    return at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && at[1] <= 0x9f) ||
+           is_direction_mark(at);
 }
 
 figure text_count(uint64_t count)

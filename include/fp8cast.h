@@ -11,8 +11,9 @@
  * `err` is not NULL, fills *err once. Output pointers are set to NULL on
  * failure, so there is nothing to free. Strings returned by getters belong to
  * the object they came from and live until it is freed. Option structs begin
- * with their size (sizeof the struct the caller was compiled with); a zero in
- * any other field means "the default". Sizes are bytes unless the name says
+ * with their size (sizeof the struct the caller was compiled with, so that a
+ * later library knows which fields are there); a zero in any other field means
+ * "the default". Sizes are bytes unless the name says
  * otherwise; `elems` counts tensor elements, `blocks` 128 x 128 blocks.
  */
 #ifndef FP8CAST_H
@@ -66,7 +67,7 @@ typedef enum f8_status {
 typedef struct f8_error {
     f8_status status;
     int sys_errno; /* errno of the failed call, or 0 */
-    char message[1024];
+    char message[2048];
 } f8_error;
 
 /* A short fixed name such as "io" or "format"; never NULL. */
@@ -122,10 +123,10 @@ typedef struct f8_override {
 
 /* Told about progress; called from worker threads, never two at a time.
  * A non-zero return stops the run with F8_ERR_CANCELLED. */
-typedef struct f8_progress {
-    uint64_t bytes_done;    /* source bytes finished, resumed ones included */
-    uint64_t bytes_total;   /* source bytes in all                          */
-    uint64_t bytes_resumed; /* of bytes_done: finished by an earlier run  */
+typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
+    uint64_t bytes_done;     /* source bytes finished, resumed ones included */
+    uint64_t bytes_total;    /* source bytes in all                          */
+    uint64_t bytes_resumed;  /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;
     const char *finished; /* name of the shard just finished, else NULL   */
@@ -386,9 +387,10 @@ F8_API f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype,
                                     void *scales, f8_error_stats *stats,
                                     f8_error *err);
 
-/* The way back, as engines compute it: f32(code) * f32(scale), in f32. */
+/* The way back, as engines compute it: f32(code) * f32(scale), in f32. The
+ * caller owns all buffers; codes of NaN give NaN. */
 F8_API f8_status f8_dequantize_matrix(const uint8_t *codes, const void *scales,
-                                      f8_dtype scale_dtype, uint64_t rows,
+                                      f8_scale_dtype scale_dtype, uint64_t rows,
                                       uint64_t cols, float *values,
                                       f8_error *err);
 

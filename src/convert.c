@@ -26,7 +26,7 @@ typedef struct convert {
     const f8_options *options;
     f8_target target;
     open_shard *shards;
-    f8_worst current; /* the unit whose items are being retired */
+    f8_sums current; /* of the unit whose items are being retired */
     f8_progress progress;
 } convert;
 
@@ -258,14 +258,10 @@ static f8_status retire(void *ctx, const f8_item *item,
     (void)err;
     if (u->action != F8_QUANTIZE)
         return F8_OK;
-    f8_sums_add(&c->current.sums, &outcome->sums);
+    f8_sums_add(&c->current, &outcome->sums);
     if (!item->last)
         return F8_OK;
-    c->current.unit = item->unit;
-    c->current.elems = f8_unit_rows(u) * f8_unit_cols(u);
-    c->current.blocks = f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
-                        f8_ceil_div(f8_unit_cols(u), F8_BLOCK);
-    f8_tally_unit(&c->shards[u->shard].tally, u->kind, &c->current);
+    f8_tally_unit(&c->shards[u->shard].tally, c->plan, item->unit, &c->current);
     memset(&c->current, 0, sizeof c->current);
     return F8_OK;
 }
@@ -336,7 +332,16 @@ static f8_status run_pipeline(convert *c, f8_error *err)
                            plan->memory_bytes, err);
 }
 
-static f8_status copy_sides(const convert *c, f8_error *err)
+static bool keep_going(void *ctx)
+{
+    convert *c = ctx;
+
+    c->progress.finished = NULL;
+    return !c->options->progress ||
+           c->options->progress(c->options->progress_user, &c->progress) == 0;
+}
+
+static f8_status copy_sides(convert *c, f8_error *err)
 {
     enum { BUFFER_BYTES = 1 << 20 };
     const f8_plan *plan = c->plan;
@@ -349,7 +354,7 @@ static f8_status copy_sides(const convert *c, f8_error *err)
         if (plan->sides.items[i].carried)
             status = f8_target_copy(&c->target, plan->source->dir,
                                     &plan->sides.items[i], buffer, BUFFER_BYTES,
-                                    err);
+                                    keep_going, c, err);
     }
     free(buffer);
     return status;
@@ -371,8 +376,8 @@ static f8_status execute(convert *c, const f8_buf *index, const f8_buf *config,
 
 /* Statistics of every shard, this run's and earlier ones', in shard order:
  * an interrupted run continued reports what an undisturbed one does. */
-static f8_status make_report(const convert *c, bool already_done,
-                             double seconds, f8_report **report, f8_error *err)
+static f8_status make_report(const convert *c, double seconds,
+                             f8_report **report, f8_error *err)
 {
     const f8_plan *plan = c->plan;
     f8_report *made = NULL;
@@ -390,7 +395,7 @@ static f8_status make_report(const convert *c, bool already_done,
         f8_report_free(made);
         return status;
     }
-    made->summary.already_done = already_done;
+    made->summary.already_done = c->target.complete;
     made->summary.shards_resumed = c->target.shards_done;
     made->summary.source_bytes = plan->source->tensor_bytes;
     made->summary.result_bytes = plan->result_bytes;
@@ -424,7 +429,6 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     f8_options filled;
     f8_buf index = {0}, config = {0};
     convert c = {.plan = plan, .options = &filled, .target = {.lock_fd = -1}};
-    bool already_done = false;
 
     *report = NULL;
     f8_status status = f8_options_fill(options, &filled, err);
@@ -440,15 +444,12 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     if (status == F8_OK)
         status = f8_manifest_config(plan, &config, err);
     if (status == F8_OK)
-        status = f8_target_open(plan, dst, filled.overwrite, &c.target, err);
-    if (status != F8_OK)
-        goto out;
-    already_done = f8_target_is_complete(&c.target, plan, &index, &config);
-    if (!already_done)
+        status = f8_target_open(plan, dst, filled.overwrite, &index, &config,
+                                &c.target, err);
+    if (status == F8_OK && !c.target.complete)
         status = execute(&c, &index, &config, err);
     if (status == F8_OK)
-        status = make_report(&c, already_done, f8_now() - start, report, err);
-out:
+        status = make_report(&c, f8_now() - start, report, err);
     clean_up(&c);
     f8_buf_free(&index);
     f8_buf_free(&config);

@@ -40,6 +40,16 @@ const char *f8_status_name(f8_status status)
     return "unknown";
 }
 
+/* Marks that change the direction of text, and so what a line seems to say:
+ * U+200E and F, U+202A to E, U+2066 to 9. */
+static bool is_direction_mark(const unsigned char *at)
+{
+    return at[0] == 0xe2 &&
+           ((at[1] == 0x80 && ((at[2] >= 0xaa && at[2] <= 0xae) ||
+                               at[2] == 0x8e || at[2] == 0x8f)) ||
+            (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
+}
+
 /* Copies text and writes control characters as \xNN: names come from files
  * and could carry terminal sequences or line breaks. */
 static void copy_printable(char *to, size_t size, const char *text)
@@ -50,7 +60,8 @@ static void copy_printable(char *to, size_t size, const char *text)
 
     for (; *text; before = (unsigned char)*text++) {
         unsigned char c = (unsigned char)*text;
-        bool control = c < 0x20 || c == 0x7f;
+        bool control = c < 0x20 || c == 0x7f ||
+                       is_direction_mark((const unsigned char *)text);
         /* U+0080 to U+009F, c2 80 to c2 9f, are control characters too. */
         if (before == 0xc2 && c >= 0x80 && c < 0xa0)
             control = true;

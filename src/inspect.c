@@ -26,7 +26,7 @@ static void describe(f8_inventory *inventory)
     const json_t *block = json_object_get(config, "weight_block_size");
     const json_t *list = json_object_get(config, "modules_to_not_convert");
 
-    if (!config) {
+    if (!config || json_is_null(config)) {
         f8_buf_puts(text, "none");
         return;
     }

@@ -107,13 +107,11 @@ bool f8_journal_lists(const f8_journal *journal, const char *path)
     return false;
 }
 
-f8_status f8_journal_begin(const char *work_dir, const f8_plan *plan,
-                           f8_error *err)
+/* The names of all files that the plan will write. */
+static json_t *list_files(const f8_plan *plan)
 {
-    f8_status status = F8_ERR_NOMEM;
     json_t *files = json_array();
     bool good = files != NULL;
-    char *path = f8_path_join(work_dir, "journal.json");
 
     for (uint64_t i = 0; i < plan->shards_count && good; i++)
         good = !json_array_append_new(files, json_string(plan->shards[i].name));
@@ -125,17 +123,30 @@ f8_status f8_journal_begin(const char *work_dir, const f8_plan *plan,
     if (good && plan->shards_count > 1)
         good = !json_array_append_new(files, json_string(F8_INDEX_NAME));
     good = good && !json_array_append_new(files, json_string(F8_CONFIG_NAME));
-    json_t *journal = json_pack(
-        "{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION, "result_format",
-        F8_RESULT_FORMAT, "source", hash_value(plan->source_fingerprint),
-        "plan", hash_value(plan->fingerprint), "files", files);
-    if (!good || !journal || !path)
-        f8_fail_nomem(err, "the journal");
-    else
-        status = store(path, journal, err);
+    if (good)
+        return files;
+    json_decref(files);
+    return NULL;
+}
+
+f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
+                           f8_error *err)
+{
+    f8_status status = F8_OK;
+    json_t *files = list_files(plan);
+    json_t *journal =
+        files ? json_pack("{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION,
+                          "result_format", F8_RESULT_FORMAT, "source",
+                          hash_value(plan->source_fingerprint), "plan",
+                          hash_value(plan->fingerprint), "files", files)
+              : NULL;
+
+    if (!journal)
+        status = f8_fail_nomem(err, "the journal");
+    else if (!json_equal(journal, stored->stored))
+        status = store(stored->path, journal, err);
     json_decref(journal);
     json_decref(files);
-    free(path);
     return status;
 }
 

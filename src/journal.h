@@ -26,8 +26,9 @@ bool f8_journal_matches(const f8_journal *journal, const f8_plan *plan,
 /* Whether a file is one that the stored conversion wrote or would write. */
 bool f8_journal_lists(const f8_journal *journal, const char *path);
 
-/* Writes the journal of plan, with the files it will write. */
-f8_status f8_journal_begin(const char *work_dir, const f8_plan *plan,
+/* Writes the journal of plan, with the files it will write, over the one that
+ * was read, unless they say the same. */
+f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
                            f8_error *err);
 
 /* What was measured in a finished shard. Written before the shard gets its

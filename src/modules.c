@@ -41,7 +41,8 @@ size_t f8_module_length(const char *tensor)
 }
 
 /* Begins with entry, `.` in it standing for any character, as re.match reads
- * it. Other characters of a regular expression do not occur in names. */
+ * it. Other characters of a regular expression make an entry no plain name,
+ * see f8_module_is_plain. */
 static bool begins_with(const char *module, const char *entry)
 {
     while (*entry && *module && (*entry == *module || *entry == '.')) {
@@ -56,7 +57,7 @@ static bool between_dots(const char *module, const char *entry)
 {
     size_t n = strlen(entry);
 
-    for (const char *at = module; (at = strstr(at, entry)); at++) {
+    for (const char *at = module; n && (at = strstr(at, entry)); at++) {
         if ((at == module || at[-1] == '.') && (!at[n] || at[n] == '.'))
             return true;
     }
@@ -76,6 +77,14 @@ bool f8_module_captured(const char *entry, const char *module)
         return false;
     entry += sizeof prefix - 1;
     return strlen(entry) <= m && between_dots(module, entry);
+}
+
+bool f8_module_is_plain(const char *entry)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789_.-";
+    return *entry && strspn(entry, allowed) == strlen(entry);
 }
 
 void f8_module_kind(const char *tensor, char *kind, size_t size)
@@ -180,15 +189,23 @@ void f8_modules_add(f8_modules *modules, const f8_rules *rules,
 
 /* ---- the list ------------------------------------------------------------ */
 
-/* The quantised module that some loader would take the entry for, or NULL. */
-static const char *captured_by(const f8_modules *modules, const char *entry)
+const char *f8_modules_captured(const f8_modules *modules, const char *entry)
 {
     const char *module;
-    json_t *unused;
+    json_t *state;
+    /* Loaders decide for all experts of a layer by any entry that names one. */
+    size_t n = f8_module_length(entry);
 
-    json_object_foreach(modules->quantised, module, unused)
+    json_object_foreach(modules->quantised, module, state)
     {
-        if (f8_module_captured(entry, module))
+        if (f8_module_captured(entry, module) ||
+            (n < strlen(entry) && strlen(module) == n &&
+             !strncmp(module, entry, n)))
+            return module;
+    }
+    json_object_foreach(modules->siblings, module, state)
+    {
+        if (json_integer_value(state) == 2 && f8_module_captured(entry, module))
             return module;
     }
     return NULL;
@@ -218,7 +235,7 @@ static f8_status list_kept(const f8_modules *modules, json_t *list,
 
     json_object_foreach(modules->kept, entry, needed)
     {
-        const char *hit = captured_by(modules, entry);
+        const char *hit = f8_modules_captured(modules, entry);
         size_t n = strlen(entry);
         if (hit && !strcmp(hit, entry) && ends_at(entry, n, ".experts"))
             return f8_fail(err, F8_ERR_REFUSED,
@@ -258,7 +275,7 @@ static f8_status list_fused(const f8_modules *modules, const f8_rules *rules,
     json_object_foreach(modules->siblings, name, state)
     {
         if (json_integer_value(state) == 1 && is_listed(rules, name) &&
-            !captured_by(modules, name) &&
+            !f8_modules_captured(modules, name) &&
             json_array_append_new(list, json_string(name)) != 0)
             return f8_fail_nomem(err, "the module list");
     }

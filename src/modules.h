@@ -17,6 +17,9 @@ size_t f8_module_full_length(const char *tensor);
 /* Whether some loader takes the list entry as naming `module` too. */
 bool f8_module_captured(const char *entry, const char *module);
 
+/* Whether an entry is a plain name: loaders take others for patterns. */
+bool f8_module_is_plain(const char *entry);
+
 /* What error statistics group a tensor by: the module's name behind the last
  * number in it, with `experts.` in front for an expert. Written to kind, cut
  * to fit. */
@@ -35,6 +38,10 @@ void f8_modules_init(f8_modules *modules);
 void f8_modules_add(f8_modules *modules, const f8_rules *rules,
                     const char *tensor, bool quantised, bool linear);
 void f8_modules_free(f8_modules *modules);
+
+/* The quantised module, or the name under which engines fuse several, that
+ * some loader would take the entry for; NULL when there is none. */
+const char *f8_modules_captured(const f8_modules *modules, const char *entry);
 
 /* The list for config.json as an array of strings. Refuses a result whose
  * list no loader could read as meant. */

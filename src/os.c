@@ -244,8 +244,9 @@ f8_status f8_open_read(const char *path, int *fd, uint64_t *bytes,
     if (bytes)
         *bytes = (uint64_t)st.st_size;
     if (mtime_ns)
-        *mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 +
-                    (int64_t)st.st_mtim.tv_nsec;
+        /* Modulo 2^64: it only has to tell one time from another. */
+        *mtime_ns = (int64_t)((uint64_t)st.st_mtim.tv_sec * 1000000000u +
+                              (uint64_t)st.st_mtim.tv_nsec);
     return F8_OK;
 }
 
@@ -320,16 +321,39 @@ f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
     return status;
 }
 
+/* Makes what happened to the entry `path` durable. */
+static f8_status sync_parent(const char *path, f8_error *err)
+{
+    char *dir = strdup(path);
+
+    if (!dir)
+        return f8_fail_nomem(err, path);
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/')
+        dir[--n] = '\0';
+    char *slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir] = '\0';
+    f8_status status = f8_sync_dir(slash ? dir : ".", err);
+    free(dir);
+    return status;
+}
+
 f8_status f8_make_dir(const char *path, f8_error *err)
 {
     struct stat st;
 
     if (mkdir(path, 0777) == 0)
-        return F8_OK;
+        return sync_parent(path, err);
     int reason = errno;
     if (reason == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return F8_OK;
-    return f8_fail_errno(err, reason, "%s: cannot make the directory", path);
+    if (reason == ENOENT)
+        return f8_fail(err, F8_ERR_IO,
+                       "%s: cannot make the folder: expected an existing "
+                       "folder to make it in",
+                       path);
+    return f8_fail_errno(err, reason, "%s: cannot make the folder", path);
 }
 
 f8_status f8_make_parents(const char *root, const char *path, f8_error *err)
@@ -393,15 +417,7 @@ f8_status f8_publish(const char *from, const char *to, f8_error *err)
 {
     if (rename(from, to) != 0)
         return f8_fail_errno(err, errno, "%s: cannot rename to %s", from, to);
-    char *dir = strdup(to);
-    if (!dir)
-        return f8_fail_nomem(err, to);
-    char *slash = strrchr(dir, '/');
-    if (slash && slash != dir)
-        *slash = '\0';
-    f8_status status = f8_sync_dir(slash ? dir : ".", err);
-    free(dir);
-    return status;
+    return sync_parent(to, err);
 }
 
 f8_status f8_write_file(const char *temporary, const char *path,

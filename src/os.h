@@ -76,7 +76,7 @@ f8_status f8_write_at(int fd, const void *buffer, size_t n, uint64_t offset,
 f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
                        f8_error *err);
 
-/* mkdir that is content with an existing directory. */
+/* mkdir that is content with an existing directory; a new one is durable. */
 f8_status f8_make_dir(const char *path, f8_error *err);
 /* mkdir for every missing parent of the file `path`, below `root`. */
 f8_status f8_make_parents(const char *root, const char *path, f8_error *err);

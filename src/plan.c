@@ -17,12 +17,14 @@ f8_status f8_options_fill(const f8_options *options, f8_options *filled,
                           f8_error *err)
 {
     memset(filled, 0, sizeof *filled);
-    if (options && options->size != sizeof *options)
+    /* A caller compiled against an older header has fewer fields. */
+    if (options && (options->size < sizeof options->size ||
+                    options->size > sizeof *options))
         return f8_fail(err, F8_ERR_ARGUMENT,
-                       "f8_options: expected size %zu, found %zu",
+                       "f8_options: expected a size of at most %zu, found %zu",
                        sizeof *options, options->size);
     if (options)
-        *filled = *options;
+        memcpy(filled, options, options->size);
     filled->size = sizeof *filled;
     if (!filled->threads)
         filled->threads = f8_cpu_count();
@@ -464,17 +466,24 @@ static void count_results(f8_plan *plan)
     }
 }
 
-/* A side file may not take the name of a file of ours. */
+/* A side file may not take the name of our folder, and its own must fit into
+ * the journal. */
 static f8_status check_side_names(const f8_plan *plan, f8_error *err)
 {
-    for (size_t i = 0; i < plan->sides.count; i++) {
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
         const f8_side_file *f = &plan->sides.items[i];
-        if (f->carried && f->path[0] == '.' &&
-            !strncmp(f->path, F8_WORK_DIR, strlen(F8_WORK_DIR)))
-            return f8_fail(err, F8_ERR_REFUSED,
-                           "%s: this name is reserved for fp8cast", f->path);
+        json_t *text = f->carried ? json_string(f->path) : json_null();
+        if (!text)
+            status = f8_fail(err, F8_ERR_REFUSED,
+                             "%s: expected a file name in UTF-8", f->path);
+        else if (f->carried && !strcmp(f->path, F8_WORK_DIR))
+            status = f8_fail(err, F8_ERR_REFUSED,
+                             "%s: this name is reserved for fp8cast", f->path);
+        json_decref(text);
     }
-    return F8_OK;
+    return status;
 }
 
 /* ---- emission ------------------------------------------------------------ */
@@ -582,7 +591,7 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
         status = f8_checkpoint_open(src, true, NULL, &plan->source, err);
     if (status == F8_OK && f8_checkpoint_quantization(plan->source, &where))
         status = f8_fail(err, F8_ERR_REFUSED,
-                         "%s: already quantised: expected no \"%s\", found "
+                         "%s: already quantised? expected no \"%s\", found "
                          "one",
                          F8_CONFIG_NAME, where);
     if (status == F8_OK && plan->source->tensors.count == 0)

@@ -195,14 +195,19 @@ static void note(f8_check *check, uint64_t row, uint64_t col, float value)
 }
 
 /* A code that differs from ours is still the nearest when its value is: the
- * other side of a tie, or the other zero. Compared in binary64, where
- * value * scale is exact for every scale dtype. */
+ * other side of a tie, or the other zero. In binary64 all of this is exact:
+ * the sum of two codes has at most 20 digits and a scale 24. */
 static bool as_near(float w, float scale, uint8_t code, uint8_t ours)
 {
-    double s = (double)scale;
-    double theirs = fabs((double)w - (double)f8_e4m3_decode(code) * s);
+    double theirs = (double)f8_e4m3_decode(code);
+    double best = (double)f8_e4m3_decode(ours);
+    double middle = (theirs + best) * (double)scale;
 
-    return theirs <= fabs((double)w - (double)f8_e4m3_decode(ours) * s);
+    if (theirs < best)
+        return 2 * (double)w <= middle;
+    if (theirs > best)
+        return 2 * (double)w >= middle;
+    return true;
 }
 
 static void check_row(const block_ref *ref, unsigned r, float scale,
@@ -239,6 +244,14 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 note(check, ref.row, ref.col, scale);
                 continue;
             }
+            uint32_t top = kernel->amax(&ref.block);
+            if (top >= 0x7f800000u) { /* NaN or Inf: no code is right */
+                f8_spot odd = {0, 0, 0};
+                find_odd(&ref, &odd);
+                check->odd_weights++;
+                note(check, odd.row, odd.col, odd.value);
+                continue;
+            }
             kernel->measure(&ref.block, scale, ref.codes, panel->codes_stride,
                             sums, hist);
             kernel->quantise(&ref.block, scale, scratch, F8_BLOCK, NULL, NULL);
@@ -267,6 +280,13 @@ static f8_status check_matrix(uint64_t rows, uint64_t cols, size_t elem_bytes,
     return F8_OK;
 }
 
+static f8_status check_scale_dtype(f8_scale_dtype dtype, f8_error *err)
+{
+    if ((unsigned)dtype <= F8_SCALE_UE8M0)
+        return F8_OK;
+    return f8_fail(err, F8_ERR_ARGUMENT, "no such scale dtype: %d", (int)dtype);
+}
+
 f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                              uint64_t cols, f8_scale_dtype scale_dtype,
                              uint8_t *codes, void *scales,
@@ -281,7 +301,9 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                        "weights: expected BF16, F16 or F32, found %s",
                        f8_dtype_name(dtype) ? f8_dtype_name(dtype) : "?");
     size_t elem_bytes = f8_dtype_bytes(dtype);
-    f8_status status = check_matrix(rows, cols, elem_bytes, err);
+    f8_status status = check_scale_dtype(scale_dtype, err);
+    if (status == F8_OK)
+        status = check_matrix(rows, cols, elem_bytes, err);
     if (status != F8_OK)
         return status;
     f8_panel panel = {.weights = weights,
@@ -311,26 +333,21 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
 }
 
 f8_status f8_dequantize_matrix(const uint8_t *codes, const void *scales,
-                               f8_dtype scale_dtype, uint64_t rows,
+                               f8_scale_dtype scale_dtype, uint64_t rows,
                                uint64_t cols, float *values, f8_error *err)
 {
-    f8_scale_dtype kind;
-
-    if (!f8_scale_from_storage(scale_dtype, &kind))
-        return f8_fail(err, F8_ERR_ARGUMENT,
-                       "scales: expected BF16, F32 or F8_E8M0, found %s",
-                       f8_dtype_name(scale_dtype) ? f8_dtype_name(scale_dtype)
-                                                  : "?");
-    f8_status status = check_matrix(rows, cols, sizeof *values, err);
+    f8_status status = check_scale_dtype(scale_dtype, err);
+    if (status == F8_OK)
+        status = check_matrix(rows, cols, sizeof *values, err);
     if (status != F8_OK)
         return status;
     uint64_t across = f8_ceil_div(cols, F8_BLOCK);
-    size_t scale_bytes = f8_dtype_bytes(scale_dtype);
+    size_t scale_bytes = f8_dtype_bytes(f8_scale_storage(scale_dtype));
     for (uint64_t r = 0; r < rows; r++) {
         for (uint64_t c = 0; c < cols; c++) {
             uint64_t block = r / F8_BLOCK * across + c / F8_BLOCK;
-            float s =
-                f8_scale_load((const char *)scales + block * scale_bytes, kind);
+            float s = f8_scale_load((const char *)scales + block * scale_bytes,
+                                    scale_dtype);
             values[r * cols + c] = f8_e4m3_decode(codes[r * cols + c]) * s;
         }
     }

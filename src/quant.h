@@ -44,14 +44,15 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
 typedef struct f8_check {
     uint64_t not_nearest; /* codes that are not the nearest e4m3 */
     uint64_t nan_codes;
-    uint64_t bad_scales; /* not finite or not positive */
+    uint64_t bad_scales;  /* not finite or not positive */
+    uint64_t odd_weights; /* blocks whose source holds a NaN or an infinity */
     bool has_first;
     f8_spot first; /* the first code or block with a fault, inside the panel */
 } f8_check;
 
 /* Checks the panel's codes and scales against its weights. `scratch` holds
- * 128 x 128 bytes. Blocks with a bad scale have no error and are left out of
- * sums. */
+ * 128 x 128 bytes. Blocks with a bad scale or an odd weight have no error and
+ * are left out of sums. */
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                     uint8_t *scratch, f8_check *check, f8_sums *sums,
                     uint64_t *hist);

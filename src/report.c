@@ -50,15 +50,22 @@ static void note_worst(f8_tally *tally, const f8_worst *unit)
         tally->worst_count++;
 }
 
-void f8_tally_unit(f8_tally *tally, size_t kind, const f8_worst *unit)
+void f8_tally_unit(f8_tally *tally, const f8_plan *plan, uint64_t unit,
+                   const f8_sums *sums)
 {
-    f8_stats *stats = &tally->kinds[kind];
+    const f8_unit *u = &plan->units[unit];
+    f8_stats *stats = &tally->kinds[u->kind];
+    f8_worst one = {.unit = unit,
+                    .elems = f8_unit_rows(u) * f8_unit_cols(u),
+                    .blocks = f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
+                              f8_ceil_div(f8_unit_cols(u), F8_BLOCK),
+                    .sums = *sums};
 
     stats->tensors++;
-    stats->elems += unit->elems;
-    stats->blocks += unit->blocks;
-    f8_sums_add(&stats->sums, &unit->sums);
-    note_worst(tally, unit);
+    stats->elems += one.elems;
+    stats->blocks += one.blocks;
+    f8_sums_add(&stats->sums, sums);
+    note_worst(tally, &one);
 }
 
 void f8_tally_add(f8_tally *to, const f8_tally *from)

@@ -28,7 +28,8 @@ void f8_tally_free(f8_tally *tally);
 /* A finished unit's histogram, or part of it; any order. */
 void f8_tally_count(f8_tally *tally, size_t kind, const uint64_t *hist);
 /* A finished unit's sums; in unit order. */
-void f8_tally_unit(f8_tally *tally, size_t kind, const f8_worst *unit);
+void f8_tally_unit(f8_tally *tally, const f8_plan *plan, uint64_t unit,
+                   const f8_sums *sums);
 /* Both have the same kinds; in shard order. */
 void f8_tally_add(f8_tally *to, const f8_tally *from);
 

@@ -311,7 +311,6 @@ static f8_status new_rules(const char *label, const char *text, f8_rules **out,
     if (!rules)
         return f8_fail_nomem(err, "the rules");
     rules->family = "";
-    rules->hash = f8_hash(F8_HASH_START, text, strlen(text));
     rules->label = f8_arena_copy(&rules->strings, label, strlen(label));
     f8_status status = rules->label ? parse(rules, text, err)
                                     : f8_fail_nomem(err, "the rules");

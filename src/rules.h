@@ -41,7 +41,6 @@ typedef struct f8_rules {
     size_t rules_count, rules_capacity;
     f8_fused *fused;
     size_t fused_count, fused_capacity;
-    uint64_t hash; /* of the text */
     f8_arena strings;
 } f8_rules;
 

@@ -45,6 +45,11 @@ bool f8_dtype_parse(const char *text, f8_dtype *out)
     return false;
 }
 
+/* Far more than any model's: a name has about 100 bytes, an entry 100. */
+#define NAME_MAX_BYTES ((size_t)512)
+#define ENTRY_MAX_BYTES ((size_t)4096)
+#define METADATA_MAX_BYTES ((size_t)4 << 20)
+
 /* ---- reading ------------------------------------------------------------- */
 
 typedef struct reader {
@@ -81,23 +86,31 @@ static bool take(reader *r, char c)
     return true;
 }
 
-/* Parses one JSON value in place and steps over it. */
-static json_t *take_value(reader *r)
+/* Parses one JSON value in place and steps over it. `most` bounds its text,
+ * and with it the memory that a hostile header can make the parser take. */
+static json_t *take_value(reader *r, size_t most)
 {
     json_error_t why;
 
     skip_space(r);
-    json_t *value = json_loadb(r->text + r->at, r->length - r->at,
+    size_t left = r->length - r->at;
+    json_t *value = json_loadb(r->text + r->at, left < most ? left : most,
                                JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK |
                                    JSON_REJECT_DUPLICATES,
                                &why);
-    if (!value) {
+    if (value) {
+        r->at += (size_t)why.position;
+        return value;
+    }
+    if (left > most &&
+        json_error_code(&why) == json_error_premature_end_of_input)
+        f8_fail(r->err, F8_ERR_FORMAT,
+                "%s: header, byte %zu: expected a value of at most %zu bytes",
+                r->label, r->at, most);
+    else
         f8_fail(r->err, F8_ERR_FORMAT, "%s: header, byte %zu: %s", r->label,
                 r->at + (size_t)why.position, why.text);
-        return NULL;
-    }
-    r->at += (size_t)why.position;
-    return value;
+    return NULL;
 }
 
 static f8_status bad_entry(const reader *r, const char *name, const char *what)
@@ -222,17 +235,18 @@ static f8_status read_member(reader *r, bool *saw_metadata)
     skip_space(r);
     if (r->at >= r->length || r->text[r->at] != '"')
         return bad_header(r, "a tensor name in quotes");
-    json_t *key = take_value(r);
+    json_t *key = take_value(r, NAME_MAX_BYTES + 2);
     if (!key)
         return F8_ERR_FORMAT;
     if (!take(r, ':')) {
         status = bad_header(r, "':'");
         goto out;
     }
-    value = take_value(r);
+    bool metadata = !strcmp(json_string_value(key), "__metadata__");
+    value = take_value(r, metadata ? METADATA_MAX_BYTES : ENTRY_MAX_BYTES);
     if (!value)
         goto out;
-    if (strcmp(json_string_value(key), "__metadata__") != 0) {
+    if (!metadata) {
         status = read_tensor(r, json_string_value(key), value);
     } else if (*saw_metadata) {
         status = bad_header(r, "one __metadata__, found a second");

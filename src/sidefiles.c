@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -55,7 +56,8 @@ static bool is_own(const f8_checkpoint *cp, const char *path)
     return false;
 }
 
-static f8_status add(walk *w, const char *path, uint64_t bytes, bool carried)
+static f8_status add(walk *w, const char *path, const struct stat *st,
+                     bool carried)
 {
     f8_side_files *list = w->list;
     const char *copy = f8_arena_copy(&list->strings, path, strlen(path));
@@ -63,7 +65,8 @@ static f8_status add(walk *w, const char *path, uint64_t bytes, bool carried)
     if (!copy || !f8_grow((void **)&list->items, &list->capacity, list->count,
                           sizeof *list->items))
         return f8_fail_nomem(w->err, "the list of files");
-    list->items[list->count++] = (f8_side_file){copy, bytes, carried};
+    list->items[list->count++] = (f8_side_file){copy, (uint64_t)st->st_size,
+                                                carried, S_ISREG(st->st_mode)};
     return F8_OK;
 }
 
@@ -78,18 +81,17 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
 
     if (!full)
         return f8_fail_nomem(w->err, "a path");
-    if (stat(full, &st) != 0) {
+    if (fstatat(AT_FDCWD, full, &st, w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) !=
+        0) {
         status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
     } else if (S_ISDIR(st.st_mode)) {
         if (!w->checkpoint || !is_private_folder(name))
             status = walk_folder(w, path, depth + 1);
-        else
-            status = F8_OK;
     } else if (!w->checkpoint) {
-        status = add(w, path, (uint64_t)st.st_size, true);
+        status = add(w, path, &st, false);
     } else if (!is_own(w->checkpoint, path)) {
-        bool carried = S_ISREG(st.st_mode) && !is_left_behind(path);
-        status = add(w, path, (uint64_t)st.st_size, carried);
+        status =
+            add(w, path, &st, S_ISREG(st.st_mode) && !is_left_behind(path));
     }
     free(full);
     return status;

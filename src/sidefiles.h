@@ -8,7 +8,8 @@
 typedef struct f8_side_file {
     const char *path; /* relative to the folder, '/' between */
     uint64_t bytes;
-    bool carried; /* false: left behind */
+    bool carried; /* of a source; false: left behind */
+    bool regular; /* a file itself, no link and nothing odd */
 } f8_side_file;
 
 typedef struct f8_side_files {
@@ -22,7 +23,8 @@ typedef struct f8_side_files {
 f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
                              f8_side_files *list, f8_error *err);
 
-/* Lists every file under dir, without judging it: all are carried. */
+/* Lists everything under dir but folders, without judging it. Links are
+ * listed, not followed: what they point to is not dir's. */
 f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,
                                  f8_error *err);
 void f8_side_files_free(f8_side_files *list);

@@ -16,7 +16,7 @@ void f8_sums_add(f8_sums *to, const f8_sums *from)
 
 double f8_sums_relative_rms(const f8_sums *sums)
 {
-    return sums->e2 > 0 ? sqrt(sums->e2 / sums->w2) : 0;
+    return sums->e2 == 0 ? 0 : sqrt(sums->e2 / sums->w2);
 }
 
 void f8_stats_add(f8_stats *to, const f8_stats *from)
@@ -72,8 +72,12 @@ void f8_stats_finish(const f8_stats *stats, const char *name,
     out->zeros = stats->hist[F8_HIST_ZERO];
     out->median_relative_error = f8_hist_median(stats->hist);
     out->relative_rms = f8_sums_relative_rms(s);
-    out->sqnr_db = s->e2 > 0 ? 10 * log10(s->w2 / s->e2) : INFINITY;
-    out->cosine = s->w2 > 0 && s->v2 > 0 ? s->wv / sqrt(s->w2) / sqrt(s->v2)
-                                         : 1; /* nothing differs */
+    out->sqnr_db = s->e2 == 0 ? INFINITY : 10 * log10(s->w2 / s->e2);
+    if (s->w2 == 0 && s->v2 == 0)
+        out->cosine = 1; /* nothing differs */
+    else if (s->w2 == 0 || s->v2 == 0)
+        out->cosine = 0;
+    else
+        out->cosine = s->wv / sqrt(s->w2) / sqrt(s->v2);
     out->max_abs_error = s->max_abs;
 }

@@ -10,20 +10,19 @@ typedef struct f8_target {
     int lock_fd;          /* holds the lock on work_dir; -1: not taken */
     bool *shard_done;     /* by an earlier run */
     uint32_t shards_done;
+    bool complete; /* nothing is left to do; nothing was touched */
 } f8_target;
 
 /* Looks before anything is written: refuses a DST that is SRC, inside it or
- * around it, holds foreign files, or another conversion without overwrite;
- * removes what is left of a stopped run; checks free space; then makes the
- * folders, takes the lock and writes the journal. On failure target is
- * empty. */
+ * around it, holds foreign files, or another conversion without overwrite,
+ * and one without the space. A finished one is left alone. Else makes the
+ * folders, takes the lock, removes what a stopped run or the conversion to be
+ * replaced left, and writes the journal. index and config are what those
+ * files will be. On failure target is empty. */
 f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
+                         const f8_buf *index, const f8_buf *config,
                          f8_target *target, f8_error *err);
 void f8_target_close(f8_target *target);
-
-/* Whether everything that the plan asks for is there. */
-bool f8_target_is_complete(const f8_target *target, const f8_plan *plan,
-                           const f8_buf *index, const f8_buf *config);
 
 /* Path under .fp8cast/ that `name` is written at before it is finished; the
  * caller frees it. NULL when out of memory. */
@@ -32,9 +31,11 @@ char *f8_target_temporary(const f8_target *target, const char *name);
 /* Writes a small file under its final name, or nothing. */
 f8_status f8_target_put(const f8_target *target, const char *name,
                         const f8_buf *bytes, f8_error *err);
-/* Copies a side file of SRC through `buffer`. */
+/* Copies a side file of SRC through `buffer`; `keep_going`, called between
+ * pieces, stops it by returning false. */
 f8_status f8_target_copy(const f8_target *target, const char *src_dir,
                          const f8_side_file *file, unsigned char *buffer,
-                         size_t buffer_bytes, f8_error *err);
+                         size_t buffer_bytes, bool (*keep_going)(void *ctx),
+                         void *ctx, f8_error *err);
 
 #endif

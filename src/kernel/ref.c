@@ -145,16 +145,18 @@ typedef struct lanes {
     double up;   /* 2^k */
 } lanes;
 
-/* Only the exponent of a scale decides k; the one subnormal scale is
- * 2^-127, of ue8m0. */
+/* Only the exponent of a scale decides k. Scales below 2^-127, which only
+ * others write, are left subnormal: 2^-k must stay finite. */
 static void lanes_begin(lanes *acc, float scale)
 {
     int k;
 
     memset(acc, 0, sizeof *acc);
-    acc->scale = 2 * frexpf(scale, &k);
-    acc->down = ldexpf(1, 1 - k);
-    acc->up = ldexp(1, k - 1);
+    frexpf(scale, &k);
+    k = k - 1 < -127 ? -127 : k - 1;
+    acc->down = ldexpf(1, -k);
+    acc->scale = scale * acc->down;
+    acc->up = ldexp(1, k);
 }
 
 static void measure_16(const float *w, const float *v, float sum[4][LANES],

@@ -111,7 +111,7 @@ import sys
 with open(sys.argv[1], encoding="utf-8") as file:
     d = json.load(file)
 for expression in sys.argv[2:]:
-    if not eval(expression):
+    if not eval(f"({expression})"):
         print(json.dumps(d, indent=1)[:4000])
         sys.exit(f"{sys.argv[1]}: not true: {expression}")
 PYTHON_END

@@ -1,0 +1,443 @@
+/* agreement.c - source and result side by side. See agreement.h. */
+#include "agreement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "modules.h"
+#include "quant.h"
+
+/* ---- names, shapes, dtypes ----------------------------------------------- */
+
+static const f8_tensor *find(f8_agreement *v, const char *name)
+{
+    const f8_tensor *t = f8_checkpoint_find(v->result, name);
+
+    if (t)
+        v->expected[t - v->result->tensors.items] = true;
+    return t;
+}
+
+static bool same_shape(const f8_tensor *t, unsigned rank, const uint64_t *shape)
+{
+    return t->rank == rank &&
+           (rank == 0 || !memcmp(t->shape, shape, rank * sizeof *shape));
+}
+
+static void print_shape(f8_buf *buf, unsigned rank, const uint64_t *shape)
+{
+    f8_buf_puts(buf, "[");
+    for (unsigned i = 0; i < rank; i++)
+        f8_buf_printf(buf, "%s%llu", i ? ", " : "",
+                      (unsigned long long)shape[i]);
+    f8_buf_puts(buf, "]");
+}
+
+static f8_status shape_fault(f8_agreement *v, const f8_tensor *t, unsigned rank,
+                             const uint64_t *shape, f8_error *err)
+{
+    f8_buf expected = {0}, found = {0};
+    f8_status status;
+
+    print_shape(&expected, rank, shape);
+    print_shape(&found, t->rank, t->shape);
+    if (expected.failed || found.failed)
+        status = f8_fail_nomem(err, "a fault");
+    else
+        status = f8_problem(v->problems, err,
+                            "tensor %s: expected shape %s, found %s", t->name,
+                            expected.data, found.data);
+    f8_buf_free(&found);
+    f8_buf_free(&expected);
+    return status;
+}
+
+static f8_status missing_scale(f8_agreement *v, const f8_unit *u, f8_error *err)
+{
+    f8_buf other = {0};
+
+    f8_buf_printf(&other, "%s_scale", u->name);
+    if (other.failed)
+        return f8_fail_nomem(err, "a fault");
+    bool misnamed = find(v, other.data) != NULL;
+    f8_buf_free(&other);
+    return f8_problem(v->problems, err, "tensor %s: FP8 without %s_scale_inv%s",
+                      u->name, u->name,
+                      misnamed ? ", only _scale, which no loader of this "
+                                 "format reads"
+                               : "");
+}
+
+/* Finds and checks the scale of a quantised weight. part->weight is cleared
+ * when the codes cannot be judged. */
+static f8_status match_scale(f8_agreement *v, const f8_unit *u,
+                             f8_counterpart *part, f8_error *err)
+{
+    const f8_tensor *weight = part->weight;
+    uint64_t shape[2] = {f8_ceil_div(f8_unit_rows(u), F8_BLOCK),
+                         f8_ceil_div(f8_unit_cols(u), F8_BLOCK)};
+    f8_buf name = {0};
+
+    part->weight = NULL;
+    f8_buf_printf(&name, "%s_scale_inv", u->name);
+    if (name.failed)
+        return f8_fail_nomem(err, "a fault");
+    const f8_tensor *scale = find(v, name.data);
+    f8_buf_free(&name);
+    if (!scale)
+        return missing_scale(v, u, err);
+    if (!same_shape(scale, 2, shape))
+        return shape_fault(v, scale, 2, shape, err);
+    if (!f8_scale_from_storage(scale->dtype, &part->scale_dtype))
+        return f8_problem(v->problems, err,
+                          "tensor %s: expected BF16, F32 or F8_E8M0, found %s",
+                          scale->name, f8_dtype_name(scale->dtype));
+    part->weight = weight;
+    part->scale = scale;
+    if (scale->file == weight->file)
+        return F8_OK;
+    return f8_problem(v->problems, err,
+                      "tensor %s: in %s, but its weight is in %s", scale->name,
+                      v->result->files[scale->file].name,
+                      v->result->files[weight->file].name);
+}
+
+static bool is_quantisable(const f8_tensor *t, const f8_unit *u)
+{
+    return u->rank == 2 && t->elems > 0 &&
+           (t->dtype == F8_DTYPE_BF16 || t->dtype == F8_DTYPE_F16 ||
+            t->dtype == F8_DTYPE_F32);
+}
+
+static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
+{
+    const f8_unit *u = &v->plan.units[i];
+    const f8_tensor *from = &v->plan.source->tensors.items[u->source];
+    const f8_rule *rule = v->plan.decisions[u->source].rule;
+    const f8_tensor *to = find(v, u->name);
+    f8_counterpart *part = &v->parts[i];
+
+    f8_plan_set_action(&v->plan, i, F8_KEEP);
+    if (!to)
+        return f8_problem(v->problems, err, "tensor %s: missing", u->name);
+    bool fp8 = to->dtype == F8_DTYPE_E4M3 && from->dtype != F8_DTYPE_E4M3;
+    if (fp8)
+        f8_plan_set_action(&v->plan, i, F8_QUANTIZE);
+    if (!same_shape(to, u->rank, u->shape))
+        return shape_fault(v, to, u->rank, u->shape, err);
+    if (fp8 && !is_quantisable(from, u))
+        return f8_problem(v->problems, err,
+                          "tensor %s: FP8, but it is not a matrix of weights",
+                          u->name);
+    if (!fp8 && to->dtype != from->dtype)
+        return f8_problem(
+            v->problems, err, "tensor %s: expected %s or F8_E4M3, found %s",
+            u->name, f8_dtype_name(from->dtype), f8_dtype_name(to->dtype));
+    part->weight = to;
+    f8_status status = F8_OK;
+    if (fp8 && rule->always)
+        status = f8_problem(v->problems, err,
+                            "tensor %s: FP8, but no loader takes it in FP8 "
+                            "(%s)",
+                            u->name, rule->text);
+    if (fp8 && status == F8_OK)
+        status = match_scale(v, u, part, err);
+    return status;
+}
+
+static f8_status match_tensors(f8_agreement *v, f8_error *err)
+{
+    f8_status status = F8_OK;
+
+    for (uint64_t i = 0; i < v->plan.units_count && status == F8_OK; i++)
+        status = match_unit(v, i, err);
+    for (size_t i = 0; i < v->result->tensors.count && status == F8_OK; i++) {
+        const f8_tensor *t = &v->result->tensors.items[i];
+        if (!v->expected[i])
+            status = f8_problem(v->problems, err,
+                                "%s: tensor %s has no counterpart in the "
+                                "source",
+                                v->result->files[t->file].name, t->name);
+    }
+    return status;
+}
+
+/* ---- index and config ---------------------------------------------------- */
+
+/* Members of config.json that converters rightly change or leave out. */
+static bool may_differ(const char *key)
+{
+    static const char *const keys[] = {"quantization_config", "torch_dtype",
+                                       "dtype", "transformers_version",
+                                       "_name_or_path"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (!strcmp(keys[i], key))
+            return true;
+    }
+    return false;
+}
+
+static f8_status compare_configs(f8_agreement *v, f8_error *err)
+{
+    json_t *a = v->plan.source->config, *b = v->result->config, *value;
+    const char *key;
+    f8_status status = F8_OK;
+
+    json_object_foreach(a, key, value)
+    {
+        if (status == F8_OK && !may_differ(key) &&
+            !json_equal(value, json_object_get(b, key)))
+            status = f8_problem(v->problems, err,
+                                "%s: \"%s\" is not as in the source",
+                                F8_CONFIG_NAME, key);
+    }
+    json_object_foreach(b, key, value)
+    {
+        if (status == F8_OK && !may_differ(key) && !json_object_get(a, key))
+            status =
+                f8_problem(v->problems, err, "%s: \"%s\" is not in the source",
+                           F8_CONFIG_NAME, key);
+    }
+    return status;
+}
+
+/* A string member that must have a value, or may also be absent. */
+static f8_status check_text(f8_agreement *v, const json_t *config,
+                            const char *key, const char *expected,
+                            bool required, f8_error *err)
+{
+    const json_t *value = json_object_get(config, key);
+
+    if (!value && !required)
+        return F8_OK;
+    if (json_is_string(value) && !strcmp(json_string_value(value), expected))
+        return F8_OK;
+    return f8_problem(v->problems, err,
+                      "%s: quantization_config: expected \"%s\": \"%s\", "
+                      "found %s",
+                      F8_CONFIG_NAME, key, expected,
+                      !value                  ? "none"
+                      : json_is_string(value) ? json_string_value(value)
+                                              : "no string");
+}
+
+static f8_status check_quantization(f8_agreement *v, const json_t *config,
+                                    f8_error *err)
+{
+    const json_t *block = json_object_get(config, "weight_block_size");
+    f8_status status = check_text(v, config, "quant_method", "fp8", true, err);
+
+    if (status == F8_OK)
+        status = check_text(v, config, "fmt", "e4m3", false, err);
+    if (status == F8_OK)
+        status =
+            check_text(v, config, "activation_scheme", "dynamic", true, err);
+    if (status == F8_OK &&
+        (json_array_size(block) != 2 ||
+         json_integer_value(json_array_get(block, 0)) != F8_BLOCK ||
+         json_integer_value(json_array_get(block, 1)) != F8_BLOCK))
+        status = f8_problem(v->problems, err,
+                            "%s: quantization_config: expected "
+                            "\"weight_block_size\": [128, 128]",
+                            F8_CONFIG_NAME);
+    return status;
+}
+
+/* ---- modules_to_not_convert ---------------------------------------------- */
+
+static bool lists(const json_t *list, const char *module)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *entry = json_string_value(json_array_get(list, i));
+        if (entry && !strcmp(entry, module))
+            return true;
+    }
+    return false;
+}
+
+/* Every kept Linear must be listed, or a loader makes it FP8. */
+static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
+                               const json_t *list, f8_error *err)
+{
+    const char *module;
+    json_t *needed;
+    f8_status status = F8_OK;
+
+    json_object_foreach(modules->kept, module, needed)
+    {
+        if (json_is_true(needed) && !lists(list, module) &&
+            !json_object_get(modules->quantised, module) && status == F8_OK)
+            status = f8_problem(v->problems, err,
+                                "%s: modules_to_not_convert: %s is not FP8 "
+                                "and not listed; a loader would convert it",
+                                F8_CONFIG_NAME, module);
+    }
+    return status;
+}
+
+/* An entry is the full name of one module, and may not reach one that is
+ * FP8. */
+static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
+                             const char *entry, f8_error *err)
+{
+    const char *hit = f8_modules_captured(modules, entry);
+
+    if (!f8_module_is_plain(entry))
+        return f8_problem(v->problems, err,
+                          "%s: modules_to_not_convert: expected names, found "
+                          "\"%s\", which loaders take for a pattern or for "
+                          "nothing",
+                          F8_CONFIG_NAME, entry);
+    if (hit)
+        return f8_problem(v->problems, err,
+                          "%s: modules_to_not_convert: \"%s\" also means "
+                          "%s, which is FP8",
+                          F8_CONFIG_NAME, entry, hit);
+    return F8_OK;
+}
+
+static f8_status check_too_many(f8_agreement *v, const f8_modules *modules,
+                                const json_t *list, f8_error *err)
+{
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < json_array_size(list) && status == F8_OK; i++) {
+        const char *entry = json_string_value(json_array_get(list, i));
+        if (entry)
+            status = check_entry(v, modules, entry, err);
+        else
+            status = f8_problem(v->problems, err,
+                                "%s: modules_to_not_convert: expected only "
+                                "strings, found something else at entry %zu",
+                                F8_CONFIG_NAME, i);
+    }
+    return status;
+}
+
+/* Engines cannot load some experts of a layer, or some parts of a fused
+ * module, in FP8 and the others not. */
+static f8_status check_mixed(f8_agreement *v, const f8_modules *modules,
+                             f8_error *err)
+{
+    const char *module;
+    json_t *state;
+    f8_status status = F8_OK;
+
+    json_object_foreach(modules->siblings, module, state)
+    {
+        if (json_integer_value(state) == 3 && status == F8_OK)
+            status = f8_problem(v->problems, err,
+                                "%s: some of its parts are FP8 and some not; "
+                                "engines load them as one",
+                                module);
+    }
+    json_object_foreach(modules->kept, module, state)
+    {
+        size_t n = strlen(module);
+        if (json_object_get(modules->quantised, module) && n > 8 &&
+            !strcmp(module + n - 8, ".experts") && status == F8_OK)
+            status = f8_problem(v->problems, err,
+                                "%s: some experts are FP8 and some not; "
+                                "engines load them as one",
+                                module);
+    }
+    return status;
+}
+
+static f8_status check_modules(f8_agreement *v, const json_t *list,
+                               f8_error *err)
+{
+    f8_modules modules;
+    f8_status status = F8_OK;
+
+    f8_modules_init(&modules);
+    for (uint64_t i = 0; i < v->plan.units_count && !modules.failed; i++) {
+        const f8_unit *u = &v->plan.units[i];
+        const f8_rule *rule = v->plan.decisions[u->source].rule;
+        f8_modules_add(&modules, v->plan.rules, u->name,
+                       u->action == F8_QUANTIZE,
+                       rule->linear || rule->kind != F8_RULE_KEEP);
+    }
+    if (modules.failed)
+        status = f8_fail_nomem(err, "the module list");
+    if (status == F8_OK)
+        status = check_mixed(v, &modules, err);
+    if (status == F8_OK)
+        status = check_too_few(v, &modules, list, err);
+    if (status == F8_OK)
+        status = check_too_many(v, &modules, list, err);
+    f8_modules_free(&modules);
+    return status;
+}
+
+static f8_status check_config(f8_agreement *v, f8_error *err)
+{
+    const json_t *config =
+        json_object_get(v->result->config, "quantization_config");
+    const json_t *list = json_object_get(config, "modules_to_not_convert");
+
+    if (!v->result->config) /* a fault already, noted at the opening */
+        return F8_OK;
+    f8_status status = compare_configs(v, err);
+    if (status != F8_OK)
+        return status;
+    if (!json_is_object(config))
+        return f8_problem(v->problems, err,
+                          "%s: expected a quantization_config, found none",
+                          F8_CONFIG_NAME);
+    status = check_quantization(v, config, err);
+    if (!list) /* vLLM's other name for it */
+        list = json_object_get(config, "ignored_layers");
+    if (status == F8_OK && !json_is_array(list))
+        return f8_problem(v->problems, err,
+                          "%s: quantization_config: expected an array "
+                          "\"modules_to_not_convert\"",
+                          F8_CONFIG_NAME);
+    if (status == F8_OK)
+        status = check_modules(v, list, err);
+    return status;
+}
+
+/* ---- both ---------------------------------------------------------------- */
+
+f8_status f8_agreement_open(f8_agreement *pair, const char *src,
+                            const char *dst, const f8_options *options,
+                            f8_problems *problems, f8_error *err)
+{
+    const char *where = "";
+
+    memset(pair, 0, sizeof *pair);
+    pair->problems = problems;
+    f8_status status =
+        f8_checkpoint_open(src, true, NULL, &pair->plan.source, err);
+    if (status == F8_OK &&
+        f8_checkpoint_quantization(pair->plan.source, &where))
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s/%s: expected an unquantised source, found "
+                         "\"%s\"",
+                         src, F8_CONFIG_NAME, where);
+    if (status == F8_OK)
+        status = f8_plan_decide(&pair->plan, options, err);
+    if (status == F8_OK)
+        status = f8_checkpoint_open(dst, true, problems, &pair->result, err);
+    if (status != F8_OK)
+        return status;
+    pair->parts = f8_alloc(pair->plan.units_count, sizeof *pair->parts);
+    pair->expected =
+        f8_alloc(pair->result->tensors.count, sizeof *pair->expected);
+    if (!pair->parts || !pair->expected)
+        return f8_fail_nomem(err, "the comparison");
+    status = match_tensors(pair, err);
+    if (status == F8_OK)
+        status = check_config(pair, err);
+    return status;
+}
+
+void f8_agreement_close(f8_agreement *pair)
+{
+    free(pair->parts);
+    free(pair->expected);
+    f8_checkpoint_free(pair->result);
+    f8_plan_clear(&pair->plan);
+}

@@ -1,0 +1,462 @@
+/* claim.c - may we write into this folder, and what of it is already ours?
+ * See claim.h. */
+#include "claim.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- where DST lies ------------------------------------------------------ */
+
+/* Absolute path without links of a folder that need not exist yet: its
+ * nearest existing parent resolved, the rest appended. */
+static char *resolve(const char *path)
+{
+    char *full = realpath(path, NULL);
+
+    if (full || errno != ENOENT)
+        return full;
+    char *copy = strdup(path);
+    if (!copy)
+        return NULL;
+    size_t n = strlen(copy);
+    while (n > 1 && copy[n - 1] == '/')
+        copy[--n] = '\0';
+    char *slash = strrchr(copy, '/');
+    const char *name = slash ? slash + 1 : copy;
+    char *parent = NULL;
+    if (slash == copy)
+        parent = strdup("/");
+    else if (slash) {
+        *slash = '\0';
+        parent = resolve(copy);
+    } else if (strcmp(copy, ".") != 0)
+        parent = realpath(".", NULL);
+    full = parent ? f8_path_join(parent, name) : NULL;
+    free(parent);
+    free(copy);
+    return full;
+}
+
+/* Whether path is dir or lies below it. */
+static bool is_within(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    return !strncmp(path, dir, n) &&
+           (!path[n] || path[n] == '/' || dir[n - 1] == '/');
+}
+
+/* Whether the folder `path` is the one called st, or lies below it. Asked by
+ * inode, since a bind mount or a link gives one folder two paths. */
+static bool is_under(const char *path, const struct stat *st)
+{
+    struct stat here;
+    bool found = false;
+    char *at = strdup(path);
+
+    while (at && !found) {
+        found = stat(at, &here) == 0 && here.st_dev == st->st_dev &&
+                here.st_ino == st->st_ino;
+        char *slash = strrchr(at, '/');
+        if (!slash || !slash[1])
+            break;
+        slash[slash == at] = '\0';
+    }
+    free(at);
+    return found;
+}
+
+f8_status f8_claim_place(const f8_plan *plan, const char *dst, f8_error *err)
+{
+    f8_status status = F8_OK;
+    struct stat src_st, dst_st;
+    const char *src = plan->source->dir;
+    char *from = resolve(src);
+    char *to = resolve(dst);
+    bool same = false;
+
+    if (!from || !to || stat(from, &src_st) != 0) {
+        status =
+            f8_fail_errno(err, errno, "%s: cannot resolve", from ? dst : src);
+        goto out;
+    }
+    bool there = stat(to, &dst_st) == 0;
+    same = !strcmp(from, to) || (there && src_st.st_dev == dst_st.st_dev &&
+                                 src_st.st_ino == dst_st.st_ino);
+    if (same)
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s: the result folder is the source folder", dst);
+    else if (is_within(to, from) || is_under(to, &src_st))
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s: the result folder is inside the source folder "
+                         "%s",
+                         dst, src);
+    else if (is_within(from, to) || (there && is_under(from, &dst_st)))
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s: the source folder %s is inside the result "
+                         "folder",
+                         dst, src);
+out:
+    free(to);
+    free(from);
+    return status;
+}
+
+/* ---- what DST holds ------------------------------------------------------ */
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n > m && !strcmp(text + n - m, end);
+}
+
+/* A file that we write under .fp8cast/: the journal, measurements, or what is
+ * not finished. */
+static bool is_work_file(const char *path)
+{
+    static const char work[] = F8_WORK_DIR "/";
+
+    if (strncmp(path, work, sizeof work - 1) != 0)
+        return false;
+    path += sizeof work - 1;
+    return ends_with(path, ".part") || !strcmp(path, "journal.json") ||
+           (!strncmp(path, "shard-", 6) && ends_with(path, ".json"));
+}
+
+static bool is_planned(const f8_plan *plan, const char *path)
+{
+    if (!strcmp(path, F8_CONFIG_NAME) ||
+        (plan->shards_count > 1 && !strcmp(path, F8_INDEX_NAME)))
+        return true;
+    for (uint64_t i = 0; i < plan->shards_count; i++) {
+        if (!strcmp(plan->shards[i].name, path))
+            return true;
+    }
+    for (size_t i = 0; i < plan->sides.count; i++) {
+        if (plan->sides.items[i].carried &&
+            !strcmp(plan->sides.items[i].path, path))
+            return true;
+    }
+    return false;
+}
+
+/* Every file of DST must be one that this or the stored conversion writes.
+ * Without a journal nothing says that they are ours, whatever their names. */
+static f8_status check_foreign(const f8_plan *plan, const f8_claim *claim,
+                               const char *dst, bool overwrite, f8_error *err)
+{
+    for (size_t i = 0; i < claim->files.count; i++) {
+        const f8_side_file *f = &claim->files.items[i];
+        bool ours =
+            is_work_file(f->path) || f8_journal_lists(&claim->journal, f->path);
+        if (!f->regular)
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "%s: holds %s, which is no plain file; expected a "
+                           "new or empty folder",
+                           dst, f->path);
+        if (!ours && !is_planned(plan, f->path))
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "%s: holds %s, which is not part of this "
+                           "conversion; expected a new or empty folder",
+                           dst, f->path);
+        if (!ours && !claim->journal.stored && !overwrite)
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "%s: holds %s, but no sign that fp8cast wrote it; "
+                           "expected a new or empty folder, or --overwrite",
+                           dst, f->path);
+    }
+    return F8_OK;
+}
+
+static const f8_side_file *held(const f8_claim *claim, const char *path)
+{
+    for (size_t i = 0; i < claim->files.count; i++) {
+        if (!strcmp(claim->files.items[i].path, path))
+            return &claim->files.items[i];
+    }
+    return NULL;
+}
+
+/* A shard is finished when it has its final name, the right size, and its
+ * measurements stand in the journal. */
+static f8_status find_done(const f8_plan *plan, const char *work_dir,
+                           f8_claim *claim, f8_error *err)
+{
+    f8_buf header = {0};
+    f8_status status = F8_OK;
+
+    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++) {
+        const f8_side_file *f = held(claim, plan->shards[i].name);
+        if (!f)
+            continue;
+        status = f8_plan_shard_header(plan, i, &header, err);
+        if (status == F8_OK &&
+            f->bytes == header.length + plan->shards[i].data_bytes &&
+            f8_journal_get_shard(work_dir, plan, i, NULL)) {
+            claim->shard_done[i] = true;
+            claim->shards_done++;
+        }
+    }
+    f8_buf_free(&header);
+    return status;
+}
+
+/* ---- complete? ----------------------------------------------------------- */
+
+static bool holds_bytes(const char *dst, const char *name, const f8_buf *bytes)
+{
+    f8_buf found = {0};
+    char *path = f8_path_join(dst, name);
+    bool same = path &&
+                f8_read_file(path, bytes->length, &found, NULL) == F8_OK &&
+                found.length == bytes->length &&
+                !memcmp(found.data, bytes->data, bytes->length);
+
+    f8_buf_free(&found);
+    free(path);
+    return same;
+}
+
+static bool same_content(const char *a, const char *b, uint64_t bytes)
+{
+    enum { PIECE = 64 * 1024 };
+    int x = -1, y = -1;
+    char *buffer = f8_alloc(2, PIECE);
+    bool same = buffer && f8_open_read(a, &x, NULL, NULL, NULL) == F8_OK &&
+                f8_open_read(b, &y, NULL, NULL, NULL) == F8_OK;
+
+    for (uint64_t at = 0; at < bytes && same; at += PIECE) {
+        size_t n = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
+        same = f8_read_at(x, buffer, n, at, a, NULL) == F8_OK &&
+               f8_read_at(y, buffer + PIECE, n, at, b, NULL) == F8_OK &&
+               !memcmp(buffer, buffer + PIECE, n);
+    }
+    if (x >= 0)
+        close(x);
+    if (y >= 0)
+        close(y);
+    free(buffer);
+    return same;
+}
+
+/* Side files are small and have no journal: they are compared. */
+static bool holds_sides(const f8_plan *plan, const char *dst,
+                        const f8_claim *claim)
+{
+    bool same = true;
+
+    for (size_t i = 0; i < plan->sides.count && same; i++) {
+        const f8_side_file *f = &plan->sides.items[i];
+        if (!f->carried)
+            continue;
+        const f8_side_file *there = held(claim, f->path);
+        char *from = f8_path_join(plan->source->dir, f->path);
+        char *to = f8_path_join(dst, f->path);
+        same = from && to && there && there->bytes == f->bytes &&
+               same_content(from, to, f->bytes);
+        free(to);
+        free(from);
+    }
+    return same;
+}
+
+/* Ours once, but not of the source as it is now. */
+static bool is_stale(const f8_plan *plan, const f8_side_file *f)
+{
+    return !is_work_file(f->path) && !is_planned(plan, f->path);
+}
+
+static bool is_complete(const f8_plan *plan, const char *dst,
+                        const f8_claim *claim, const f8_buf *index,
+                        const f8_buf *config)
+{
+    if (claim->shards_done != plan->shards_count ||
+        !holds_bytes(dst, F8_CONFIG_NAME, config) ||
+        (plan->shards_count > 1 && !holds_bytes(dst, F8_INDEX_NAME, index)))
+        return false;
+    for (size_t i = 0; i < claim->files.count; i++) {
+        if (is_stale(plan, &claim->files.items[i]))
+            return false;
+    }
+    return holds_sides(plan, dst, claim);
+}
+
+/* ---- looking ------------------------------------------------------------- */
+
+static f8_status check_space(const f8_plan *plan, const char *dst,
+                             const f8_claim *claim, f8_error *err)
+{
+    f8_plan_summary summary;
+    uint64_t free_bytes = 0, needed;
+
+    f8_plan_get_summary(plan, &summary);
+    needed = summary.disk_bytes;
+    for (uint64_t i = 0; i < plan->shards_count; i++) {
+        const f8_shard *s = &plan->shards[i];
+        if (claim->shard_done[i])
+            needed -= s->data_bytes + s->header_bytes;
+    }
+    f8_status status = f8_free_space(dst, &free_bytes, err);
+    for (size_t i = 0; i < claim->files.count; i++) {
+        const f8_side_file *f = &claim->files.items[i];
+        if (claim->replace || ends_with(f->path, ".part"))
+            free_bytes += f->bytes; /* about to be removed */
+    }
+    if (status == F8_OK && free_bytes < needed)
+        return f8_fail(err, F8_ERR_SPACE,
+                       "%s: not enough free space: expected %llu bytes, found "
+                       "%llu",
+                       dst, (unsigned long long)needed,
+                       (unsigned long long)free_bytes);
+    return status;
+}
+
+/* Everything in DST. Our own folder must be one: through a link of that name
+ * files elsewhere would be taken for ours. */
+static f8_status list_held(const char *dst, const char *work_dir,
+                           f8_side_files *files, f8_error *err)
+{
+    struct stat st;
+
+    if (stat(dst, &st) != 0) {
+        if (errno == ENOENT)
+            return F8_OK;
+        return f8_fail_errno(err, errno, "%s: cannot stat", dst);
+    }
+    if (!S_ISDIR(st.st_mode))
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: expected a folder or nothing, found a file", dst);
+    if (lstat(work_dir, &st) == 0 && !S_ISDIR(st.st_mode))
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: expected a folder or nothing, found something "
+                       "else",
+                       work_dir);
+    return f8_side_files_list_all(dst, files, err);
+}
+
+f8_status f8_claim_look(const f8_plan *plan, const char *dst,
+                        const char *work_dir, bool overwrite,
+                        const f8_buf *index, const f8_buf *config,
+                        f8_claim *claim, f8_error *err)
+{
+    const char *why = "";
+
+    memset(claim, 0, sizeof *claim);
+    claim->shard_done = f8_alloc(plan->shards_count, sizeof(bool));
+    f8_status status = claim->shard_done
+                           ? list_held(dst, work_dir, &claim->files, err)
+                           : f8_fail_nomem(err, "the result folder");
+    if (status == F8_OK)
+        status = f8_journal_read(work_dir, &claim->journal, err);
+    if (status == F8_ERR_FORMAT && overwrite)
+        status = F8_OK; /* a broken journal is like none */
+    if (status == F8_OK)
+        status = check_foreign(plan, claim, dst, overwrite, err);
+    if (status == F8_OK && claim->files.count > 0)
+        claim->replace = !f8_journal_matches(&claim->journal, plan, &why);
+    if (status == F8_OK && claim->replace && claim->journal.stored &&
+        !overwrite)
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s: holds a conversion of %s; finish it with the "
+                         "same command, or replace it with --overwrite",
+                         dst, why);
+    if (status == F8_OK && !claim->replace)
+        status = find_done(plan, work_dir, claim, err);
+    if (status == F8_OK && !claim->replace)
+        claim->complete = is_complete(plan, dst, claim, index, config);
+    if (status == F8_OK && !claim->complete)
+        status = check_space(plan, dst, claim, err);
+    return status;
+}
+
+void f8_claim_free(f8_claim *claim)
+{
+    f8_side_files_free(&claim->files);
+    f8_journal_free(&claim->journal);
+    free(claim->shard_done);
+    memset(claim, 0, sizeof *claim);
+}
+
+/* ---- clearing ------------------------------------------------------------ */
+
+static f8_status remove_file(const char *dst, const char *path, f8_error *err)
+{
+    f8_status status = F8_OK;
+    char *full = f8_path_join(dst, path);
+
+    if (!full)
+        return f8_fail_nomem(err, "a path");
+    if (unlink(full) != 0 && errno != ENOENT)
+        status = f8_fail_errno(err, errno, "%s: cannot remove", full);
+    free(full);
+    return status;
+}
+
+/* A file of DST may be what a link in SRC points to: then it is the source. */
+static f8_status check_not_source(const f8_plan *plan, const char *dst,
+                                  const f8_claim *claim, f8_error *err)
+{
+    struct stat ours, theirs;
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
+        char *path = f8_path_join(dst, claim->files.items[i].path);
+        bool there = path && stat(path, &ours) == 0;
+        for (uint32_t k = 0; k < plan->source->files_count && there; k++) {
+            char *source =
+                f8_path_join(plan->source->dir, plan->source->files[k].name);
+            if (source && stat(source, &theirs) == 0 &&
+                ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
+                status = f8_fail(err, F8_ERR_REFUSED,
+                                 "%s: is the source's %s itself", path,
+                                 plan->source->files[k].name);
+            free(source);
+        }
+        free(path);
+    }
+    return status;
+}
+
+/* A folder is complete only with config.json and index, so they go first. The
+ * journal, which says that the others are ours, stays until the new one takes
+ * its place, and that only when all else is durably gone. */
+static f8_status remove_old(const char *dst, const f8_claim *claim,
+                            f8_error *err)
+{
+    f8_status status = remove_file(dst, F8_CONFIG_NAME, err);
+
+    if (status == F8_OK)
+        status = remove_file(dst, F8_INDEX_NAME, err);
+    if (status == F8_OK)
+        status = f8_sync_dir(dst, err);
+    for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
+        const char *path = claim->files.items[i].path;
+        if (strcmp(path, F8_WORK_DIR "/journal.json") != 0)
+            status = remove_file(dst, path, err);
+    }
+    return status == F8_OK ? f8_sync_dir(dst, err) : status;
+}
+
+f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
+                         const f8_claim *claim, f8_error *err)
+{
+    f8_status status = check_not_source(plan, dst, claim, err);
+
+    if (status != F8_OK)
+        return status;
+    if (claim->replace)
+        return remove_old(dst, claim, err);
+    for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
+        const f8_side_file *f = &claim->files.items[i];
+        /* What a stopped run was writing never had a final name. */
+        if (ends_with(f->path, ".part") ? is_work_file(f->path)
+                                        : is_stale(plan, f))
+            status = remove_file(dst, f->path, err);
+    }
+    return status;
+}

@@ -1,0 +1,437 @@
+#!/usr/bin/env bats
+# verify must find whatever is wrong with a result, name it, and find nothing
+# else; and it must accept what others may rightly do in another way.
+
+load helpers
+
+setup_file() {
+    begin_file
+    make_source fused "$shared/src"
+    make_source per-expert "$shared/experts"
+    "$fp8cast" quantize "$shared/src" "$shared/good" --shard-size 700000 \
+        --quiet
+    "$fp8cast" quantize "$shared/experts" "$shared/experts-good" --quiet
+}
+teardown_file() { end_file; }
+setup() { begin_test; }
+teardown() { end_test; }
+
+L=model.language_model.layers
+
+# sabotage OPERATION ARGUMENT...: ./dst is a good result but for this.
+sabotage() {
+    rm -rf dst
+    cp -r "${good:-$shared/good}" dst
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst "$@"
+}
+
+# finds FAULT...: verify exits with 3 and its faults are these, in any order
+# and no others. A fault is a shell pattern that a whole line matches.
+finds() {
+    local fault line unexpected=0
+    program 3 verify "${src:-$shared/src}" dst --json
+    [ ! -s err ]
+    "$PYTHON" -c '
+import json
+d = json.load(open("out"))
+assert d["faults"] == len(d["fault_list"]) > 0, d
+print("\n".join(d["fault_list"]))' >faults
+    for fault; do
+        line=$(grep -nxF -- "$fault" faults | head -1 | cut -d: -f1)
+        if [ -z "$line" ]; then
+            echo "not found: $fault"
+            unexpected=1
+        else
+            sed -i "${line}d" faults
+        fi
+    done
+    if [ -s faults ]; then
+        sed 's/^/not expected: /' faults
+        unexpected=1
+    fi
+    [ "$unexpected" -eq 0 ]
+}
+
+# accepts: no faults.
+accepts() {
+    program 0 verify "${src:-$shared/src}" dst --json
+    holds out 'd["faults"] == 0' 'd["fault_list"] == []'
+}
+
+@test "the saboteur itself breaks nothing" {
+    sabotage nothing
+    accepts
+    good=$shared/experts-good src=$shared/experts
+    sabotage nothing
+    accepts
+}
+
+# ---- bytes -------------------------------------------------------------------
+
+@test "one code, one step away" {
+    # [512, 256]: element 300 * 256 + 200 is in block [2, 1].
+    sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: 1 codes of 131072 are not the nearest to weight / scale, the first fault at row 300, column 200, block [2, 1]"
+    holds out 'd["codes_not_nearest"] == 1' 'd["codes_nan"] == 0' \
+        'd["quantized"] == 70'
+    # The text and --quiet say it too, with the same exit status.
+    program 3 verify "$shared/src" dst
+    grep -qxF "dst: 1 fault" out
+    program 3 verify "$shared/src" dst --quiet
+    [ ! -s out ]
+    grep -q '^fp8cast: dst: 1 fault, the first: tensor model.*block \[2, 1\]$' err
+}
+
+@test "two codes: the first is told, both are counted" {
+    sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
+    cp -r dst once
+    good=once sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 513
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: 2 codes of 131072 are not the nearest to weight / scale, the first fault at row 2, column 1, block [0, 0]"
+    holds out 'd["codes_not_nearest"] == 2'
+}
+
+@test "codes that are NaN" {
+    name=$L.2.mlp.experts.1.up_proj.weight
+    for code in 127 255; do
+        sabotage byte $name 32767 $code
+        finds "tensor $name: 1 codes of 32768 are NaN, the first fault at row 127, column 255, block [0, 1]"
+        holds out 'd["codes_nan"] == 1' 'd["codes_not_nearest"] == 0'
+    done
+}
+
+@test "scales that are negative, NaN, infinite, zero" {
+    name=$L.1.mlp.shared_expert.down_proj.weight # [256, 128]: 2 blocks
+    for bits in 0000 8000 bf80 7fc0 ffc0 7f80; do
+        sabotage scale $name 1 $bits
+        finds "tensor ${name}_scale_inv: 1 scales are not finite and positive, the first fault in block [1, 0]"
+    done
+}
+
+@test "a scale that is another" {
+    # Not its first block, which may be all zeros.
+    name=$L.1.mlp.shared_expert.down_proj.weight
+    sabotage scale-step $name 1
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 1' '100 < d["codes_not_nearest"] < 16384' \
+        "d['fault_list'][0].startswith('tensor $name: ')" \
+        '"of 32768 are not the nearest to weight / scale" in d["fault_list"][0]'
+}
+
+@test "a kept tensor, one byte of it" {
+    sabotage flip lm_head.weight 163839
+    finds "tensor lm_head.weight: expected the source's bytes, found others, the first at byte 163839 of 163840"
+    sabotage flip $L.3.self_attn.q_norm.weight 0
+    finds "tensor $L.3.self_attn.q_norm.weight: expected the source's bytes, found others, the first at byte 0 of 128"
+}
+
+@test "a kept tensor of another type" {
+    sabotage to-f32 $L.0.input_layernorm.weight
+    finds "tensor $L.0.input_layernorm.weight: expected BF16 or F8_E4M3, found F32"
+}
+
+@test "gate and up swapped" {
+    a=$L.1.mlp.experts.2.gate_proj.weight b=$L.1.mlp.experts.2.up_proj.weight
+    sabotage swap $a $b
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 2' \
+        "any('tensor $a: ' in f and 'not the nearest' in f for f in d['fault_list'])" \
+        "any('tensor $b: ' in f and 'not the nearest' in f for f in d['fault_list'])"
+    # Two experts, too.
+    sabotage swap $L.1.mlp.experts.0.down_proj.weight \
+        $L.1.mlp.experts.1.down_proj.weight
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 2'
+}
+
+# ---- names, shapes, places ---------------------------------------------------
+
+@test "a tensor too few" {
+    sabotage drop $L.2.post_attention_layernorm.weight
+    finds "tensor $L.2.post_attention_layernorm.weight: missing"
+    sabotage drop $L.2.mlp.experts.1.up_proj.weight
+    program 3 verify "$shared/src" dst --json
+    holds out "'tensor $L.2.mlp.experts.1.up_proj.weight: missing' in d['fault_list']"
+}
+
+@test "a tensor too many" {
+    sabotage add $L.4.input_layernorm.weight $L.3.input_layernorm.weight
+    home=$(grep -lF "$L.4.input_layernorm" dst/*.safetensors)
+    finds "$(basename "$home"): tensor $L.4.input_layernorm.weight has no counterpart in the source"
+}
+
+@test "the fused tensor left beside its parts" {
+    sabotage add $L.0.mlp.experts.down_proj $L.0.mlp.experts.0.down_proj.weight
+    home=$(grep -lF "$L.0.mlp.experts.down_proj" dst/*.safetensors)
+    finds "$(basename "$home"): tensor $L.0.mlp.experts.down_proj has no counterpart in the source"
+}
+
+@test "a scale in another shard" {
+    name=$L.0.mlp.experts.1.gate_proj.weight
+    sabotage move ${name}_scale_inv
+    weight=$(basename "$(grep -lF "\"$name\"" dst/*.safetensors)")
+    scale=$(basename "$(grep -lF "\"${name}_scale_inv\"" dst/*.safetensors)")
+    [ "$weight" != "$scale" ]
+    finds "tensor ${name}_scale_inv: in $scale, but its weight is in $weight"
+}
+
+@test "weight_scale instead of weight_scale_inv" {
+    name=$L.3.self_attn.o_proj.weight
+    sabotage rename ${name}_scale_inv ${name}_scale
+    finds "tensor $name: FP8 without ${name}_scale_inv, only _scale, which no loader of this format reads"
+    sabotage rename-all _scale_inv _scale
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 70'
+}
+
+@test "no scale" {
+    name=$L.3.self_attn.o_proj.weight
+    sabotage drop ${name}_scale_inv
+    finds "tensor $name: FP8 without ${name}_scale_inv"
+}
+
+@test "a scale of another shape" {
+    name=$L.0.linear_attn.in_proj_qkv.weight # [512, 256]
+    sabotage reshape ${name}_scale_inv 2 4
+    finds "tensor ${name}_scale_inv: expected shape [4, 2], found [2, 4]"
+    sabotage reshape ${name}_scale_inv 8
+    finds "tensor ${name}_scale_inv: expected shape [4, 2], found [8]"
+    sabotage reduce-scale $name
+    finds "tensor ${name}_scale_inv: expected shape [4, 2], found [1]"
+}
+
+@test "a weight of another shape" {
+    name=$L.0.linear_attn.in_proj_qkv.weight
+    sabotage reshape $name 256 512
+    program 3 verify "$shared/src" dst --json
+    holds out "'tensor $name: expected shape [512, 256], found [256, 512]' in d['fault_list']"
+    sabotage reshape mtp.fc.weight 512 256
+    program 3 verify "$shared/src" dst --json
+    holds out "'tensor mtp.fc.weight: expected shape [256, 512], found [512, 256]' in d['fault_list']"
+}
+
+@test "FP8 where no loader takes it: the router" {
+    sabotage to-fp8 $L.1.mlp.gate.weight
+    program 3 verify "$shared/src" dst --json
+    holds out "any(f.startswith('tensor $L.1.mlp.gate.weight: FP8, but no loader takes it in FP8 (')
+        for f in d['fault_list'])"
+}
+
+@test "FP8 of only some parts of what engines fuse" {
+    name=$L.3.self_attn
+    sabotage to-bf16 $name.k_proj.weight "$shared/src"
+    finds "$name.qkv_proj: some of its parts are FP8 and some not; engines load them as one" \
+        "config.json: modules_to_not_convert: $name.k_proj is not FP8 and not listed; a loader would convert it"
+}
+
+@test "FP8 of only some experts" {
+    good=$shared/experts-good src=$shared/experts
+    name=mtp.layers.0.mlp.experts
+    sabotage to-bf16 $name.1.up_proj.weight "$src"
+    finds "$name: some experts are FP8 and some not; engines load them as one"
+}
+
+# ---- index and config --------------------------------------------------------
+
+@test "total_size" {
+    sabotage total-size 1
+    size=$(LC_ALL=C sed -n 's/.*"total_size": \([0-9]*\).*/\1/p' dst/model.safetensors.index.json)
+    finds "model.safetensors.index.json: expected total_size $((size - 1)), found $size"
+}
+
+@test "an index that does not fit the shards" {
+    sabotage nothing
+    sed -i "s/\"mtp.fc.weight\"/\"mtp.fd.weight\"/" dst/model.safetensors.index.json
+    home=$(basename "$(grep -lF '"mtp.fc.weight"' dst/*.safetensors)")
+    finds "$home: tensor mtp.fc.weight is not in model.safetensors.index.json" \
+        "model.safetensors.index.json: tensor mtp.fd.weight is missing from $home"
+}
+
+@test "a shard too few, a shard cut short" {
+    sabotage nothing
+    rm dst/model-00004-of-00008.safetensors
+    program 3 verify "$shared/src" dst --json
+    holds out '"model-00004-of-00008.safetensors: the index names this file, but it is missing" in d["fault_list"]'
+    sabotage nothing
+    truncate -s -1 dst/model-00004-of-00008.safetensors
+    program 3 verify "$shared/src" dst --json
+    holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])'
+    sabotage nothing
+    cp dst/model-00001-of-00008.safetensors dst/old.safetensors
+    finds "old.safetensors: model.safetensors.index.json does not name this file"
+}
+
+@test "modules_to_not_convert: too few" {
+    for module in $L.0.linear_attn.in_proj_a lm_head \
+        model.visual.blocks.0.attn.qkv mtp.fc mtp.layers.0.self_attn.q_proj \
+        $L.3.mlp.shared_expert_gate; do
+        sabotage unlist $module
+        finds "config.json: modules_to_not_convert: $module is not FP8 and not listed; a loader would convert it"
+    done
+    # Nobody takes a norm for a Linear.
+    sabotage unlist $L.0.input_layernorm
+    accepts
+}
+
+@test "modules_to_not_convert: too many" {
+    # "mtp" reaches the MTP layer's experts, which are FP8.
+    sabotage list-too mtp
+    finds 'config.json: modules_to_not_convert: "mtp" also means mtp.layers.0.mlp.experts, which is FP8'
+    sabotage list-too $L.3.self_attn.o_proj
+    finds "config.json: modules_to_not_convert: \"$L.3.self_attn.o_proj\" also means $L.3.self_attn.o_proj, which is FP8"
+    # A plain ending, as transformers reads it.
+    sabotage list-too down_proj
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 1' '"\"down_proj\" also means " in d["fault_list"][0]'
+    sabotage list-too $L.1
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 1'
+    # What reaches nothing that is FP8 does no harm.
+    sabotage list-too model.audio
+    accepts
+}
+
+@test "quantization_config: what a loader needs" {
+    c="config.json: quantization_config: expected"
+    sabotage unset activation_scheme
+    finds "$c \"activation_scheme\": \"dynamic\", found none"
+    sabotage set activation_scheme '"static"'
+    finds "$c \"activation_scheme\": \"dynamic\", found static"
+    sabotage set weight_block_size '[64, 128]'
+    finds "$c \"weight_block_size\": [128, 128]"
+    sabotage unset weight_block_size
+    finds "$c \"weight_block_size\": [128, 128]"
+    sabotage set quant_method '"awq"'
+    finds "$c \"quant_method\": \"fp8\", found awq"
+    sabotage unset quant_method
+    finds "$c \"quant_method\": \"fp8\", found none"
+    sabotage set fmt '"e5m2"'
+    finds "$c \"fmt\": \"e4m3\", found e5m2"
+    sabotage set modules_to_not_convert '"lm_head"'
+    finds "$c an array \"modules_to_not_convert\""
+    sabotage unset quantization_config
+    finds "config.json: expected a quantization_config, found none"
+}
+
+@test "config.json: the model's own members" {
+    sabotage set-config tie_word_embeddings true
+    finds 'config.json: "tie_word_embeddings" is not as in the source'
+    sabotage unset-config image_token_id
+    finds 'config.json: "image_token_id" is not as in the source'
+    sabotage set-config new_thing 1
+    finds 'config.json: "new_thing" is not in the source'
+    sabotage set-text-config rms_norm_eps 1e-05
+    finds 'config.json: "text_config" is not as in the source'
+    sabotage set-text-config num_experts 2
+    finds 'config.json: "text_config" is not as in the source'
+}
+
+@test "config.json that is none" {
+    sabotage nothing
+    echo '{' >dst/config.json
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 1' 'd["fault_list"][0].startswith("config.json:2:")'
+    # Without any there is nothing that could be compared.
+    sabotage nothing
+    rm dst/config.json
+    fails "$fp8cast" verify "$shared/src" dst --quiet 2>err
+    says "fp8cast: dst/config.json: cannot open: No such file or directory"
+}
+
+@test "many faults: all are counted, the first are named" {
+    sabotage rename-all _scale_inv _scale
+    program 3 verify "$shared/src" dst
+    grep -qxF "dst: 70 faults" out
+    [ "$(grep -c '^  tensor ' out)" -eq 20 ]
+    grep -qxF "  … and 50 more" out
+}
+
+@test "another checkpoint's result" {
+    program 0 synth other --layers 4 --quiet
+    program 0 quantize other dst --quiet
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] > 50'
+}
+
+# ---- what others may do ------------------------------------------------------
+
+# by_others SRC OPTION...: ./dst as the reference makes it.
+by_others() {
+    rm -rf dst
+    by_reference convert "$1" dst "${@:2}"
+}
+
+@test "accepted: scales in F32 and in powers of two" {
+    by_others "$shared/src" --scale-dtype f32 --shard-size 500000
+    accepts
+    by_others "$shared/src" --scale-dtype ue8m0
+    accepts
+    # The type of the scales is read from the file, not from scale_fmt.
+    sabotage_here() { "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst "$@"; }
+    sabotage_here unset scale_fmt
+    accepts
+}
+
+@test "accepted: the MTP layer quantised as in the official checkpoint" {
+    by_others "$shared/src" --quantize 'mtp.layers.*_proj.weight'
+    accepts
+    holds out 'd["quantized"] == 77' 'd["kept"] == 70'
+    by_others "$shared/src" --quantize 'mtp.fc.weight'
+    accepts
+}
+
+@test "accepted: more kept than the rules demand" {
+    by_others "$shared/src" --keep '*.self_attn.*' --keep '*.layers.2.mlp.experts.*'
+    accepts
+}
+
+@test "accepted: other shards, another order, other spellings" {
+    sabotage nothing
+    # One file without index; the tensors in reverse order; ignored_layers.
+    "$PYTHON" - "$BATS_TEST_DIRNAME" <<'END'
+import os
+import sys
+sys.path.insert(0, sys.argv[1])
+import sabotage
+c = sabotage.Checkpoint("dst")
+everything = {}
+for held in c.shards.values():
+    everything.update(held)
+for file in c.shards:
+    os.unlink(os.path.join("dst", file))
+os.unlink(os.path.join("dst", sabotage.INDEX))
+c.shards = {"model.safetensors": dict(reversed(list(everything.items())))}
+sabotage.Operations.list_as_ignored_layers(c)
+c.config["transformers_version"] = "5.0"
+c.config["torch_dtype"] = "bfloat16"
+c.write()
+END
+    accepts
+    rm -r dst/.fp8cast dst/LICENSE
+    accepts
+}
+
+@test "accepted: better scales than amax / 448" {
+    # Any positive scale will do as long as the codes are the nearest: here
+    # twice ours, which costs accuracy and breaks nothing.
+    sabotage nothing
+    "$PYTHON" - "$BATS_TEST_DIRNAME" "$shared/src" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import sabotage
+from sabotage import reference
+c = sabotage.Checkpoint("dst")
+name = "model.language_model.layers.3.self_attn.q_proj.weight"
+source, = [t for t in reference.read_checkpoint(sys.argv[2])[0]
+           if t.name == name]
+w = reference.to_float32(source.read(), "BF16").reshape(source.shape)
+_, stored = reference.quantize_matrix(w, "bf16")
+stored = stored + np.uint16(0x80)  # the exponent: twice as large
+wide = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+q = w / reference.spread(wide, *w.shape)
+c[name].data[:] = reference.e4m3_encode(q).tobytes()
+c[name + sabotage.SCALE].data[:] = stored.astype("<u2").tobytes()
+c.write()
+END
+    accepts
+}

@@ -1,0 +1,440 @@
+/* test_modules.c - module names, how loaders read an entry of
+ * modules_to_not_convert, and the list itself: docs/format.md, section 5. The
+ * loaders' readings were seen by running them (the project's notes on
+ * checkpoint formats, section 3). */
+#include "helpers.h"
+
+#include <sys/mman.h>
+
+#include "modules.h"
+
+/* ---- names --------------------------------------------------------------- */
+
+static void expect_module(const char *tensor, const char *module,
+                          const char *full)
+{
+    size_t n = f8_module_length(tensor), m = f8_module_full_length(tensor);
+
+    if (n != strlen(module) || strncmp(tensor, module, n) != 0)
+        fail_msg("%s: module %.*s, expected %s", tensor, (int)n, tensor,
+                 module);
+    if (m != strlen(full) || strncmp(tensor, full, m) != 0)
+        fail_msg("%s: full name %.*s, expected %s", tensor, (int)m, tensor,
+                 full);
+}
+
+static void test_module_names(void **state)
+{
+    (void)state;
+    expect_module("lm_head.weight", "lm_head", "lm_head");
+    expect_module("m.visual.blocks.3.attn.qkv.bias", "m.visual.blocks.3.attn.qkv",
+                  "m.visual.blocks.3.attn.qkv");
+    expect_module("m.layers.0.linear_attn.A_log", "m.layers.0.linear_attn.A_log",
+                  "m.layers.0.linear_attn.A_log");
+    expect_module("m.layers.0.linear_attn.dt_bias",
+                  "m.layers.0.linear_attn.dt_bias",
+                  "m.layers.0.linear_attn.dt_bias");
+    /* The end must be a component of its own, and stand at the end. */
+    expect_module("a.dweight", "a.dweight", "a.dweight");
+    expect_module("weight", "weight", "weight");
+    expect_module("a.weight.x", "a.weight.x", "a.weight.x");
+    expect_module("a.weight_scale_inv", "a.weight_scale_inv",
+                  "a.weight_scale_inv");
+    /* One end only. */
+    expect_module("a.bias.weight", "a.bias", "a.bias");
+}
+
+static void test_module_names_of_experts(void **state)
+{
+    (void)state;
+    expect_module("m.layers.3.mlp.experts.12.gate_proj.weight",
+                  "m.layers.3.mlp.experts",
+                  "m.layers.3.mlp.experts.12.gate_proj");
+    expect_module("m.mlp.experts.0.down_proj.bias", "m.mlp.experts",
+                  "m.mlp.experts.0.down_proj");
+    /* Experts in one tensor have no number. */
+    expect_module("m.mlp.experts.gate_up_proj", "m.mlp.experts.gate_up_proj",
+                  "m.mlp.experts.gate_up_proj");
+    /* Another component. */
+    expect_module("m.mlp.shared_experts.0.up_proj.weight",
+                  "m.mlp.shared_experts.0.up_proj",
+                  "m.mlp.shared_experts.0.up_proj");
+    expect_module("m.mlp.experts_x.0.w.weight", "m.mlp.experts_x.0.w",
+                  "m.mlp.experts_x.0.w");
+}
+
+/* "of a name with a component `experts` followed by a number": wherever that
+ * component stands, and only before a number. */
+static void test_experts_component_anywhere(void **state)
+{
+    (void)state;
+    expect_module("experts.0.down_proj.weight", "experts",
+                  "experts.0.down_proj");
+    expect_module("m.experts.a.experts.7.w.weight", "m.experts.a.experts",
+                  "m.experts.a.experts.7.w");
+    expect_module("m.experts.0th.w.weight", "m.experts.0th.w",
+                  "m.experts.0th.w");
+}
+
+static void expect_kind(const char *tensor, const char *expected)
+{
+    char kind[64];
+
+    f8_module_kind(tensor, kind, sizeof kind);
+    if (strcmp(kind, expected) != 0)
+        fail_msg("%s: kind '%s', expected '%s'", tensor, kind, expected);
+}
+
+static void test_kinds(void **state)
+{
+    char kind[8];
+
+    (void)state;
+    expect_kind("model.language_model.layers.3.self_attn.q_proj.weight",
+                "self_attn.q_proj");
+    expect_kind("model.layers.3.mlp.experts.255.gate_proj.weight",
+                "experts.gate_proj");
+    expect_kind("mtp.layers.0.mlp.shared_expert.up_proj.weight",
+                "mlp.shared_expert.up_proj");
+    expect_kind("lm_head.weight", "lm_head");
+    expect_kind("model.layers.10.linear_attn.A_log", "linear_attn.A_log");
+    /* A component with digits in it is no number. */
+    expect_kind("model.visual.blocks.2.mlp.linear_fc1.weight",
+                "mlp.linear_fc1");
+    expect_kind("a.w1.weight", "a.w1");
+    /* Cut to fit, terminated. */
+    f8_module_kind("m.0.self_attn.q_proj.weight", kind, sizeof kind);
+    assert_string_equal(kind, "self_at");
+}
+
+/* ---- how an entry is read ------------------------------------------------ */
+
+static void test_captured(void **state)
+{
+    static const struct {
+        const char *entry, *module;
+        bool captured;
+    } cases[] = {
+        /* Every loader: the same name. */
+        {"m.layers.0.mlp.up_proj", "m.layers.0.mlp.up_proj", true},
+        {"m.layers.0.mlp.up_proj", "m.layers.1.mlp.up_proj", false},
+        {"m.layers.0.mlp.up_proj", "m.layers.0.mlp.down_proj", false},
+        {"lm_head", "m.layers.0.mlp.down_proj", false},
+        /* transformers, re.match: at the start, without a boundary. */
+        {"m.layers.0.mlp.gate", "m.layers.0.mlp.gate_proj", true},
+        {"m.layers.0.mlp.gate_proj", "m.layers.0.mlp.gate", false},
+        {"m.layers.1", "m.layers.10.mlp.up_proj", true},
+        {"m.layers.0.linear_attn.in_proj_b",
+         "m.layers.0.linear_attn.in_proj_ba", true},
+        {"m.layers.0.linear_attn.in_proj_a",
+         "m.layers.0.linear_attn.in_proj_qkv", false},
+        /* ... where a dot stands for any character. */
+        {"m.gate", "m_gate_proj", true},
+        {"m.gate", "mgate_proj", false},
+        /* transformers, endswith: at the end, without a boundary. */
+        {"q_proj", "m.layers.0.self_attn.q_proj", true},
+        {"proj", "m.layers.0.self_attn.q_proj", true},
+        {"norm", "m.layers.0.self_attn.q_norm", true},
+        {"q_proj", "m.layers.0.self_attn.q_proj.x_y", true}, /* dots, below */
+        /* SGLang: between dots. */
+        {"mtp", "mtp.layers.0.mlp.experts", true},
+        {"mtp", "model.mtp.layers.0.mlp.experts", true},
+        {"tp", "model.mtp.layers.0.mlp.experts", false},
+        {"mt", "model.mtp.layers.0.mlp.experts", false},
+        {"mlp", "m.layers.0.mlp.experts", true},
+        {"norm", "m.norms.0.mlp.experts", false},
+        {"layers.0", "m.layers.01.x", false},
+        {"layers.0", "m.layers.0.x", true},
+        /* The first place fails, a later one holds. */
+        {"x.a", "m.x.ab.x.a.z", true},
+        /* SGLang: also without a leading "model.". */
+        {"model.visual", "vl.visual.blocks", true},
+        {"model.layers.0.up", "lm.layers.0.up.x", true},
+        {"model.visual", "vl.visuals.blocks", false},
+        {"model.visual", "vl.revisual.blocks", false},
+        {"models.visual", "vl.visual.blocks", false},
+        /* An entry longer than the module. */
+        {"a.b.c", "a.b", false},
+        {"model.a.b", "a.b", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        if (f8_module_captured(cases[i].entry, cases[i].module) !=
+            cases[i].captured)
+            fail_msg("entry %s, module %s: expected %s", cases[i].entry,
+                     cases[i].module,
+                     cases[i].captured ? "captured" : "not captured");
+    }
+}
+
+/* "model." leaves nothing behind its prefix, and nothing is found everywhere.
+ * The module's name ends at the end of a page, behind which nobody may read.
+ * How such an entry is read does not matter: no tensor has this name. */
+static void test_captured_by_nothing_but_a_prefix(void **state)
+{
+    static const char module[] = "vl.blocks";
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)state;
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
+    char *text = pages + page - sizeof module;
+    memcpy(text, module, sizeof module);
+    f8_module_captured("model.", text);
+    assert_string_equal(text, module);
+    assert_int_equal(munmap(pages, 2 * page), 0);
+}
+
+/* ---- the list ------------------------------------------------------------ */
+
+/* What a rules file says about fused modules, as qwen3_5_moe does. */
+static f8_fused fused[] = {
+    {"in_proj_qkvz", false, 2, {"in_proj_qkv", "in_proj_z"}},
+    {"in_proj_ba", true, 2, {"in_proj_b", "in_proj_a"}},
+    {"qkv_proj", false, 3, {"q_proj", "k_proj", "v_proj"}},
+    {"gate_up_proj", false, 2, {"gate_proj", "up_proj"}},
+};
+static const f8_rules rules = {.fused = fused, .fused_count = COUNT_OF(fused)};
+
+typedef struct made {
+    const char *tensor;
+    char action; /* 'q' quantised, 'k' kept, 'l' kept and a Linear */
+} made;
+
+static f8_status list_of(const made *tensors, size_t count, json_t **list,
+                         f8_error *err)
+{
+    f8_modules modules;
+
+    f8_modules_init(&modules);
+    for (size_t i = 0; i < count; i++)
+        f8_modules_add(&modules, &rules, tensors[i].tensor,
+                       tensors[i].action == 'q', tensors[i].action == 'l');
+    f8_status status = f8_modules_list(&modules, &rules, list, err);
+    f8_modules_free(&modules);
+    return status;
+}
+
+/* `expected` is the list as JSON without spaces. */
+static void expect_list(const made *tensors, size_t count, const char *expected)
+{
+    f8_error err = {0};
+    json_t *list = NULL;
+
+    expect_ok(list_of(tensors, count, &list, &err), &err);
+    char *text = json_dumps(list, JSON_COMPACT);
+    assert_string_equal(text, expected);
+    free(text);
+    json_decref(list);
+}
+
+static void expect_refused(const made *tensors, size_t count,
+                           const char *message)
+{
+    f8_error err = {0};
+    json_t *list = NULL;
+    f8_status status = list_of(tensors, count, &list, &err);
+
+    expect_error(status, &err, F8_ERR_REFUSED, message);
+    assert_null(list);
+}
+
+static void test_list_in_writing_order(void **state)
+{
+    static const made tensors[] = {
+        {"z.norm.weight", 'k'},
+        {"m.0.A_log", 'k'},
+        {"m.0.mlp.up_proj.weight", 'q'},
+        {"lm_head.weight", 'l'},
+        {"z.norm.bias", 'k'}, /* the same module, listed already */
+        {"a.visual.0.attn.qkv.bias", 'k'},
+        {"a.visual.0.attn.qkv.weight", 'l'},
+    };
+
+    (void)state;
+    expect_list(tensors, COUNT_OF(tensors),
+                "[\"z.norm\",\"m.0.A_log\",\"lm_head\","
+                "\"a.visual.0.attn.qkv\"]");
+    expect_list(NULL, 0, "[]");
+    expect_list(tensors + 2, 1, "[]");
+}
+
+static void test_list_of_experts(void **state)
+{
+    static const made kept[] = {
+        {"m.0.mlp.experts.0.gate_proj.weight", 'l'},
+        {"m.0.mlp.experts.0.up_proj.weight", 'l'},
+        {"m.0.mlp.experts.1.gate_proj.weight", 'l'},
+        {"m.1.mlp.experts.0.gate_proj.weight", 'q'},
+        {"m.1.mlp.experts.1.gate_proj.weight", 'q'},
+        {"m.2.mlp.experts.gate_up_proj", 'k'},
+    };
+    static const made mixed[] = {
+        {"m.0.mlp.experts.0.gate_proj.weight", 'q'},
+        {"m.0.mlp.experts.1.gate_proj.weight", 'l'},
+    };
+    static const made mixed_silently[] = {
+        {"m.0.mlp.experts.0.gate_proj.weight", 'k'},
+        {"m.0.mlp.experts.0.down_proj.weight", 'q'},
+    };
+
+    (void)state;
+    expect_list(kept, COUNT_OF(kept),
+                "[\"m.0.mlp.experts\",\"m.2.mlp.experts.gate_up_proj\"]");
+    expect_refused(mixed, COUNT_OF(mixed),
+                   "m.0.mlp.experts: expected all experts of a layer to be "
+                   "kept or all quantised; loaders cannot mix them");
+    expect_refused(mixed_silently, COUNT_OF(mixed_silently),
+                   "m.0.mlp.experts: expected all experts of a layer to be "
+                   "kept or all quantised; loaders cannot mix them");
+}
+
+/* The bias of a quantised module is kept, but to list it would unquantise the
+ * weight. It is no sibling of its own either. */
+static void test_bias_of_a_quantised_module(void **state)
+{
+    static const made tensors[] = {
+        {"m.0.self_attn.q_proj.bias", 'k'},
+        {"m.0.self_attn.q_proj.weight", 'q'},
+        {"m.0.self_attn.k_proj.weight", 'q'},
+        {"m.0.self_attn.k_proj.bias", 'k'},
+        {"m.0.norm.weight", 'k'},
+    };
+
+    (void)state;
+    expect_list(tensors, COUNT_OF(tensors), "[\"m.0.norm\"]");
+}
+
+static void test_siblings(void **state)
+{
+    static const made mixed[] = {
+        {"m.0.self_attn.q_proj.weight", 'q'},
+        {"m.0.self_attn.k_proj.weight", 'q'},
+        {"m.0.self_attn.v_proj.weight", 'l'},
+    };
+    static const made apart[] = {
+        {"m.0.self_attn.q_proj.weight", 'q'},
+        {"m.1.self_attn.k_proj.weight", 'l'}, /* another layer's */
+        {"m.1.self_attn.o_proj.weight", 'q'}, /* no sibling of anything */
+    };
+    static const made at_the_top[] = {
+        {"gate_proj.weight", 'q'},
+        {"up_proj.weight", 'l'},
+    };
+    /* Experts are judged by the layer, not by the expert. */
+    static const made experts[] = {
+        {"m.0.mlp.experts.0.gate_proj.weight", 'q'},
+        {"m.0.mlp.experts.0.up_proj.weight", 'q'},
+    };
+
+    (void)state;
+    expect_refused(mixed, COUNT_OF(mixed),
+                   "engines load the parts of m.0.self_attn.qkv_proj as one: "
+                   "expected all of them to be kept or all quantised");
+    expect_list(apart, COUNT_OF(apart), "[\"m.1.self_attn.k_proj\"]");
+    expect_refused(at_the_top, COUNT_OF(at_the_top),
+                   "engines load the parts of gate_up_proj as one: expected "
+                   "all of them to be kept or all quantised");
+    expect_list(experts, COUNT_OF(experts), "[]");
+}
+
+static void test_fused_names_are_appended(void **state)
+{
+    static const made kept[] = {
+        {"m.1.x.in_proj_a.weight", 'l'}, {"m.0.x.in_proj_b.weight", 'l'},
+        {"m.0.x.in_proj_a.weight", 'l'}, {"m.1.x.in_proj_b.weight", 'l'},
+        {"m.0.y.q_proj.weight", 'l'},    {"m.0.y.k_proj.weight", 'l'},
+        {"m.0.norm.weight", 'k'},
+    };
+    static const made quantised[] = {
+        {"m.0.x.in_proj_b.weight", 'q'},
+        {"m.0.x.in_proj_a.weight", 'q'},
+        {"m.0.norm.weight", 'k'},
+    };
+    static const made mixed[] = {
+        {"m.0.x.in_proj_b.weight", 'q'},
+        {"m.0.x.in_proj_a.weight", 'l'},
+    };
+    /* The fused name would be taken for a quantised module's. */
+    static const made hidden[] = {
+        {"m.in_proj_b.weight", 'k'},
+        {"m.in_proj_a.weight", 'k'},
+        {"m.in_proj_bar.weight", 'q'},
+    };
+
+    (void)state;
+    /* At the end, in order of first appearance; qkv_proj is not `listed`. */
+    expect_list(kept, COUNT_OF(kept),
+                "[\"m.1.x.in_proj_a\",\"m.0.x.in_proj_b\",\"m.0.x.in_proj_a\","
+                "\"m.1.x.in_proj_b\",\"m.0.y.q_proj\",\"m.0.y.k_proj\","
+                "\"m.0.norm\",\"m.1.x.in_proj_ba\",\"m.0.x.in_proj_ba\"]");
+    expect_list(quantised, COUNT_OF(quantised), "[\"m.0.norm\"]");
+    expect_refused(mixed, COUNT_OF(mixed),
+                   "engines load the parts of m.0.x.in_proj_ba as one: "
+                   "expected all of them to be kept or all quantised");
+    expect_list(hidden, COUNT_OF(hidden), "[\"m.in_proj_a\"]");
+}
+
+static void test_captured_entries(void **state)
+{
+    static const made dense_gate[] = {
+        {"m.0.mlp.gate.weight", 'k'},
+        {"m.0.mlp.gate_proj.weight", 'q'},
+        {"m.0.norm.weight", 'k'},
+    };
+    static const made linear[] = {
+        {"m.0.mlp.gate.weight", 'l'},
+        {"m.0.mlp.gate_proj.weight", 'q'},
+    };
+    /* Known as a Linear only by the second of its tensors. */
+    static const made linear_later[] = {
+        {"m.0.mlp.gate.bias", 'k'},
+        {"m.0.mlp.gate_proj.weight", 'q'},
+        {"m.0.mlp.gate.weight", 'l'},
+    };
+    /* And still so when a tensor that is none follows. */
+    static const made linear_first[] = {
+        {"m.0.mlp.gate.weight", 'l'},
+        {"m.0.mlp.gate.bias", 'k'},
+        {"m.0.mlp.gate_proj.weight", 'q'},
+    };
+    /* A bare name, which two loaders find inside others. */
+    static const made bare[] = {
+        {"mtp.weight", 'k'},
+        {"mtp.layers.0.mlp.experts.0.up_proj.weight", 'q'},
+        {"norm.weight", 'k'},
+        {"m.layers.0.x_norm.weight", 'q'},
+    };
+    static const char message[] =
+        "m.0.mlp.gate cannot be kept while m.0.mlp.gate_proj is quantised: a "
+        "loader takes the first in modules_to_not_convert for both";
+
+    (void)state;
+    expect_list(dense_gate, COUNT_OF(dense_gate), "[\"m.0.norm\"]");
+    expect_refused(linear, COUNT_OF(linear), message);
+    expect_refused(linear_later, COUNT_OF(linear_later), message);
+    expect_refused(linear_first, COUNT_OF(linear_first), message);
+    expect_list(bare, COUNT_OF(bare), "[]");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_module_names),
+        cmocka_unit_test(test_module_names_of_experts),
+        cmocka_unit_test(test_experts_component_anywhere),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_captured),
+        cmocka_unit_test(test_captured_by_nothing_but_a_prefix),
+        cmocka_unit_test(test_list_in_writing_order),
+        cmocka_unit_test(test_list_of_experts),
+        cmocka_unit_test(test_bias_of_a_quantised_module),
+        cmocka_unit_test(test_siblings),
+        cmocka_unit_test(test_fused_names_are_appended),
+        cmocka_unit_test(test_captured_entries),
+    };
+    return cmocka_run_group_tests_name("modules", tests, NULL, NULL);
+}

@@ -1,0 +1,252 @@
+/* test_stats.c - figures derived from sums and histograms, worked out by
+ * hand. A bin of the histogram is described in stats.h: 64 bins an octave,
+ * the first octave from 2^-16. */
+#include "helpers.h"
+
+#include <math.h>
+
+#include "stats.h"
+
+/* The bin whose lower edge is 2^exponent * (1 + part / 64). */
+static int bin_at(int exponent, int part)
+{
+    return F8_HIST_FIRST + (exponent + 16) * 64 + part;
+}
+
+static void expect_close(double value, double expected)
+{
+    if (!(fabs(value - expected) <= 1e-12 * fabs(expected)))
+        fail_msg("got %.17g, expected %.17g", value, expected);
+}
+
+/* ---- the median ---------------------------------------------------------- */
+
+static void test_empty_histogram(void **state)
+{
+    uint64_t hist[F8_HIST_BINS] = {0};
+
+    (void)state;
+    assert_true(isnan(f8_hist_median(hist)));
+    /* Weights that are zero have no relative error, so they do not count. */
+    hist[F8_HIST_ZERO] = 1000;
+    assert_true(isnan(f8_hist_median(hist)));
+}
+
+static void test_median_inside_a_bin(void **state)
+{
+    uint64_t hist[F8_HIST_BINS] = {0};
+
+    (void)state;
+    /* From 1/32 to 1/32 * 65/64; half of what is there is half of the bin. */
+    hist[bin_at(-5, 0)] = 4;
+    expect_close(f8_hist_median(hist), 0.03125 * (1 + 0.5 / 64));
+    hist[F8_HIST_ZERO] = 77;
+    expect_close(f8_hist_median(hist), 0.03125 * (1 + 0.5 / 64));
+    /* One before, three in the bin: half, 2, is a third of the way. */
+    hist[bin_at(-5, 0)] = 1;
+    hist[bin_at(-3, 10)] = 3;
+    expect_close(f8_hist_median(hist),
+                 0.125 * (1 + 10.0 / 64 + 1.0 / 64 / 3));
+    /* Three before and one in the bin behind: two thirds of the first. */
+    hist[bin_at(-5, 0)] = 3;
+    hist[bin_at(-3, 10)] = 1;
+    expect_close(f8_hist_median(hist), 0.03125 * (1 + 2.0 / 3 / 64));
+}
+
+static void test_median_between_bins(void **state)
+{
+    uint64_t hist[F8_HIST_BINS] = {0};
+
+    (void)state;
+    /* Half of all lie below the upper edge of the first bin. */
+    hist[bin_at(-5, 3)] = 2;
+    hist[bin_at(-1, 0)] = 2;
+    expect_close(f8_hist_median(hist), 0.03125 * (1 + 4.0 / 64));
+    /* The last bin of an octave ends where the next octave begins. */
+    memset(hist, 0, sizeof hist);
+    hist[bin_at(-5, 63)] = 2;
+    expect_close(f8_hist_median(hist), 0.03125 * (1 + 63.5 / 64));
+    hist[bin_at(-1, 0)] = 2;
+    expect_close(f8_hist_median(hist), 0.0625);
+}
+
+static void test_median_at_the_ends(void **state)
+{
+    uint64_t hist[F8_HIST_BINS] = {0};
+
+    (void)state;
+    /* Most weights exact: the median is 0. */
+    hist[F8_HIST_BELOW] = 5;
+    hist[bin_at(-5, 0)] = 4;
+    assert_true(f8_hist_median(hist) == 0);
+    /* The first and the last bin with two edges. */
+    memset(hist, 0, sizeof hist);
+    hist[F8_HIST_FIRST] = 2;
+    expect_close(f8_hist_median(hist), ldexp(1 + 0.5 / 64, -16));
+    memset(hist, 0, sizeof hist);
+    hist[F8_HIST_ABOVE - 1] = 2;
+    expect_close(f8_hist_median(hist), 1 + 63.5 / 64);
+    /* Behind it nothing is told apart: 17 octaves from 2^-16 end at 2. */
+    memset(hist, 0, sizeof hist);
+    hist[F8_HIST_ABOVE] = 2;
+    expect_close(f8_hist_median(hist), 2);
+    assert_int_equal(F8_HIST_ABOVE, 1 + 17 * 64);
+}
+
+/* ---- merging ------------------------------------------------------------- */
+
+static void fill_stats(f8_stats *s, uint64_t seed)
+{
+    s->tensors = seed;
+    s->elems = seed * 1000;
+    s->blocks = seed * 3;
+    for (unsigned i = 0; i < F8_HIST_BINS; i++)
+        s->hist[i] = (seed * 2654435761u + i * 40503u) % 1009;
+    /* Multiples of 1/4 below 2^50 add without rounding. */
+    s->sums = (f8_sums){(double)seed, (double)seed / 4, (double)seed / 2,
+                        (double)seed * 3, (double)(seed * 7 % 5)};
+}
+
+static void test_merge_in_any_order(void **state)
+{
+    static const unsigned orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                          {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    f8_stats parts[3], sum;
+
+    (void)state;
+    memset(parts, 0, sizeof parts);
+    fill_stats(&parts[0], 1); /* max_abs 2 */
+    fill_stats(&parts[1], 2); /* 4 */
+    fill_stats(&parts[2], 5); /* 0 */
+    for (size_t i = 0; i < COUNT_OF(orders); i++) {
+        memset(&sum, 0, sizeof sum);
+        for (unsigned k = 0; k < 3; k++)
+            f8_stats_add(&sum, &parts[orders[i][k]]);
+        assert_int_equal(sum.tensors, 8);
+        assert_int_equal(sum.elems, 8000);
+        assert_int_equal(sum.blocks, 24);
+        for (unsigned b = 0; b < F8_HIST_BINS; b++)
+            assert_int_equal(sum.hist[b], parts[0].hist[b] + parts[1].hist[b] +
+                                              parts[2].hist[b]);
+        assert_true(sum.sums.w2 == 8);
+        assert_true(sum.sums.e2 == 2);
+        assert_true(sum.sums.wv == 4);
+        assert_true(sum.sums.v2 == 24);
+        assert_true(sum.sums.max_abs == 4);
+    }
+}
+
+/* ---- derived figures ----------------------------------------------------- */
+
+static void test_figures(void **state)
+{
+    /* w = (3, 4), v = (3, 5): the squares add up to 25 and 34, the products to
+     * 29, and the error is (0, 1). */
+    f8_stats s;
+    f8_error_stats out;
+
+    (void)state;
+    memset(&s, 0, sizeof s);
+    s.tensors = 1;
+    s.elems = 2;
+    s.blocks = 1;
+    s.sums = (f8_sums){25, 1, 29, 34, 1};
+    s.hist[F8_HIST_ZERO] = 6;
+    s.hist[bin_at(-2, 0)] = 2;
+    f8_stats_finish(&s, "kind", &out);
+    assert_string_equal(out.name, "kind");
+    assert_int_equal(out.tensors, 1);
+    assert_int_equal(out.elems, 2);
+    assert_int_equal(out.blocks, 1);
+    assert_int_equal(out.zeros, 6);
+    expect_close(out.median_relative_error, 0.25 * (1 + 0.5 / 64));
+    expect_close(out.relative_rms, 0.2);            /* sqrt(1 / 25) */
+    expect_close(out.sqnr_db, 13.979400086720377);  /* 10 log10(25) */
+    expect_close(out.cosine, 0.99469179382655132);  /* 29 / sqrt(850) */
+    assert_true(out.max_abs_error == 1);
+}
+
+static void test_figures_without_error(void **state)
+{
+    f8_stats s;
+    f8_error_stats out;
+
+    (void)state;
+    memset(&s, 0, sizeof s);
+    s.sums = (f8_sums){25, 0, 25, 25, 0};
+    f8_stats_finish(&s, NULL, &out);
+    assert_null(out.name);
+    assert_true(out.relative_rms == 0);
+    assert_true(isinf(out.sqnr_db) && out.sqnr_db > 0);
+    expect_close(out.cosine, 1);
+    /* Zeros stored as zeros. */
+    memset(&s, 0, sizeof s);
+    f8_stats_finish(&s, NULL, &out);
+    assert_true(out.relative_rms == 0);
+    assert_true(isinf(out.sqnr_db) && out.sqnr_db > 0);
+    assert_true(out.cosine == 1);
+}
+
+/* Weights of which nothing is left, and zeros that became something: the
+ * cosine's formula is 0 / 0, and to call that 1 would be to call it perfect. */
+static void test_cosine_when_one_side_is_zero(void **state)
+{
+    f8_stats s;
+    f8_error_stats out;
+
+    (void)state;
+    memset(&s, 0, sizeof s);
+    s.sums = (f8_sums){25, 25, 0, 0, 4};
+    f8_stats_finish(&s, NULL, &out);
+    expect_close(out.relative_rms, 1);
+    assert_true(out.sqnr_db == 0);
+    assert_false(out.cosine == 1);
+    s.sums = (f8_sums){0, 25, 0, 25, 4};
+    f8_stats_finish(&s, NULL, &out);
+    assert_false(out.cosine == 1);
+}
+
+static void test_relative_rms_of_zeros(void **state)
+{
+    (void)state;
+    assert_true(f8_sums_relative_rms(&(f8_sums){0, 0, 0, 0, 0}) == 0);
+    assert_true(isinf(f8_sums_relative_rms(&(f8_sums){0, 9, 0, 9, 3})));
+    expect_close(f8_sums_relative_rms(&(f8_sums){16, 9, 0, 0, 0}), 0.75);
+    /* Tiny and huge sums, whose product would not be a number any more. */
+    expect_close(f8_sums_relative_rms(&(f8_sums){4e300, 1e300, 0, 0, 0}), 0.5);
+    expect_close(f8_sums_relative_rms(&(f8_sums){4e-300, 1e-300, 0, 0, 0}),
+                 0.5);
+}
+
+/* The cosine's denominator is taken apart for the same reason. */
+static void test_cosine_of_huge_sums(void **state)
+{
+    f8_stats s;
+    f8_error_stats out;
+
+    (void)state;
+    memset(&s, 0, sizeof s);
+    s.sums = (f8_sums){4e200, 1e198, 3.9e200, 4e200, 1};
+    f8_stats_finish(&s, NULL, &out);
+    expect_close(out.cosine, 0.975);
+    s.sums = (f8_sums){4e-200, 1e-202, 3.9e-200, 4e-200, 1};
+    f8_stats_finish(&s, NULL, &out);
+    expect_close(out.cosine, 0.975);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_empty_histogram),
+        cmocka_unit_test(test_median_inside_a_bin),
+        cmocka_unit_test(test_median_between_bins),
+        cmocka_unit_test(test_median_at_the_ends),
+        cmocka_unit_test(test_merge_in_any_order),
+        cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_figures_without_error),
+        cmocka_unit_test(test_cosine_when_one_side_is_zero),
+        cmocka_unit_test(test_relative_rms_of_zeros),
+        cmocka_unit_test(test_cosine_of_huge_sums),
+    };
+    return cmocka_run_group_tests_name("stats", tests, NULL, NULL);
+}
