@@ -75,6 +75,8 @@ out:
     target->shards_done = claim.shards_done;
     claim.shard_done = NULL;
     f8_claim_free(&claim);
+    if (status != F8_OK && target->lock_fd >= 0)
+        rmdir(target->work_dir); /* only when it is empty */
     if (status != F8_OK)
         f8_target_close(target);
     return status;

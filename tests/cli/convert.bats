@@ -19,19 +19,17 @@ agrees() {
     local src=$1
     shift
     rm -rf ours theirs
-    by_reference convert "$src" theirs "$@"
     program 0 quantize "$src" ours "$@" --json
     mv out quantized.json
     echo "options: $*"
-    same ours theirs
+    by_reference convert "$src" theirs "$@" -- compare ours theirs
     program 0 verify "$src" ours --json
     mv out verified.json
 }
 
 # statistics_agree SRC: of the last `agrees`, as both commands give them.
 statistics_agree() {
-    by_reference stats "$1" ours >reference.json
-    "$PYTHON" "$BATS_TEST_DIRNAME/stats_agree.py" reference.json \
+    "$PYTHON" "$BATS_TEST_DIRNAME/stats_agree.py" "$1" ours \
         quantized.json verified.json
 }
 
@@ -177,9 +175,9 @@ END
     echo 'keep odd.* always' >>my.rules
     agrees_with_rules() {
         rm -rf ours theirs
-        by_reference convert src theirs --rules my.rules "$@"
         program 0 quantize src ours --rules my.rules "$@"
-        same ours theirs
+        by_reference convert src theirs --rules my.rules "$@" \
+            -- compare ours theirs
         program 0 verify src ours --rules my.rules
     }
     agrees_with_rules

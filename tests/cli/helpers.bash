@@ -121,8 +121,22 @@ make_source() {
     "$PYTHON" "$reference/checkpoints.py" "$1" "$2"
 }
 
+# by_reference ARGUMENT... [-- ARGUMENT...]...: reference.py, called for each
+# group of arguments, in one process: loading numpy takes longest.
 by_reference() {
-    "$PYTHON" "$reference/reference.py" "$@"
+    "$PYTHON" - "$reference" "$@" <<'PYTHON_END'
+import sys
+sys.path.insert(0, sys.argv[1])
+import reference
+words = sys.argv[2:]
+while words:
+    end = words.index("--") if "--" in words else len(words)
+    sys.argv = ["reference.py"] + words[:end]
+    status = reference.main()
+    if status:
+        sys.exit(status)
+    words = words[end + 1:]
+PYTHON_END
 }
 
 # same A B: both folders have the same files with the same bytes, .fp8cast

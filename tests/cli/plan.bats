@@ -159,13 +159,15 @@ for name in os.listdir(folder):
             headers += 8 + int.from_bytes(file.read(8), "little")
     elif name in ("config.json", "model.safetensors.index.json"):
         headers += os.path.getsize(path)
+# The listing is far larger than a pipe: once it has begun, all has been read
+# that will be, and the program waits with its account open.
 child = subprocess.Popen([program, "plan", folder, "--json", "--tensors"],
-                         stdout=subprocess.DEVNULL)
-# Ended, but not yet buried: its account can still be read.
-os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+                         stdout=subprocess.PIPE)
+begun = child.stdout.read(1)
 with open(f"/proc/{child.pid}/io") as file:
     read = int(file.readline().split()[1])
-assert child.wait() == 0
+listing = begun + child.stdout.read()
+assert child.wait() == 0 and len(listing) > 1_000_000
 print(f"headers and JSON files {headers} bytes, read {read} bytes")
 assert headers < read < headers + 500_000
 END

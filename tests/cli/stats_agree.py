@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Do the program's error statistics agree with the reference's?
 
-    stats_agree.py REFERENCE.json PROGRAM.json...
+    stats_agree.py SRC DST PROGRAM.json...
 
-The first is the output of `reference.py stats`, the others are outputs of
-`fp8cast quantize --json` or `fp8cast verify --json`. The reference computes
+The files are outputs of `fp8cast quantize --json` or `fp8cast verify --json`
+for SRC and DST. The reference computes
 the exact median, the program one from a histogram with 64 bins an octave: the
 widest spans 1/64 of its lower edge. Smooth distributions do much better than
 one bin, those of few values cannot.
@@ -12,7 +12,13 @@ one bin, those of few values cannot.
 
 import json
 import math
+import os
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "..", "reference"))
+import reference  # noqa: E402  (needs the path)
 
 MEDIAN = 1 / 64
 MEDIAN_OVERALL = 0.01
@@ -59,10 +65,9 @@ def compare_files(wanted, path, faults):
 
 
 def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
-        wanted = json.load(file)
+    wanted = reference.stats(sys.argv[1], sys.argv[2])
     faults = []
-    for path in sys.argv[2:]:
+    for path in sys.argv[3:]:
         compare_files(wanted, path, faults)
     print("\n".join(faults))
     return 1 if faults else 0

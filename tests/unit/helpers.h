@@ -42,6 +42,18 @@ static inline int dir_setup(void **state)
     return *state ? 0 : -1;
 }
 
+/* Texts that path_in made; they live until the end of the test. */
+typedef struct made_path {
+    struct made_path *next;
+    char text[];
+} made_path;
+
+static inline made_path **made_paths(void)
+{
+    static made_path *first;
+    return &first;
+}
+
 static inline int dir_remove_one(const char *path, const struct stat *st,
                                  int type, struct FTW *walk)
 {
@@ -53,24 +65,33 @@ static inline int dir_remove_one(const char *path, const struct stat *st,
 
 static inline int dir_teardown(void **state)
 {
+    made_path **paths = made_paths();
+
     nftw(*state, dir_remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free(*state);
+    while (*paths) {
+        made_path *next = (*paths)->next;
+        free(*paths);
+        *paths = next;
+    }
     return 0;
 }
 
-#define TEST_IN_DIR(f)                                                         \
+#define TEST_IN_DIR(f) \
     cmocka_unit_test_setup_teardown(f, dir_setup, dir_teardown)
 
-/* "dir/name". The text lives until the eighth call after this one. */
+/* "dir/name"; only in tests with a folder of their own. */
 static inline const char *path_in(const char *dir, const char *name)
 {
-    static char paths[8][4096];
-    static unsigned turn;
-    char *path = paths[turn++ % 8];
+    size_t n = strlen(dir) + strlen(name) + 2;
+    made_path **paths = made_paths();
+    made_path *path = malloc(sizeof *path + n);
 
-    int n = snprintf(path, sizeof paths[0], "%s/%s", dir, name);
-    assert_true(n > 0 && (size_t)n < sizeof paths[0]);
-    return path;
+    assert_non_null(path);
+    snprintf(path->text, n, "%s/%s", dir, name);
+    path->next = *paths;
+    *paths = path;
+    return path->text;
 }
 
 /* ---- files --------------------------------------------------------------- */

@@ -126,9 +126,9 @@ static void test_backtracking(void **state)
 static void test_number_beside_digits(void **state)
 {
     static const match_case cases[] = {
-        {"{n}0", "10", true},   {"{n}0", "0", false},  {"1{n}", "12", true},
+        {"{n}0", "10", true},   {"{n}0", "0", false},   {"1{n}", "12", true},
         {"1{n}", "1", false},   {"{n}{n}", "12", true}, {"{n}{n}", "1", false},
-        {"{n}?", "12", true},   {"{n}?", "1", false},  {"*{n}5", "a15", true},
+        {"{n}?", "12", true},   {"{n}?", "1", false},   {"*{n}5", "a15", true},
         {"*{n}5", "a5", false},
     };
     (void)state;
@@ -139,11 +139,13 @@ static void test_number_beside_digits(void **state)
 static void test_question_mark_takes_a_whole_character(void **state)
 {
     static const match_case cases[] = {
-        {"a?c", "a\xc3\xa9"
-                "c",
+        {"a?c",
+         "a\xc3\xa9"
+         "c",
          true},
-        {"a??c", "a\xc3\xa9"
-                 "c",
+        {"a??c",
+         "a\xc3\xa9"
+         "c",
          false},
     };
     (void)state;
@@ -235,10 +237,10 @@ static void test_every_directive(void **state)
 
 static void test_most_parts(void **state)
 {
-    f8_rules *rules = load_good(*state,
-                                "family f\n"
-                                "split a experts=0 parts=1:a,b,c,d,e,f,g,h\n"
-                                "fused x = a b c d e f g h listed\n");
+    f8_rules *rules =
+        load_good(*state, "family f\n"
+                          "split a experts=0 parts=1:a,b,c,d,e,f,g,h\n"
+                          "fused x = a b c d e f g h listed\n");
 
     assert_int_equal(rules->rules[0].parts_count, 8);
     assert_string_equal(rules->rules[0].parts[7], "h");
@@ -254,9 +256,9 @@ static void test_comment_behind_a_word(void **state)
     f8_rules *rules = NULL;
     f8_error err = {0};
 
-    expect_ok(load(*state, "family f# the name\nkeep a.weight# why\n", &rules,
-                   &err),
-              &err);
+    expect_ok(
+        load(*state, "family f# the name\nkeep a.weight# why\n", &rules, &err),
+        &err);
     assert_string_equal(rules->family, "f");
     assert_string_equal(rules->rules[0].pattern, "a.weight");
     f8_rules_free(rules);
@@ -275,19 +277,6 @@ static void test_last_rule_wins(void **state)
     assert_ptr_equal(f8_rules_find(rules, "first.bias"), &rules->rules[2]);
     assert_null(f8_rules_find(rules, "second.bias"));
     f8_rules_free(rules);
-}
-
-static void test_same_text_same_hash(void **state)
-{
-    f8_rules *one = load_good(*state, "family f\nkeep a\n");
-    f8_rules *same = load_good(*state, "family f\nkeep a\n");
-    f8_rules *other = load_good(*state, "family f\nkeep b\n");
-
-    assert_true(one->hash == same->hash);
-    assert_true(one->hash != other->hash);
-    f8_rules_free(one);
-    f8_rules_free(same);
-    f8_rules_free(other);
 }
 
 /* ---- files that are wrong ------------------------------------------------ */
@@ -612,7 +601,6 @@ int main(void)
         TEST_IN_DIR(test_most_parts),
         TEST_IN_DIR(test_comment_behind_a_word),
         TEST_IN_DIR(test_last_rule_wins),
-        TEST_IN_DIR(test_same_text_same_hash),
         TEST_IN_DIR(test_directive_errors),
         TEST_IN_DIR(test_pattern_errors),
         TEST_IN_DIR(test_flag_errors),

@@ -10,9 +10,9 @@
 /* {"a": "x", "size": [128, 128], "none": [], "in": {"k": 1}, "empty": {}} */
 static json_t *small_value(void)
 {
-    json_t *value = json_pack("{s:s, s:[ii], s:[], s:{s:i}, s:{}}", "a",
-                              "\xc3\xa9\"", "size", 128, 128, "none", "in", "k",
-                              1, "empty");
+    json_t *value =
+        json_pack("{s:s, s:[ii], s:[], s:{s:i}, s:{}}", "a", "\xc3\xa9\"",
+                  "size", 128, 128, "none", "in", "k", 1, "empty");
     assert_non_null(value);
     return value;
 }
@@ -34,14 +34,14 @@ static void expect_splice(const char *config, const char *expected)
     f8_buf_free(&text);
 }
 
-#define VALUE_ON_ONE_LINE                                                      \
-    "{\"a\": \"\xc3\xa9\\\"\", \"size\": [128, 128], \"none\": [], \"in\": "   \
+#define VALUE_ON_ONE_LINE                                                    \
+    "{\"a\": \"\xc3\xa9\\\"\", \"size\": [128, 128], \"none\": [], \"in\": " \
     "{\"k\": 1}, \"empty\": {}}"
 
 /* The value with `u` as indentation, at depth 1. */
-#define VALUE_INDENTED(u)                                                      \
-    "{\n" u u "\"a\": \"\xc3\xa9\\\"\",\n" u u "\"size\": [\n" u u u           \
-    "128,\n" u u u "128\n" u u "],\n" u u "\"none\": [],\n" u u                \
+#define VALUE_INDENTED(u)                                            \
+    "{\n" u u "\"a\": \"\xc3\xa9\\\"\",\n" u u "\"size\": [\n" u u u \
+    "128,\n" u u u "128\n" u u "],\n" u u "\"none\": [],\n" u u      \
     "\"in\": {\n" u u u "\"k\": 1\n" u u "},\n" u u "\"empty\": {}\n" u "}"
 
 static void test_splice_indented(void **state)
@@ -49,13 +49,12 @@ static void test_splice_indented(void **state)
     (void)state;
     expect_splice("{\n  \"b\": 1\n}\n",
                   "{\n  \"b\": 1,\n  \"key\": " VALUE_INDENTED("  ") "\n}\n");
+    expect_splice("{\n    \"b\": {\n        \"c\": []\n    }\n}",
+                  "{\n    \"b\": {\n        \"c\": []\n    },\n    "
+                  "\"key\": " VALUE_INDENTED("    ") "\n}");
     expect_splice(
-        "{\n    \"b\": {\n        \"c\": []\n    }\n}",
-        "{\n    \"b\": {\n        \"c\": []\n    },\n    \"key\": " //
-        VALUE_INDENTED("    ") "\n}");
-    expect_splice("{\n\t\"b\": \"}\"\n}\n",
-                  "{\n\t\"b\": \"}\",\n\t\"key\": " VALUE_INDENTED("\t")
-                  "\n}\n");
+        "{\n\t\"b\": \"}\"\n}\n",
+        "{\n\t\"b\": \"}\",\n\t\"key\": " VALUE_INDENTED("\t") "\n}\n");
     /* Keys at the start of their lines: breaks, but nothing before them. */
     expect_splice("{\n\"b\": 1\n}",
                   "{\n\"b\": 1,\n\"key\": " VALUE_INDENTED("") "\n}");
@@ -67,11 +66,11 @@ static void test_splice_keeps_bytes(void **state)
 {
     (void)state;
     expect_splice("{\r\n  \"b\": 1,\r\n  \"c\": 2\r\n}\r\n",
-                  "{\r\n  \"b\": 1,\r\n  \"c\": 2,\n  \"key\": " //
-                  VALUE_INDENTED("  ") "\r\n}\r\n");
-    expect_splice("\n {\n  \"b\": 1}  \n\n",
-                  "\n {\n  \"b\": 1,\n  \"key\": " VALUE_INDENTED("  ")
-                  "}  \n\n");
+                  "{\r\n  \"b\": 1,\r\n  \"c\": 2,\n  \"key\": " VALUE_INDENTED(
+                      "  ") "\r\n}\r\n");
+    expect_splice(
+        "\n {\n  \"b\": 1}  \n\n",
+        "\n {\n  \"b\": 1,\n  \"key\": " VALUE_INDENTED("  ") "}  \n\n");
     /* Numbers as they were written, also where Python would print others. */
     expect_splice("{\n  \"eps\": 1e-06,\n  \"theta\": 10000000.00,\n  \"u\": "
                   "\"\\u00e9\"\n  }",
@@ -79,8 +78,8 @@ static void test_splice_keeps_bytes(void **state)
                   "\"\\u00e9\",\n  \"key\": " VALUE_INDENTED("  ") "\n  }");
     /* The first key decides, not how the others are indented. */
     expect_splice("{\n  \"b\": 1,\n      \"c\": 2\n}",
-                  "{\n  \"b\": 1,\n      \"c\": 2,\n  \"key\": " //
-                  VALUE_INDENTED("  ") "\n}");
+                  "{\n  \"b\": 1,\n      \"c\": 2,\n  \"key\": " VALUE_INDENTED(
+                      "  ") "\n}");
 }
 
 /* "the white space between the first line break after the opening brace and
@@ -103,8 +102,7 @@ static void test_splice_behind_an_empty_line(void **state)
 static void test_splice_on_one_line(void **state)
 {
     (void)state;
-    expect_splice("{\"b\": 1}",
-                  "{\"b\": 1, \"key\": " VALUE_ON_ONE_LINE "}");
+    expect_splice("{\"b\": 1}", "{\"b\": 1, \"key\": " VALUE_ON_ONE_LINE "}");
     expect_splice("{\"b\":1}\n", "{\"b\":1, \"key\": " VALUE_ON_ONE_LINE "}\n");
     expect_splice("{ \"b\": 1 }",
                   "{ \"b\": 1, \"key\": " VALUE_ON_ONE_LINE " }");
@@ -228,11 +226,8 @@ static void expect_index(const made_unit *made, size_t count,
 static void test_index(void **state)
 {
     static const made_unit units[] = {
-        {"m.2.w", false, 0},
-        {"m.10.w", true, 0},
-        {"m.1.w", true, 1},
-        {"M", false, 1},
-        {"\xc3\xa9\n\"", false, 1},
+        {"m.2.w", false, 0}, {"m.10.w", true, 0},        {"m.1.w", true, 1},
+        {"M", false, 1},     {"\xc3\xa9\n\"", false, 1},
     };
 
     (void)state;
@@ -252,11 +247,16 @@ static void test_index(void **state)
 static void test_index_with_names_around_a_scale(void **state)
 {
     static const made_unit units[] = {
-        {"a_scale", false, 0},      {"a_scale_in", false, 0},
-        {"a_t", false, 0},          {"a_s", true, 0},
-        {"a", true, 0},             {"a_scale_inv_x", false, 0},
-        {"a.b", false, 0},          {"aa", true, 0},
-        {"a_scale_inw", false, 0},  {"a_scale_inu", false, 0},
+        {"a_scale", false, 0},
+        {"a_scale_in", false, 0},
+        {"a_t", false, 0},
+        {"a_s", true, 0},
+        {"a", true, 0},
+        {"a_scale_inv_x", false, 0},
+        {"a.b", false, 0},
+        {"aa", true, 0},
+        {"a_scale_inw", false, 0},
+        {"a_scale_inu", false, 0},
         {"a_", true, 0},
     };
 

@@ -27,9 +27,10 @@ static void test_module_names(void **state)
 {
     (void)state;
     expect_module("lm_head.weight", "lm_head", "lm_head");
-    expect_module("m.visual.blocks.3.attn.qkv.bias", "m.visual.blocks.3.attn.qkv",
-                  "m.visual.blocks.3.attn.qkv");
-    expect_module("m.layers.0.linear_attn.A_log", "m.layers.0.linear_attn.A_log",
+    expect_module("m.visual.blocks.3.attn.qkv.bias",
+                  "m.visual.blocks.3.attn.qkv", "m.visual.blocks.3.attn.qkv");
+    expect_module("m.layers.0.linear_attn.A_log",
+                  "m.layers.0.linear_attn.A_log",
                   "m.layers.0.linear_attn.A_log");
     expect_module("m.layers.0.linear_attn.dt_bias",
                   "m.layers.0.linear_attn.dt_bias",
@@ -420,6 +421,62 @@ static void test_captured_entries(void **state)
     expect_list(bare, COUNT_OF(bare), "[]");
 }
 
+/* ---- lists that others wrote --------------------------------------------- */
+
+static void test_plain_entries(void **state)
+{
+    static const char *const plain[] = {"lm_head", "model.layers.0.mlp-x.W_1",
+                                        "a"};
+    static const char *const odd[] = {"",       "re:.*mlp.*", "a*", "a b",
+                                      "a[0-9]", "a\n",        "^a", "\xc3\xa9"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(plain); i++)
+        assert_true(f8_module_is_plain(plain[i]));
+    for (size_t i = 0; i < COUNT_OF(odd); i++)
+        assert_false(f8_module_is_plain(odd[i]));
+}
+
+/* An entry that names one expert unquantises its layer, and one that names
+ * the fused module all of its parts. */
+static void test_captured_by_a_list(void **state)
+{
+    static const made tensors[] = {
+        {"m.0.mlp.experts.0.up_proj.weight", 'q'},
+        {"m.0.attn.q_proj.weight", 'q'},
+        {"m.0.attn.k_proj.weight", 'q'},
+        {"m.1.attn.q_proj.weight", 'k'},
+        {"m.0.norm.weight", 'k'},
+    };
+    static const struct {
+        const char *entry, *hit; /* NULL: nothing */
+    } cases[] = {
+        {"m.0.norm", NULL},
+        {"m.1.attn.q_proj", NULL},
+        {"m.1.attn.qkv_proj", NULL},
+        {"m.1.mlp.experts.0.up_proj", NULL},
+        {"m.0.mlp.experts", "m.0.mlp.experts"},
+        {"m.0.mlp.experts.7.up_proj", "m.0.mlp.experts"},
+        {"m.0.attn.k_proj", "m.0.attn.k_proj"},
+        {"m.0.attn.qkv_proj", "m.0.attn.qkv_proj"},
+    };
+    f8_modules modules;
+
+    (void)state;
+    f8_modules_init(&modules);
+    for (size_t i = 0; i < COUNT_OF(tensors); i++)
+        f8_modules_add(&modules, &rules, tensors[i].tensor,
+                       tensors[i].action == 'q', false);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *hit = f8_modules_captured(&modules, cases[i].entry);
+        if (cases[i].hit && hit)
+            assert_string_equal(hit, cases[i].hit);
+        else if (cases[i].hit || hit)
+            fail_msg("entry %s: found %s", cases[i].entry, hit ? hit : "none");
+    }
+    f8_modules_free(&modules);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -435,6 +492,8 @@ int main(void)
         cmocka_unit_test(test_siblings),
         cmocka_unit_test(test_fused_names_are_appended),
         cmocka_unit_test(test_captured_entries),
+        cmocka_unit_test(test_plain_entries),
+        cmocka_unit_test(test_captured_by_a_list),
     };
     return cmocka_run_group_tests_name("modules", tests, NULL, NULL);
 }

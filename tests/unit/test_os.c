@@ -71,8 +71,9 @@ static void test_control_characters(void **state)
     f8_error err;
 
     (void)state;
-    f8_fail(&err, F8_ERR_FORMAT, "%s", "a\nb\tc\rd\x1b[31me\x7f"
-                                       "f\x01g");
+    f8_fail(&err, F8_ERR_FORMAT, "%s",
+            "a\nb\tc\rd\x1b[31me\x7f"
+            "f\x01g");
     assert_string_equal(err.message,
                         "a\\x0ab\\x09c\\x0dd\\x1b[31me\\x7ff\\x01g");
     /* Other characters stay, also those of several bytes. */
@@ -101,27 +102,51 @@ static void test_c1_control_characters(void **state)
     }
 }
 
+/* Marks that turn the direction of text make a line say what it does not. */
+static void test_direction_marks(void **state)
+{
+    static const char *const marks[] = {"\xe2\x80\x8e", "\xe2\x80\x8f",
+                                        "\xe2\x80\xaa", "\xe2\x80\xae",
+                                        "\xe2\x81\xa6", "\xe2\x81\xa9"};
+    static const char *const others[] = {"\xe2\x80\x8d", "\xe2\x80\x90",
+                                         "\xe2\x80\xa9", "\xe2\x80\xaf",
+                                         "\xe2\x81\xa5", "\xe2\x81\xaa"};
+    f8_error err;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(marks); i++) {
+        f8_fail(&err, F8_ERR_FORMAT, "a%sz", marks[i]);
+        assert_null(strstr(err.message, marks[i]));
+        assert_non_null(strstr(err.message, "\\x"));
+        assert_true(err.message[0] == 'a');
+        assert_true(err.message[strlen(err.message) - 1] == 'z');
+        f8_fail(&err, F8_ERR_FORMAT, "%s", others[i]);
+        assert_string_equal(err.message, others[i]);
+    }
+}
+
 static void test_long_messages(void **state)
 {
+    static const size_t most = sizeof((f8_error *)NULL)->message - 1;
     static char text[3000];
     f8_error err;
 
     (void)state;
     memset(text, 'a', sizeof text - 1);
     f8_fail(&err, F8_ERR_FORMAT, "%s", text);
-    assert_int_equal(strlen(err.message), 1023);
-    assert_int_equal(strspn(err.message, "a"), 1023);
-    /* No part of an escape: 255 whole ones of four bytes make 1,020. */
+    assert_int_equal(strlen(err.message), most);
+    assert_int_equal(strspn(err.message, "a"), most);
+    /* No part of an escape, only whole ones of four bytes. */
     memset(text, '\n', sizeof text - 1);
     f8_fail(&err, F8_ERR_FORMAT, "%s", text);
-    assert_int_equal(strlen(err.message), 1020);
-    for (size_t i = 0; i < 1020; i += 4)
+    assert_int_equal(strlen(err.message), most / 4 * 4);
+    for (size_t i = 0; i < most / 4 * 4; i += 4)
         assert_memory_equal(err.message + i, "\\x0a", 4);
     /* A long text leaves no room for the reason, and writes nothing behind
      * the message. */
     memset(text, 'a', sizeof text - 1);
     f8_fail_errno(&err, ENOENT, "%s", text);
-    assert_int_equal(strlen(err.message), 1023);
+    assert_int_equal(strlen(err.message), most);
     assert_int_equal(err.sys_errno, ENOENT);
 }
 
@@ -542,8 +567,8 @@ static void test_directories(void **state)
     expect_ok(f8_make_dir(dir, &err), &err);
     expect_ok(f8_make_dir(dir, &err), &err); /* it is there, which is fine */
     put_text(file, "");
-    snprintf(message, sizeof message,
-             "%s: cannot make the directory: File exists", file);
+    snprintf(message, sizeof message, "%s: cannot make the folder: File exists",
+             file);
     expect_error(f8_make_dir(file, &err), &err, F8_ERR_IO, message);
 
     expect_ok(f8_make_parents(*state, deep, &err), &err);
@@ -553,8 +578,8 @@ static void test_directories(void **state)
     expect_ok(f8_make_parents(*state, deep, &err), &err);
     expect_ok(f8_make_parents(*state, path_in(*state, "name"), &err), &err);
     assert_false(exists(path_in(*state, "name")));
-    snprintf(message, sizeof message,
-             "%s: cannot make the directory: File exists", file);
+    snprintf(message, sizeof message, "%s: cannot make the folder: File exists",
+             file);
     expect_error(f8_make_parents(*state, blocked, &err), &err, F8_ERR_IO,
                  message);
 
@@ -576,8 +601,8 @@ static void test_free_space(void **state)
               &err);
     assert_true(yet_to_come > 0);
     /* The same file system, though others may write to it meanwhile. */
-    uint64_t apart = here > yet_to_come ? here - yet_to_come
-                                        : yet_to_come - here;
+    uint64_t apart =
+        here > yet_to_come ? here - yet_to_come : yet_to_come - here;
     assert_true(apart < here / 2);
     expect_ok(f8_free_space("f8-none", &yet_to_come, &err), &err);
     expect_ok(f8_free_space("f8-none/x/", &yet_to_come, &err), &err);
@@ -637,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_fail),
         cmocka_unit_test(test_control_characters),
         cmocka_unit_test(test_c1_control_characters),
+        cmocka_unit_test(test_direction_marks),
         cmocka_unit_test(test_long_messages),
         cmocka_unit_test(test_checked_arithmetic),
         cmocka_unit_test(test_alloc),

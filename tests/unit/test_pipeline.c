@@ -28,10 +28,11 @@ typedef struct fake {
     /* Notes. Those of `work` and shard_end are under `mutex`; the others come
      * from functions that the pipeline never runs two of at a time. */
     pthread_mutex_t mutex;
-    char problem[256]; /* the first one */
+    char problem[256];              /* the first one */
     unsigned char *seen[MAX_UNITS]; /* how often each element or byte */
     uint64_t works, ends, workers_begun, workers_ended;
-    int in_locked; /* must be 0 when a locked function is entered */
+    unsigned threads, computing; /* between compute and computed */
+    int in_locked;    /* must be 0 when a locked function is entered */
     f8_item previous; /* retired last */
     uint64_t retired, retired_bytes, begins, progresses, shards_told;
     uint64_t last_progress, counted;
@@ -103,7 +104,7 @@ static f8_status fake_worker_begin(void *ctx, f8_worker *worker, f8_error *err)
     pthread_mutex_unlock(&f->mutex);
     worker->user = worker; /* kept until worker_end */
     if (number == f->fail_worker)
-        return f8_fail(err, F8_ERR_NOMEM, "worker %u", worker->index);
+        return f8_fail(err, F8_ERR_NOMEM, "no worker");
     return F8_OK;
 }
 
@@ -154,8 +155,8 @@ static const char *mark(fake *f, const f8_item *item)
     }
     if (item->row % 128 != 0 || item->col % 128 != 0)
         return "a panel that begins inside a block";
-    if (item->rows == 0 || item->cols == 0 || item->row + item->rows > w->rows ||
-        item->col + item->cols > w->cols)
+    if (item->rows == 0 || item->cols == 0 ||
+        item->row + item->rows > w->rows || item->col + item->cols > w->cols)
         return "a panel outside the matrix";
     if (item->rows % 128 != 0 && item->row + item->rows != w->rows)
         return "a panel that ends inside a block of rows";
@@ -197,13 +198,22 @@ static const char *fill_buffers(const fake *f, f8_worker *worker,
 }
 
 /* Different items take different time, so that threads overtake each other. */
-static void dawdle(const f8_item *item)
+static void dawdle(fake *f, f8_worker *worker, const f8_item *item)
 {
     uint64_t x = (item->unit * 31 + item->row + item->col * 7 + item->begin) *
                  UINT64_C(0x9e3779b97f4a7c15);
 
+    f8_worker_compute(worker);
+    pthread_mutex_lock(&f->mutex);
+    if (++f->computing > f->threads)
+        note(f, "more compute at a time than there are threads");
+    pthread_mutex_unlock(&f->mutex);
     for (uint64_t i = x >> 62; i > 0; i--)
         sched_yield();
+    pthread_mutex_lock(&f->mutex);
+    f->computing--;
+    pthread_mutex_unlock(&f->mutex);
+    f8_worker_computed(worker);
 }
 
 static f8_status fake_work(void *ctx, f8_worker *worker, const f8_item *item,
@@ -226,7 +236,7 @@ static f8_status fake_work(void *ctx, f8_worker *worker, const f8_item *item,
     worker->hist[item->unit] = item->bytes;
     outcome->sums.w2 = 1.0 / (double)(3 + item->row + item->col + item->begin);
     outcome->faults = item->unit + 1;
-    dawdle(item);
+    dawdle(f, worker, item);
     pthread_mutex_lock(&f->mutex);
     uint64_t number = ++f->works;
     f->worked_on[f->units[item->unit].shard] = true;
@@ -291,8 +301,8 @@ static f8_status fake_retire(void *ctx, const f8_item *item,
     f->retired_of_shard[shard] += item->bytes;
     f->sum += outcome->sums.w2;
     if (++f->retired == f->fail_retire)
-        status = f8_fail(err, F8_ERR_INTERNAL, "retired %u",
-                         (unsigned)f->retired);
+        status =
+            f8_fail(err, F8_ERR_INTERNAL, "retired %u", (unsigned)f->retired);
     leave(f);
     return status;
 }
@@ -410,6 +420,7 @@ static f8_status fake_run(fake *f, unsigned threads, uint64_t memory_bytes,
                                  .shard_end = fake_shard_end,
                                  .progress = fake_progress};
 
+    f->threads = threads;
     f8_pipeline_chunk(threads, memory_bytes, &f->chunk_bytes, NULL);
     for (uint64_t u = 0; u < f->units_count; u++) {
         f->seen[u] = calloc(elements(&f->units[u]) + 1, 1);
@@ -496,19 +507,20 @@ static void test_least_budget(void **state)
     for (size_t i = 0; i < COUNT_OF(threads); i++) {
         unsigned t = threads[i];
         uint64_t least = least_budget(t);
-        /* Two chunks of one block of binary32 (64 KiB) and something more. */
+        /* Two chunks of one block of binary32 (64 KiB) for every thread, and
+         * for those who wait for the disk, of whom there are some. */
         assert_true(least > 2 * KIB(64) * t);
-        assert_true(least < 3 * KIB(64) * t);
+        assert_true(least < 5 * 3 * KIB(64) * t);
         expect_ok(f8_pipeline_chunk(t, least, &chunk, &err), &err);
         assert_int_equal(chunk, KIB(64));
         assert_int_equal(f8_pipeline_chunk(t, least - 1, &chunk, &err),
                          F8_ERR_NOMEM);
         assert_int_equal(f8_pipeline_memory(t, least), least);
     }
-    assert_true(least_budget(16) == 16 * least_budget(1));
+    assert_true(least_budget(32) == 2 * least_budget(16));
 }
 
-/* The budget is a promise, and the default leaves whole chunks. */
+/* The budget is a promise, and more of it never gives less. */
 static void test_budget_is_kept(void **state)
 {
     uint64_t chunk = 0, before = 0;
@@ -520,14 +532,14 @@ static void test_budget_is_kept(void **state)
         for (uint64_t b = least_budget(t); b < UINT64_C(1) << 30; b += b / 3) {
             expect_ok(f8_pipeline_chunk(t, b, &chunk, &err), &err);
             assert_true(f8_pipeline_memory(t, b) <= b);
-            assert_true(chunk >= before); /* more never gives less */
+            assert_true(chunk >= before);
             assert_int_equal(chunk % KIB(64), 0);
             before = chunk;
         }
-        assert_int_equal(before, KIB(4096)); /* the largest */
+        /* There is a largest one, whatever there is to spend. */
+        expect_ok(f8_pipeline_chunk(t, UINT64_C(1) << 40, &chunk, &err), &err);
+        assert_int_equal(chunk, KIB(4096));
     }
-    expect_ok(f8_pipeline_chunk(16, KIB(256 * 1024), &chunk, &err), &err);
-    assert_int_equal(chunk, KIB(4096));
 }
 
 static void test_too_small_a_budget_starts_nothing(void **state)
@@ -571,9 +583,10 @@ static void test_every_element_once(void **state)
 /* Odd sizes of a chunk: 320 KiB is no power of two, and so on. */
 static void test_other_chunks(void **state)
 {
+    uint64_t least = least_budget(2);
+
     (void)state;
-    for (uint64_t budget = KIB(300); budget <= KIB(4000);
-         budget += KIB(173)) {
+    for (uint64_t budget = least; budget < 6 * least; budget += least / 3) {
         fake f;
         f8_error err = {0};
         fake_begin(&f);
@@ -599,9 +612,10 @@ static void test_scales_fit(void **state)
         {100001, 1, F8_DTYPE_F16},
     };
 
+    uint64_t least = least_budget(1);
+
     (void)state;
-    for (uint64_t budget = least_budget(1); budget < KIB(3000);
-         budget += KIB(401)) {
+    for (uint64_t budget = least; budget < 6 * least; budget += least) {
         for (size_t i = 0; i < COUNT_OF(shapes); i++) {
             fake f;
             f8_error err = {0};
@@ -621,7 +635,7 @@ static void test_nothing_to_do(void **state)
 
     (void)state;
     fake_begin(&f);
-    expect_ok(fake_run(&f, 3, KIB(10000), &err), &err);
+    expect_ok(fake_run(&f, 3, least_budget(3), &err), &err);
     assert_int_equal(f.works, 0);
     assert_int_equal(f.progresses, 0);
     fake_end(&f);
@@ -638,7 +652,7 @@ static void test_skipped_shards(void **state)
         add_usual_units(&f);
         for (unsigned s = 0; s < 5; s++)
             f.skipped[s] = set >> s & 1;
-        expect_ok(fake_run(&f, 3, KIB(700), &err), &err);
+        expect_ok(fake_run(&f, 3, least_budget(3), &err), &err);
         expect_complete(&f);
         fake_end(&f);
     }
@@ -669,9 +683,9 @@ static void test_without_callbacks(void **state)
     (void)state;
     fake_begin(&f);
     add_usual_units(&f);
-    const f8_pipeline_ops ops = {
-        .ctx = &f, .get = fake_get, .work = bare_work};
-    expect_ok(f8_pipeline_run(&ops, f.units_count, f.shards, 4, KIB(2000), &err),
+    const f8_pipeline_ops ops = {.ctx = &f, .get = fake_get, .work = bare_work};
+    expect_ok(f8_pipeline_run(&ops, f.units_count, f.shards, 4, least_budget(4),
+                              &err),
               &err);
     for (uint64_t u = 0; u < f.units_count; u++)
         bytes += f.units[u].bytes;
@@ -681,7 +695,7 @@ static void test_without_callbacks(void **state)
 
 /* ---- failing ------------------------------------------------------------- */
 
-/* Runs with one thread, where all is in order, and with four. */
+/* Runs with one thread and with four; both have several workers. */
 static void expect_failure(const fake *wish, f8_status status,
                            const char *message)
 {
@@ -690,8 +704,8 @@ static void expect_failure(const fake *wish, f8_status status,
         f8_error err = {0};
         pthread_mutex_init(&f.mutex, NULL);
         add_usual_units(&f);
-        expect_error(fake_run(&f, threads, KIB(800), &err), &err, status,
-                     message);
+        expect_error(fake_run(&f, threads, least_budget(threads), &err), &err,
+                     status, message);
         fake_end(&f);
     }
 }
@@ -730,42 +744,31 @@ static void test_worker_that_cannot_begin(void **state)
     fake_begin(&f);
     add_usual_units(&f);
     f.fail_worker = 1;
-    expect_error(fake_run(&f, 1, KIB(800), &err), &err, F8_ERR_NOMEM,
-                 "worker 0");
-    assert_int_equal(f.works, 0);
+    expect_error(fake_run(&f, 1, least_budget(1), &err), &err, F8_ERR_NOMEM,
+                 "no worker");
     fake_end(&f);
 }
 
-/* With one thread nothing happens behind the failure. */
-static void test_nothing_after_a_failure(void **state)
+/* The caller need not want to know why. */
+static void test_failure_without_error(void **state)
 {
     fake f;
-    f8_error err = {0};
 
     (void)state;
     fake_begin(&f);
     add_usual_units(&f);
     f.fail_work = 5;
-    expect_error(fake_run(&f, 1, KIB(800), &err), &err, F8_ERR_VALUE,
-                 "item 5");
-    assert_int_equal(f.works, 5);
-    assert_int_equal(f.retired, 4);
-    fake_end(&f);
-    /* And the caller need not want to know why. */
-    fake_begin(&f);
-    add_usual_units(&f);
-    f.fail_work = 5;
-    assert_int_equal(fake_run(&f, 1, KIB(800), NULL), F8_ERR_VALUE);
+    assert_int_equal(fake_run(&f, 1, least_budget(1), NULL), F8_ERR_VALUE);
     fake_end(&f);
 }
 
-/* Two workers: the second item fails first, and only when its worker has gone
- * does the first item fail too. */
+/* Of many units the second fails at once. All others wait until its worker
+ * has gone; then the first fails too, and the rest come to a good end. */
 typedef struct race {
     pthread_mutex_t mutex;
     pthread_cond_t gone;
-    unsigned ended;
-    uint64_t retired;
+    unsigned begun, ended;
+    uint64_t worked, retired;
 } race;
 
 static void race_get(void *ctx, uint64_t unit, f8_work *work)
@@ -782,13 +785,28 @@ static f8_status race_work(void *ctx, f8_worker *worker, const f8_item *item,
 
     (void)worker;
     (void)outcome;
-    if (item->unit > 0)
-        return f8_fail(err, F8_ERR_VALUE, "unit %u", (unsigned)item->unit);
     pthread_mutex_lock(&r->mutex);
-    while (r->ended == 0)
+    r->worked++;
+    while (item->unit != 1 && r->ended == 0)
         pthread_cond_wait(&r->gone, &r->mutex);
     pthread_mutex_unlock(&r->mutex);
-    return f8_fail(err, F8_ERR_IO, "unit 0");
+    if (item->unit == 1)
+        return f8_fail(err, F8_ERR_VALUE, "the first failure");
+    if (item->unit == 0)
+        return f8_fail(err, F8_ERR_IO, "the second failure");
+    return F8_OK;
+}
+
+static f8_status race_worker_begin(void *ctx, f8_worker *worker, f8_error *err)
+{
+    race *r = ctx;
+
+    (void)worker;
+    (void)err;
+    pthread_mutex_lock(&r->mutex);
+    r->begun++;
+    pthread_mutex_unlock(&r->mutex);
+    return F8_OK;
 }
 
 static void race_worker_end(void *ctx, f8_worker *worker)
@@ -816,21 +834,28 @@ static f8_status race_retire(void *ctx, const f8_item *item,
 
 static void test_first_error_wins(void **state)
 {
-    race r = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
-    const f8_pipeline_ops ops = {.ctx = &r,
-                                 .get = race_get,
-                                 .worker_end = race_worker_end,
-                                 .work = race_work,
-                                 .retire = race_retire};
-    f8_error err = {0};
-
     (void)state;
-    alarm(60); /* a hang becomes a failure */
-    expect_error(f8_pipeline_run(&ops, 9, 1, 2, KIB(1000), &err), &err,
-                 F8_ERR_VALUE, "unit 1");
-    alarm(0);
-    assert_int_equal(r.ended, 2);
-    assert_int_equal(r.retired, 0);
+    for (unsigned threads = 2; threads <= 4; threads++) {
+        race r = {
+            PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, 0};
+        const f8_pipeline_ops ops = {.ctx = &r,
+                                     .get = race_get,
+                                     .worker_begin = race_worker_begin,
+                                     .worker_end = race_worker_end,
+                                     .work = race_work,
+                                     .retire = race_retire};
+        f8_error err = {0};
+        alarm(60); /* a hang becomes a failure */
+        expect_error(f8_pipeline_run(&ops, 1000, 1, threads,
+                                     least_budget(threads), &err),
+                     &err, F8_ERR_VALUE, "the first failure");
+        alarm(0);
+        assert_int_equal(r.ended, r.begun);
+        /* Nobody took another item after the failure. */
+        assert_true(r.worked >= 2 && r.worked <= r.begun);
+        /* Nothing is retired before the first item, which was never good. */
+        assert_int_equal(r.retired, 0);
+    }
 }
 
 static void test_cancel(void **state)
@@ -843,8 +868,8 @@ static void test_cancel(void **state)
             fake_begin(&f);
             add_usual_units(&f);
             f.stop_progress = stop;
-            expect_error(fake_run(&f, threads, KIB(800), &err), &err,
-                         F8_ERR_CANCELLED, "stopped");
+            expect_error(fake_run(&f, threads, least_budget(threads), &err),
+                         &err, F8_ERR_CANCELLED, "stopped");
             assert_int_equal(f.progresses, stop);
             assert_true(f.retired <= stop);
             fake_end(&f);
@@ -862,7 +887,7 @@ static void test_cancel_at_the_end(void **state)
     fake_begin(&f);
     add_bytes(&f, 0, 3);
     f.stop_progress = 2;
-    expect_error(fake_run(&f, 1, KIB(800), &err), &err, F8_ERR_CANCELLED,
+    expect_error(fake_run(&f, 1, least_budget(1), &err), &err, F8_ERR_CANCELLED,
                  "stopped");
     assert_int_equal(f.retired, 1);
     assert_int_equal(f.ended[0], 1);
@@ -883,7 +908,7 @@ int main(void)
         cmocka_unit_test(test_without_callbacks),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_worker_that_cannot_begin),
-        cmocka_unit_test(test_nothing_after_a_failure),
+        cmocka_unit_test(test_failure_without_error),
         cmocka_unit_test(test_first_error_wins),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_at_the_end),

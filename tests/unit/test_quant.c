@@ -199,9 +199,9 @@ static void check_against_blocks(f8_scale_dtype dtype)
             for (unsigned r = 0; r < rows; r++)
                 memcpy(packed + r * cols,
                        weights + (i * 128 + r) * STRIDE + j * 128, cols * 2);
-            f8_panel one = {packed,      cols * 2, F8_DTYPE_BF16, rows,
-                            cols,        block_codes, cols,       dtype,
-                            block_scale};
+            f8_panel one = {packed, cols * 2, F8_DTYPE_BF16,
+                            rows,   cols,     block_codes,
+                            cols,   dtype,    block_scale};
             assert_true(f8_panel_quantise(&f8_kernel_ref, &one, &block_sums,
                                           block_hist, &spot));
             assert_memory_equal(scales + (i * 2 + j) * scale_bytes, block_scale,
@@ -247,8 +247,9 @@ static void test_block_by_hand(void **state)
     f8_spot spot;
 
     (void)state;
-    f8_panel panel = {weights,      12, F8_DTYPE_F32, 3, 3,
-                      &codes[0][0], 3,  F8_SCALE_F32, (uint8_t *)&scale};
+    f8_panel panel = {
+        weights, 12,           F8_DTYPE_F32,     3, 3, &codes[0][0],
+        3,       F8_SCALE_F32, (uint8_t *)&scale};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_true(scale == 1);
     assert_memory_equal(codes, expected, sizeof codes);
@@ -311,8 +312,8 @@ static f8_check check_row(const float *weights, const uint8_t *codes,
     f8_check check = {0};
 
     memcpy(copy, codes, n);
-    f8_panel panel = {weights, n * 4, F8_DTYPE_F32, 1,    n,
-                      copy,    n,     F8_SCALE_F32, (uint8_t *)&scale};
+    f8_panel panel = {weights, n * 4,        F8_DTYPE_F32,     1, n, copy,
+                      n,       F8_SCALE_F32, (uint8_t *)&scale};
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, sums, hist);
     assert_memory_equal(copy, codes, n); /* it only looks */
     return check;
@@ -322,9 +323,8 @@ static void test_check_accepts_what_is_as_near(void **state)
 {
     /* 17 is as near to 16 (0x58) as to 18 (0x59); 2^-10 to 0 as to 2^-9; both
      * zeros are zero; beyond 448 nothing is nearer than 448. */
-    static const float weights[] = {17,       17,       0x1p-10f, 0x1p-10f,
-                                    -0.0f,    -0.0f,    0,        0,
-                                    -0x1p-10f, 500,     -1e30f,   1};
+    static const float weights[] = {17, 17, 0x1p-10f,  0x1p-10f, -0.0f,  -0.0f,
+                                    0,  0,  -0x1p-10f, 500,      -1e30f, 1};
     static const uint8_t codes[] = {0x58, 0x59, 0x00, 0x01, 0x80, 0x00,
                                     0x00, 0x80, 0x00, 0x7e, 0xfe, 0x38};
     uint64_t hist[F8_HIST_BINS] = {0};
@@ -376,8 +376,9 @@ static void test_check_bad_scales(void **state)
         weights[i] = 1;
         codes[i] = 0x38;
     }
-    f8_panel panel = {weights, COLS * 4, F8_DTYPE_F32, ROWS, COLS,
-                      codes,   COLS,     F8_SCALE_F32, (uint8_t *)scales};
+    f8_panel panel = {weights, COLS * 4,     F8_DTYPE_F32,
+                      ROWS,    COLS,         codes,
+                      COLS,    F8_SCALE_F32, (uint8_t *)scales};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         f8_check check = {0};
         f8_sums sums = {0};

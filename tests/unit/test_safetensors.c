@@ -29,9 +29,8 @@ static f8_status parse_file(const char *path, parsed *p, f8_error *err)
 
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &st), 0);
-    f8_status status =
-        f8_st_read_header(fd, (uint64_t)st.st_size, "f", 3, &p->names, &p->list,
-                          &p->hash, err);
+    f8_status status = f8_st_read_header(fd, (uint64_t)st.st_size, "f", 3,
+                                         &p->names, &p->list, &p->hash, err);
     assert_int_equal(close(fd), 0);
     return status;
 }
@@ -90,12 +89,12 @@ static void check_bad(const char *dir, const bad_case *cases, size_t count)
 }
 
 /* An entry of 2 bytes, as a piece of a header. */
-#define U8_AT(name, begin, end)                                                \
-    "\"" name "\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[" #begin   \
+#define U8_AT(name, begin, end)                                              \
+    "\"" name "\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[" #begin \
     "," #end "]}"
-#define ENTRY(dtype, shape, offsets)                                           \
-    "{\"a\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":"        \
-    offsets "}}"
+#define ENTRY(dtype, shape, offsets)               \
+    "{\"a\":{\"dtype\":" dtype ",\"shape\":" shape \
+    ",\"data_offsets\":" offsets "}}"
 
 /* ---- element types ------------------------------------------------------- */
 
@@ -115,7 +114,8 @@ static void test_dtypes(void **state)
         {F8_DTYPE_F32, "F32", 4},      {F8_DTYPE_I64, "I64", 8},
         {F8_DTYPE_U64, "U64", 8},      {F8_DTYPE_F64, "F64", 8},
     };
-    static const char *const unknown[] = {"", "bf16", "BF16 ", "F4", "F8", "C64"};
+    static const char *const unknown[] = {"",   "bf16", "BF16 ",
+                                          "F4", "F8",   "C64"};
     f8_dtype dtype = F8_DTYPE_COUNT;
 
     (void)state;
@@ -200,13 +200,13 @@ static void test_no_elements(void **state)
 {
     parsed p;
 
-    parse_good(*state,
-               "{" U8_AT("b", 0, 2) ",\"z\":{\"dtype\":\"F32\",\"shape\":[0,"
-                                    "4],\"data_offsets\":[2,2]},"
-                                    "\"a\":{\"dtype\":\"F32\",\"shape\":[4,0],"
-                                    "\"data_offsets\":[0,0]}," U8_AT("c", 2, 4)
-                                        "}",
-               4, &p);
+    parse_good(
+        *state,
+        "{" U8_AT("b", 0, 2) ",\"z\":{\"dtype\":\"F32\",\"shape\":[0,"
+                             "4],\"data_offsets\":[2,2]},"
+                             "\"a\":{\"dtype\":\"F32\",\"shape\":[4,0],"
+                             "\"data_offsets\":[0,0]}," U8_AT("c", 2, 4) "}",
+        4, &p);
     assert_int_equal(p.list.count, 4);
     assert_string_equal(p.list.items[0].name, "a");
     assert_string_equal(p.list.items[1].name, "b");
@@ -222,10 +222,11 @@ static void test_names(void **state)
 {
     parsed p;
 
-    parse_good(*state,
-               "{" U8_AT("\\u00e9\\t\\\"\\\\", 0, 2) "," U8_AT("\xc3\xa9", 2, 4) //
-               "," U8_AT("", 4, 6) "," U8_AT("../x", 6, 8) "}",
-               8, &p);
+    parse_good(
+        *state,
+        "{" U8_AT("\\u00e9\\t\\\"\\\\", 0, 2) "," U8_AT(
+            "\xc3\xa9", 2, 4) "," U8_AT("", 4, 6) "," U8_AT("../x", 6, 8) "}",
+        8, &p);
     assert_int_equal(p.list.count, 4);
     assert_string_equal(p.list.items[0].name, "\xc3\xa9\t\"\\");
     assert_string_equal(p.list.items[1].name, "\xc3\xa9");
@@ -254,7 +255,8 @@ static void test_two_files_in_one_list(void **state)
 
 /* Written by Python with
  *   safetensors.serialize({"a.scalar": {"dtype": "float64", "shape": [],
- *       "data": struct.pack("<d", -2.5)}, ...}, {"format": "pt", "note": "✓"})
+ *       "data": struct.pack("<d", -2.5)}, ...},
+ *       {"format": "pt", "note": "\u2713"})
  * and the tensors that are expected below. */
 static void test_file_of_the_python_package(void **state)
 {
@@ -359,11 +361,11 @@ static void test_file_that_shrank(void **state)
 
     put_file(path, "\4\0\0\0\0\0\0\0{}", 10);
     int fd = open(path, O_RDONLY);
-    expect_error(f8_st_read_header(fd, 12, "f", 3, &p.names, &p.list, NULL,
-                                   &err),
-                 &err, F8_ERR_IO,
-                 "f: ends at byte 10, 2 more were expected; did it change "
-                 "while it was read?");
+    expect_error(
+        f8_st_read_header(fd, 12, "f", 3, &p.names, &p.list, NULL, &err), &err,
+        F8_ERR_IO,
+        "f: ends at byte 10, 2 more were expected; did it change "
+        "while it was read?");
     close(fd);
     parsed_free(&p);
 }
@@ -409,8 +411,7 @@ static void test_syntax(void **state)
 {
     static const bad_case cases[] = {
         {"{\"a", 0, "f: header, byte 3: premature end of input near '\"a'"},
-        {"{\"a\":", 0,
-         "f: header, byte 5: unexpected token near end of file"},
+        {"{\"a\":", 0, "f: header, byte 5: unexpected token near end of file"},
         {"{\"a\":tru}", 0, "f: header, byte 8: invalid token near 'tru'"},
         {"{\"a\":{\"shape\":[1,]}}", 0,
          "f: header, byte 18: unexpected token near ']'"},
@@ -558,8 +559,9 @@ static void test_metadata_and_names(void **state)
         {"{" U8_AT("a", 0, 2) "," U8_AT("a", 2, 4) "}", 4,
          "f: tensor a: stands in the header twice"},
         /* Two spellings of one name. */
-        {"{" U8_AT("b", 0, 2) "," U8_AT("a", 2, 4) "," U8_AT("\\u0061", 4, 6)
-         "}", 6, "f: tensor a: stands in the header twice"},
+        {"{" U8_AT("b", 0, 2) "," U8_AT("a", 2, 4) "," U8_AT("\\u0061", 4,
+                                                             6) "}",
+         6, "f: tensor a: stands in the header twice"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
 }
@@ -591,6 +593,41 @@ static void test_tiling(void **state)
          "f: the header's tensors end at data byte 0, but the file has 1"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
+}
+
+/* Names, entries and metadata have a longest text, far beyond any model's, so
+ * that a hostile header cannot make the parser take memory without end. */
+static void test_longest_texts(void **state)
+{
+    f8_buf header = {0};
+    char name[600];
+    parsed p = {0};
+    f8_error err = {0};
+
+    memset(name, 'n', sizeof name);
+    name[512] = '\0';
+    f8_buf_printf(&header, "{\"%s\":%s}", name,
+                  "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}");
+    parse_good(*state, header.data, 0, &p);
+    assert_string_equal(p.list.items[0].name, name);
+    parsed_free(&p);
+    name[512] = 'n';
+    name[513] = '\0';
+    header.length = 0;
+    f8_buf_printf(&header, "{\"%s\":%s}", name,
+                  "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}");
+    expect_error(parse_bytes(*state, header.data, header.length, 0, &p, &err),
+                 &err, F8_ERR_FORMAT,
+                 "f: header, byte 1: expected a value of at most 514 bytes");
+    parsed_free(&p);
+    /* An entry that is a string of 5,000 bytes. */
+    header.length = 0;
+    f8_buf_printf(&header, "{\"a\":\"%05000d\"}", 0);
+    expect_error(parse_bytes(*state, header.data, header.length, 0, &p, &err),
+                 &err, F8_ERR_FORMAT,
+                 "f: header, byte 5: expected a value of at most 4096 bytes");
+    parsed_free(&p);
+    f8_buf_free(&header);
 }
 
 /* ---- writing ------------------------------------------------------------- */
@@ -678,6 +715,7 @@ int main(void)
         TEST_IN_DIR(test_bad_offsets),
         TEST_IN_DIR(test_metadata_and_names),
         TEST_IN_DIR(test_tiling),
+        TEST_IN_DIR(test_longest_texts),
         cmocka_unit_test(test_written_bytes),
         TEST_IN_DIR(test_padding_and_round_trip),
     };

@@ -45,8 +45,7 @@ static void test_median_inside_a_bin(void **state)
     /* One before, three in the bin: half, 2, is a third of the way. */
     hist[bin_at(-5, 0)] = 1;
     hist[bin_at(-3, 10)] = 3;
-    expect_close(f8_hist_median(hist),
-                 0.125 * (1 + 10.0 / 64 + 1.0 / 64 / 3));
+    expect_close(f8_hist_median(hist), 0.125 * (1 + 10.0 / 64 + 1.0 / 64 / 3));
     /* Three before and one in the bin behind: two thirds of the first. */
     hist[bin_at(-5, 0)] = 3;
     hist[bin_at(-3, 10)] = 1;
@@ -160,9 +159,9 @@ static void test_figures(void **state)
     assert_int_equal(out.blocks, 1);
     assert_int_equal(out.zeros, 6);
     expect_close(out.median_relative_error, 0.25 * (1 + 0.5 / 64));
-    expect_close(out.relative_rms, 0.2);            /* sqrt(1 / 25) */
-    expect_close(out.sqnr_db, 13.979400086720377);  /* 10 log10(25) */
-    expect_close(out.cosine, 0.99469179382655132);  /* 29 / sqrt(850) */
+    expect_close(out.relative_rms, 0.2);           /* sqrt(1 / 25) */
+    expect_close(out.sqnr_db, 13.979400086720377); /* 10 log10(25) */
+    expect_close(out.cosine, 0.99469179382655132); /* 29 / sqrt(850) */
     assert_true(out.max_abs_error == 1);
 }
 

@@ -1,0 +1,798 @@
+/* test_journal_target.c - what outlives a run, and what a run may do to a
+ * folder that is there already. docs/format.md, section 7. */
+#include "helpers.h"
+
+#include <float.h>
+
+#include "manifest.h"
+#include "target.h"
+
+/* ---- a plan of three shards ---------------------------------------------- */
+
+#define SHARD_1 "model-00001-of-00003.safetensors"
+#define SHARD_2 "model-00002-of-00003.safetensors"
+#define SHARD_3 "model-00003-of-00003.safetensors"
+#define INDEX "model.safetensors.index.json"
+
+static const made_tensor source_tensors[] = {
+    {"a.q.weight", F8_DTYPE_BF16, 2, {128, 128}},
+    {"b.norm", F8_DTYPE_BF16, 1, {10}},
+    {"c.k.weight", F8_DTYPE_BF16, 2, {128, 128}},
+};
+
+/* SRC with one shard and one side file in a folder. */
+static void put_source(const char *dir)
+{
+    make_dir(path_in(dir, "src"));
+    make_dir(path_in(dir, "src/sub"));
+    put_text(path_in(dir, "src/config.json"), "{\"model_type\": \"test\"}");
+    put_text(path_in(dir, "src/sub/side.txt"), "side file");
+    put_shard(path_in(dir, "src/model.safetensors"), source_tensors,
+              COUNT_OF(source_tensors));
+    set_mtime(path_in(dir, "src/model.safetensors"), 1000000000, 0);
+    put_text(path_in(dir, "my.rules"), "family test\n"
+                                       "quantize  *.weight\n"
+                                       "keep      *.norm\n");
+}
+
+static f8_plan *plan_with(const char *dir, f8_scale_dtype scale_dtype,
+                          uint64_t shard_bytes)
+{
+    f8_options options = {.size = sizeof options,
+                          .threads = 1,
+                          .shard_bytes = shard_bytes,
+                          .rules = path_in(dir, "my.rules"),
+                          .scale_dtype = scale_dtype};
+    f8_plan *plan = NULL;
+    f8_error err = {0};
+
+    expect_ok(f8_plan_create(path_in(dir, "src"), &options, &plan, &err), &err);
+    return plan;
+}
+
+/* One shard for each of the tensors. */
+static f8_plan *usual_plan(const char *dir)
+{
+    f8_plan *plan = plan_with(dir, F8_SCALE_BF16, 1);
+
+    assert_int_equal(plan->shards_count, 3);
+    return plan;
+}
+
+/* What index and config.json will be. */
+typedef struct texts {
+    f8_buf index, config;
+} texts;
+
+static texts texts_of(const f8_plan *plan)
+{
+    texts t = {{0}, {0}};
+    f8_error err = {0};
+
+    if (plan->shards_count > 1)
+        expect_ok(f8_manifest_index(plan, &t.index, &err), &err);
+    expect_ok(f8_manifest_config(plan, &t.config, &err), &err);
+    return t;
+}
+
+static void texts_free(texts *t)
+{
+    f8_buf_free(&t->index);
+    f8_buf_free(&t->config);
+}
+
+static f8_status open_target(const f8_plan *plan, const char *dst,
+                             bool overwrite, f8_target *target, f8_error *err)
+{
+    texts t = texts_of(plan);
+    f8_status status =
+        f8_target_open(plan, dst, overwrite, &t.index, &t.config, target, err);
+
+    texts_free(&t);
+    return status;
+}
+
+static f8_target open_good(const f8_plan *plan, const char *dst)
+{
+    f8_target target;
+    f8_error err = {0};
+
+    expect_ok(open_target(plan, dst, false, &target, &err), &err);
+    return target;
+}
+
+static void expect_refused(const f8_plan *plan, const char *dst,
+                           f8_status expected, const char *message)
+{
+    f8_target target;
+    f8_error err = {0};
+
+    expect_error(open_target(plan, dst, false, &target, &err), &err, expected,
+                 message);
+    assert_null(target.dir);
+    assert_null(target.shard_done);
+    assert_int_equal(target.lock_fd, -1);
+}
+
+/* A shard file with the right header and zeros, plus `more` bytes. */
+static void put_result_shard(const f8_plan *plan, uint64_t i, const char *path,
+                             int more)
+{
+    f8_buf header = {0};
+    f8_error err = {0};
+
+    expect_ok(f8_plan_shard_header(plan, i, &header, &err), &err);
+    put_file(path, header.data, header.length);
+    off_t bytes = (off_t)(header.length + plan->shards[i].data_bytes) + more;
+    assert_int_equal(truncate(path, bytes), 0);
+    f8_buf_free(&header);
+}
+
+static void put_measurements(const f8_plan *plan, const char *work_dir,
+                             uint64_t i)
+{
+    f8_tally tally;
+    f8_error err = {0};
+
+    assert_true(f8_tally_init(&tally, plan->kinds_count));
+    expect_ok(f8_journal_put_shard(work_dir, plan, i, &tally, &err), &err);
+    f8_tally_free(&tally);
+}
+
+/* ---- measurements -------------------------------------------------------- */
+
+/* Numbers that a careless print would not bring back. */
+static f8_sums odd_sums(double scale)
+{
+    return (f8_sums){1.0 / 3 * scale, 0.1 + 0.2, -DBL_MAX, 4.9e-324,
+                     DBL_MIN * (1 + DBL_EPSILON)};
+}
+
+static void fill_tally(f8_tally *tally)
+{
+    for (size_t i = 0; i < tally->kinds_count; i++) {
+        f8_stats *s = &tally->kinds[i];
+        s->tensors = i + 1;
+        s->elems = (UINT64_C(1) << 53) + 1; /* no binary64 */
+        s->blocks = INT64_MAX;
+        s->sums = odd_sums((double)(i + 1));
+        for (size_t k = 0; k < F8_HIST_BINS; k++)
+            s->hist[k] = k * UINT64_C(0x123456789abcd) + i;
+    }
+    tally->worst_count = 2;
+    tally->worst[0] = (f8_worst){2, 16384, 1, odd_sums(7)};
+    tally->worst[1] = (f8_worst){0, 16384, 1, odd_sums(5)};
+    tally->worst[1].sums.e2 = 0; /* the better of the two */
+}
+
+static void test_measurements_come_back(void **state)
+{
+    f8_tally put, got;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    assert_int_equal(plan->kinds_count, 2);
+    assert_true(f8_tally_init(&put, plan->kinds_count));
+    assert_true(f8_tally_init(&got, plan->kinds_count));
+    fill_tally(&put);
+    expect_ok(f8_journal_put_shard(*state, plan, 1, &put, &err), &err);
+    assert_true(f8_journal_get_shard(*state, plan, 1, NULL));
+    assert_true(f8_journal_get_shard(*state, plan, 1, &got));
+    assert_memory_equal(got.kinds, put.kinds,
+                        plan->kinds_count * sizeof *put.kinds);
+    assert_int_equal(got.worst_count, 2);
+    assert_memory_equal(got.worst, put.worst, 2 * sizeof *put.worst);
+    /* They are added to what is there. */
+    assert_true(f8_journal_get_shard(*state, plan, 1, &got));
+    assert_int_equal(got.kinds[1].tensors, 4);
+    assert_int_equal(got.kinds[0].hist[1], 2 * UINT64_C(0x123456789abcd));
+    assert_int_equal(got.worst_count, 4);
+    /* Other shards have none. */
+    assert_false(f8_journal_get_shard(*state, plan, 0, &got));
+    assert_false(f8_journal_get_shard(*state, plan, 2, NULL));
+    f8_tally_free(&put);
+    f8_tally_free(&got);
+    f8_plan_free(plan);
+}
+
+static void test_measurements_of_another_plan(void **state)
+{
+    f8_tally got, zero;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
+    assert_true(f8_tally_init(&got, plan->kinds_count));
+    assert_true(f8_tally_init(&zero, plan->kinds_count));
+    fill_tally(&got);
+    expect_ok(f8_journal_put_shard(*state, other, 0, &got, &err), &err);
+    f8_tally_free(&got);
+    assert_true(f8_tally_init(&got, plan->kinds_count));
+    assert_false(f8_journal_get_shard(*state, plan, 0, &got));
+    assert_memory_equal(got.kinds, zero.kinds,
+                        plan->kinds_count * sizeof *got.kinds);
+    assert_int_equal(got.worst_count, 0);
+    assert_true(f8_journal_get_shard(*state, other, 0, NULL));
+    f8_tally_free(&got);
+    f8_tally_free(&zero);
+    f8_plan_free(other);
+    f8_plan_free(plan);
+}
+
+/* Replaces the first `from` in the text of a file. */
+static void edit(const char *path, const char *from, const char *to)
+{
+    f8_buf text = {0};
+    char *bytes = get_file(path, NULL);
+    char *at = strstr(bytes, from);
+
+    if (!at)
+        fail_msg("%s does not hold %s", path, from);
+    f8_buf_append(&text, bytes, (size_t)(at - bytes));
+    f8_buf_puts(&text, to);
+    f8_buf_puts(&text, at + strlen(from));
+    put_file(path, text.data, text.length);
+    f8_buf_free(&text);
+    free(bytes);
+}
+
+static void test_damaged_measurements(void **state)
+{
+    static const char *const edits[][2] = {
+        {"{", ""},
+        {"\"histogram\":[0", "\"histogram\":[-1"},
+        {"\"histogram\":[0", "\"histogram\":[0.5"},
+        {"\"histogram\":[0", "\"histogram\":[0,0"},
+        {"\"histogram\":[0,", "\"histogram\":["},
+        {"\"tensors\":1", "\"tensors\":\"1\""},
+        {"\"elements\":9007199254740993", "\"elemental\":1"},
+        {"\"unit\":2", "\"unit\":3"}, /* there are three */
+        {"\"unit\":2", "\"unit\":-1"},
+        {"\"worst\":[", "\"worst\":[{},"},
+        {"\"kinds\":[", "\"kinds\":[{},"},
+    };
+    f8_tally tally;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *path = path_in(*state, "shard-00001.json");
+    assert_true(f8_tally_init(&tally, plan->kinds_count));
+    fill_tally(&tally);
+    for (size_t i = 0; i < COUNT_OF(edits); i++) {
+        expect_ok(f8_journal_put_shard(*state, plan, 0, &tally, &err), &err);
+        assert_true(f8_journal_get_shard(*state, plan, 0, NULL));
+        edit(path, edits[i][0], edits[i][1]);
+        if (f8_journal_get_shard(*state, plan, 0, NULL))
+            fail_msg("accepted %s for %s", edits[i][1], edits[i][0]);
+    }
+    f8_tally_free(&tally);
+    f8_plan_free(plan);
+}
+
+/* ---- the journal --------------------------------------------------------- */
+
+static void test_journal_matches(void **state)
+{
+    const char *why = NULL;
+    f8_journal journal;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    /* None is no error, and matches nothing. */
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    assert_null(journal.stored);
+    assert_false(f8_journal_matches(&journal, plan, &why));
+    assert_false(f8_journal_lists(&journal, SHARD_1));
+    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    f8_journal_free(&journal);
+
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    assert_non_null(journal.stored);
+    assert_true(f8_journal_matches(&journal, plan, &why));
+    f8_plan *same = usual_plan(*state);
+    assert_true(f8_journal_matches(&journal, same, &why));
+    f8_plan_free(same);
+    f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
+    assert_false(f8_journal_matches(&journal, other, &why));
+    assert_string_equal(why, "other options");
+    f8_plan_free(other);
+    other = plan_with(*state, F8_SCALE_BF16, 0);
+    assert_false(f8_journal_matches(&journal, other, &why));
+    assert_string_equal(why, "other options");
+    f8_plan_free(other);
+    set_mtime(path_in(*state, "src/model.safetensors"), 1000000000, 1);
+    other = usual_plan(*state);
+    assert_false(f8_journal_matches(&journal, other, &why));
+    assert_string_equal(why, "another source");
+    f8_plan_free(other);
+    f8_journal_free(&journal);
+
+    edit(path_in(*state, "journal.json"), "\"result_format\":1",
+         "\"result_format\":0");
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    assert_false(f8_journal_matches(&journal, plan, &why));
+    assert_string_equal(why, "another version of fp8cast");
+    f8_journal_free(&journal);
+    f8_plan_free(plan);
+}
+
+static void test_journal_lists(void **state)
+{
+    static const char *const listed[] = {
+        SHARD_1, SHARD_2, SHARD_3, "sub/side.txt", INDEX, "config.json"};
+    static const char *const others[] = {"model.safetensors", "side.txt", "",
+                                         ".fp8cast/journal.json"};
+    f8_journal journal;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    f8_journal_free(&journal);
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    for (size_t i = 0; i < COUNT_OF(listed); i++)
+        assert_true(f8_journal_lists(&journal, listed[i]));
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        assert_false(f8_journal_lists(&journal, others[i]));
+    f8_plan_free(plan);
+    /* One shard has no index. */
+    plan = plan_with(*state, F8_SCALE_BF16, 0);
+    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    f8_journal_free(&journal);
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    assert_true(f8_journal_lists(&journal, "model.safetensors"));
+    assert_false(f8_journal_lists(&journal, SHARD_1));
+    assert_false(f8_journal_lists(&journal, INDEX));
+    f8_journal_free(&journal);
+    f8_plan_free(plan);
+}
+
+static void test_broken_journal(void **state)
+{
+    char message[2 * 4096];
+    const char *path = path_in(*state, "journal.json");
+    f8_journal journal;
+    f8_error err = {0};
+
+    put_text(path, "{\"fp8cast\":");
+    snprintf(message, sizeof message, "%s: not valid JSON", path);
+    expect_error(f8_journal_read(*state, &journal, &err), &err, F8_ERR_FORMAT,
+                 message);
+    assert_null(journal.stored);
+    f8_journal_free(&journal);
+}
+
+/* ---- places -------------------------------------------------------------- */
+
+static void test_places(void **state)
+{
+    char message[4 * 4096];
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *src = path_in(*state, "src");
+    const char *inside = path_in(*state, "src/out");
+    const char *link = path_in(*state, "link");
+    const char *alias = path_in(*state, "src/../src/.");
+
+    snprintf(message, sizeof message,
+             "%s: the result folder is the source folder", src);
+    expect_refused(plan, src, F8_ERR_REFUSED, message);
+    snprintf(message, sizeof message,
+             "%s: the result folder is the source folder", alias);
+    expect_refused(plan, alias, F8_ERR_REFUSED, message);
+    assert_int_equal(symlink("src", link), 0);
+    snprintf(message, sizeof message,
+             "%s: the result folder is the source folder", link);
+    expect_refused(plan, link, F8_ERR_REFUSED, message);
+    snprintf(message, sizeof message,
+             "%s: the result folder is inside the source folder %s", inside,
+             src);
+    expect_refused(plan, inside, F8_ERR_REFUSED, message);
+    assert_false(exists(inside));
+    snprintf(message, sizeof message,
+             "%s: the source folder %s is inside the result folder",
+             (const char *)*state, src);
+    expect_refused(plan, *state, F8_ERR_REFUSED, message);
+    assert_false(exists(path_in(*state, ".fp8cast")));
+    /* A name that only begins like the source's is another folder. */
+    f8_target target = open_good(plan, path_in(*state, "src2"));
+    f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+static void test_foreign_files(void **state)
+{
+    char message[2 * 4096];
+    f8_target target;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    put_text(dst, "a file");
+    snprintf(message, sizeof message,
+             "%s: expected a folder or nothing, found a file", dst);
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    assert_int_equal(unlink(dst), 0);
+
+    make_dir(dst);
+    put_text(path_in(dst, "thesis.txt"), "mine");
+    snprintf(message, sizeof message,
+             "%s: holds thesis.txt, which is not part of this conversion; "
+             "expected a new or empty folder",
+             dst);
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    /* Not to be overwritten either, whatever was asked for. */
+    expect_error(open_target(plan, dst, true, &target, &err), &err,
+                 F8_ERR_REFUSED, message);
+    char *bytes = get_file(path_in(dst, "thesis.txt"), NULL);
+    assert_string_equal(bytes, "mine");
+    free(bytes);
+    assert_int_equal(unlink(path_in(dst, "thesis.txt")), 0);
+
+    /* Names like ours, but no journal says that they are. */
+    put_text(path_in(dst, "config.json"), "{}");
+    snprintf(message, sizeof message,
+             "%s: holds config.json, but no sign that fp8cast wrote it; "
+             "expected a new or empty folder, or --overwrite",
+             dst);
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    expect_ok(open_target(plan, dst, true, &target, &err), &err);
+    assert_false(exists(path_in(dst, "config.json")));
+    f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+/* ---- opening ------------------------------------------------------------- */
+
+static void test_new_folder(void **state)
+{
+    f8_journal journal;
+    f8_error err = {0};
+    const char *why;
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    f8_target target = open_good(plan, dst);
+    assert_string_equal(target.dir, dst);
+    assert_string_equal(target.work_dir, path_in(dst, ".fp8cast"));
+    assert_true(target.lock_fd >= 0);
+    assert_false(target.complete);
+    assert_int_equal(target.shards_done, 0);
+    for (size_t i = 0; i < 3; i++)
+        assert_false(target.shard_done[i]);
+    expect_ok(f8_journal_read(target.work_dir, &journal, &err), &err);
+    assert_true(f8_journal_matches(&journal, plan, &why));
+    f8_journal_free(&journal);
+    f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+static void test_one_run_at_a_time(void **state)
+{
+    char message[2 * 4096];
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    f8_target target = open_good(plan, dst);
+    snprintf(message, sizeof message, "%s: another fp8cast is writing here",
+             dst);
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    f8_target_close(&target);
+    target = open_good(plan, dst);
+    f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+/* Final name, right size and measurements: each alone is not enough. */
+static void test_finished_shards(void **state)
+{
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    const char *work = path_in(*state, "dst/.fp8cast");
+    f8_target target = open_good(plan, dst);
+    f8_target_close(&target);
+
+    /* Name and size, no measurements. */
+    put_result_shard(plan, 0, path_in(dst, SHARD_1), 0);
+    /* Measurements and size, but not the final name. */
+    put_result_shard(plan, 1, path_in(work, SHARD_2 ".part"), 0);
+    put_measurements(plan, work, 1);
+    /* Name and measurements, one byte too much. */
+    put_result_shard(plan, 2, path_in(dst, SHARD_3), 1);
+    put_measurements(plan, work, 2);
+    target = open_good(plan, dst);
+    assert_int_equal(target.shards_done, 0);
+    for (size_t i = 0; i < 3; i++)
+        assert_false(target.shard_done[i]);
+    /* What was not finished is removed, measurements are not. */
+    assert_false(exists(path_in(work, SHARD_2 ".part")));
+    assert_true(exists(path_in(work, "shard-00002.json")));
+    f8_target_close(&target);
+
+    put_result_shard(plan, 2, path_in(dst, SHARD_3), -1);
+    target = open_good(plan, dst);
+    assert_int_equal(target.shards_done, 0);
+    f8_target_close(&target);
+
+    put_result_shard(plan, 2, path_in(dst, SHARD_3), 0);
+    target = open_good(plan, dst);
+    assert_int_equal(target.shards_done, 1);
+    assert_false(target.shard_done[0]);
+    assert_false(target.shard_done[1]);
+    assert_true(target.shard_done[2]);
+    assert_false(target.complete);
+    f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+static void test_another_conversion(void **state)
+{
+    char message[2 * 4096];
+    f8_target target;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
+    const char *dst = path_in(*state, "dst");
+    const char *work = path_in(*state, "dst/.fp8cast");
+    target = open_good(plan, dst);
+    f8_target_close(&target);
+    put_result_shard(plan, 0, path_in(dst, SHARD_1), 0);
+    put_measurements(plan, work, 0);
+    put_text(path_in(dst, "config.json"), "{}");
+
+    snprintf(message, sizeof message,
+             "%s: holds a conversion of other options; finish it with the same "
+             "command, or replace it with --overwrite",
+             dst);
+    expect_refused(other, dst, F8_ERR_REFUSED, message);
+    assert_true(exists(path_in(dst, SHARD_1)));
+    expect_ok(open_target(other, dst, true, &target, &err), &err);
+    assert_int_equal(target.shards_done, 0);
+    assert_false(exists(path_in(dst, SHARD_1)));
+    assert_false(exists(path_in(dst, "config.json")));
+    assert_false(exists(path_in(work, "shard-00001.json")));
+    f8_target_close(&target);
+    /* Now the folder is the other one's. */
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    target = open_good(other, dst);
+    f8_target_close(&target);
+    f8_plan_free(other);
+    f8_plan_free(plan);
+}
+
+static void test_another_source(void **state)
+{
+    char message[2 * 4096];
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    f8_target target = open_good(plan, dst);
+    f8_target_close(&target);
+    f8_plan_free(plan);
+    set_mtime(path_in(*state, "src/model.safetensors"), 1000000001, 0);
+    plan = usual_plan(*state);
+    snprintf(message, sizeof message,
+             "%s: holds a conversion of another source; finish it with the "
+             "same command, or replace it with --overwrite",
+             dst);
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    f8_plan_free(plan);
+}
+
+/* A result that no disk holds; the source is a hole. */
+static void test_space(void **state)
+{
+    static const made_tensor huge[] = {
+        {"b.norm", F8_DTYPE_U8, 1, {UINT64_C(1) << 43}}};
+    char message[2 * 4096];
+    uint64_t free_bytes = 0;
+    f8_error err = {0};
+    f8_target target;
+
+    put_source(*state);
+    put_text(path_in(*state, "my.rules"), "family test\nkeep b.norm\n");
+    const char *path = path_in(*state, "src/model.safetensors");
+    put_text(path, "");
+    if (truncate(path, (off_t)((UINT64_C(1) << 43) + 1000)) != 0)
+        skip(); /* a file system without such large files */
+    put_shard(path, huge, 1);
+    expect_ok(f8_free_space(*state, &free_bytes, &err), &err);
+    if (free_bytes >= UINT64_C(1) << 43)
+        skip();
+    f8_plan *plan = plan_with(*state, F8_SCALE_BF16, UINT64_MAX);
+    const char *dst = path_in(*state, "dst");
+    assert_int_equal(open_target(plan, dst, false, &target, &err),
+                     F8_ERR_SPACE);
+    snprintf(message, sizeof message,
+             "%s: not enough free space: expected 87960930", dst);
+    assert_memory_equal(err.message, message, strlen(message));
+    assert_int_equal(err.status, F8_ERR_SPACE);
+    assert_false(exists(dst)); /* refused before anything is written */
+    f8_plan_free(plan);
+}
+
+/* ---- finishing ----------------------------------------------------------- */
+
+static bool go_on(void *ctx)
+{
+    unsigned *left = ctx;
+    return (*left)-- > 0;
+}
+
+static void test_put_and_copy(void **state)
+{
+    unsigned char buffer[4]; /* smaller than the file */
+    unsigned pieces = 100;
+    f8_buf text = {0};
+    f8_error err = {0};
+    size_t n;
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    f8_target target = open_good(plan, dst);
+    char *temporary = f8_target_temporary(&target, "x");
+    assert_string_equal(temporary, path_in(dst, ".fp8cast/x.part"));
+    free(temporary);
+
+    f8_buf_append(&text, "a\0b", 3);
+    expect_ok(f8_target_put(&target, "config.json", &text, &err), &err);
+    char *bytes = get_file(path_in(dst, "config.json"), &n);
+    assert_int_equal(n, 3);
+    assert_memory_equal(bytes, "a\0b", 3);
+    free(bytes);
+    assert_false(exists(path_in(dst, ".fp8cast/config.json.part")));
+
+    assert_int_equal(plan->sides.count, 1);
+    expect_ok(f8_target_copy(&target, path_in(*state, "src"),
+                             &plan->sides.items[0], buffer, sizeof buffer,
+                             go_on, &pieces, &err),
+              &err);
+    bytes = get_file(path_in(dst, "sub/side.txt"), &n);
+    assert_int_equal(n, 9);
+    assert_string_equal(bytes, "side file");
+    free(bytes);
+    assert_false(exists(path_in(dst, ".fp8cast/side-file.part")));
+
+    /* Stopped after the first of three pieces: the final name is untouched
+     * and nothing is left of the work. */
+    put_text(path_in(*state, "src/sub/side.txt"), "SIDE FILE");
+    pieces = 1;
+    expect_error(f8_target_copy(&target, path_in(*state, "src"),
+                                &plan->sides.items[0], buffer, sizeof buffer,
+                                go_on, &pieces, &err),
+                 &err, F8_ERR_CANCELLED, "stopped");
+    bytes = get_file(path_in(dst, "sub/side.txt"), &n);
+    assert_string_equal(bytes, "side file");
+    free(bytes);
+    assert_false(exists(path_in(dst, ".fp8cast/side-file.part")));
+    f8_target_close(&target);
+    f8_buf_free(&text);
+    f8_plan_free(plan);
+}
+
+/* The place of a side file is taken by a folder. */
+static void test_copy_that_cannot_be_published(void **state)
+{
+    unsigned char buffer[64];
+    unsigned pieces = 100;
+    f8_error err = {0};
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+    f8_target target = open_good(plan, dst);
+    make_dir(path_in(dst, "sub"));
+    make_dir(path_in(dst, "sub/side.txt"));
+    assert_int_equal(f8_target_copy(&target, path_in(*state, "src"),
+                                    &plan->sides.items[0], buffer,
+                                    sizeof buffer, go_on, &pieces, &err),
+                     F8_ERR_IO);
+    assert_false(exists(path_in(dst, ".fp8cast/side-file.part")));
+    f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+/* Complete only with every byte of the small files, every shard and every
+ * side file; then nothing is touched. */
+static void test_complete(void **state)
+{
+    struct stat before, after;
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    texts t = texts_of(plan);
+    const char *dst = path_in(*state, "dst");
+    const char *work = path_in(*state, "dst/.fp8cast");
+    f8_target target = open_good(plan, dst);
+    f8_target_close(&target);
+    for (uint64_t i = 0; i < 3; i++) {
+        put_result_shard(plan, i, path_in(dst, f8_plan_shard_name(plan, i)), 0);
+        put_measurements(plan, work, i);
+    }
+    make_dir(path_in(dst, "sub"));
+    put_text(path_in(dst, "sub/side.txt"), "side file");
+    put_file(path_in(dst, INDEX), t.index.data, t.index.length);
+    put_file(path_in(dst, "config.json"), t.config.data, t.config.length);
+    set_mtime(path_in(work, "journal.json"), 1000000000, 0);
+    target = open_good(plan, dst);
+    assert_true(target.complete);
+    assert_int_equal(target.shards_done, 3);
+    f8_target_close(&target);
+    assert_int_equal(stat(path_in(work, "journal.json"), &after), 0);
+    assert_int_equal(after.st_mtim.tv_sec, 1000000000);
+    /* A folder that may not be written to is complete all the same, and the
+     * work folder has not changed. */
+    assert_int_equal(stat(work, &before), 0);
+    target = open_good(plan, dst);
+    assert_true(target.complete);
+    f8_target_close(&target);
+    assert_int_equal(stat(work, &after), 0);
+    assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof after.st_mtim);
+
+    static const char *const files[] = {"sub/side.txt", INDEX, "config.json",
+                                        SHARD_2, ".fp8cast/shard-00003.json"};
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        size_t n;
+        char *bytes = get_file(path_in(dst, files[i]), &n);
+        assert_int_equal(unlink(path_in(dst, files[i])), 0);
+        target = open_good(plan, dst);
+        if (target.complete)
+            fail_msg("complete without %s", files[i]);
+        f8_target_close(&target);
+        put_file(path_in(dst, files[i]), bytes, n);
+        if (i < 3) { /* one byte is another */
+            bytes[0] ^= 1;
+            put_file(path_in(dst, files[i]), bytes, n);
+            target = open_good(plan, dst);
+            if (target.complete)
+                fail_msg("complete with another %s", files[i]);
+            f8_target_close(&target);
+            bytes[0] ^= 1;
+            put_file(path_in(dst, files[i]), bytes, n);
+        }
+        free(bytes);
+        target = open_good(plan, dst);
+        assert_true(target.complete);
+        f8_target_close(&target);
+    }
+    texts_free(&t);
+    f8_plan_free(plan);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_IN_DIR(test_measurements_come_back),
+        TEST_IN_DIR(test_measurements_of_another_plan),
+        TEST_IN_DIR(test_damaged_measurements),
+        TEST_IN_DIR(test_journal_matches),
+        TEST_IN_DIR(test_journal_lists),
+        TEST_IN_DIR(test_broken_journal),
+        TEST_IN_DIR(test_places),
+        TEST_IN_DIR(test_foreign_files),
+        TEST_IN_DIR(test_new_folder),
+        TEST_IN_DIR(test_one_run_at_a_time),
+        TEST_IN_DIR(test_finished_shards),
+        TEST_IN_DIR(test_another_conversion),
+        TEST_IN_DIR(test_another_source),
+        TEST_IN_DIR(test_space),
+        TEST_IN_DIR(test_put_and_copy),
+        TEST_IN_DIR(test_copy_that_cannot_be_published),
+        TEST_IN_DIR(test_complete),
+    };
+    return cmocka_run_group_tests_name("journal and target", tests, NULL, NULL);
+}
