@@ -50,34 +50,51 @@ static bool is_direction_mark(const unsigned char *at)
             (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
 }
 
-/* Copies text and writes control characters as \xNN: names come from files
- * and could carry terminal sequences or line breaks. */
+/* Bytes of the character at `at` that must be escaped, 0 for none: C0, DEL,
+ * C1 in its UTF-8 form, and direction marks. */
+static size_t escaped_length(const unsigned char *at)
+{
+    if (at[0] < 0x20 || at[0] == 0x7f)
+        return 1;
+    if (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)
+        return 2;
+    return is_direction_mark(at) ? 3 : 0;
+}
+
+static size_t plain_length(const unsigned char *at)
+{
+    size_t n = 1;
+
+    while (n < 4 && at[0] >= 0xc0 && (at[n] & 0xc0) == 0x80)
+        n++;
+    return n;
+}
+
+/* Copies text, whole characters only, and writes control characters as \xNN:
+ * names come from files and could carry terminal sequences or line breaks. */
 static void copy_printable(char *to, size_t size, const char *text)
 {
     static const char hex[] = "0123456789abcdef";
-    size_t n = 0;
-    unsigned char before = 0;
+    const unsigned char *at = (const unsigned char *)text;
+    size_t used = 0;
 
-    for (; *text; before = (unsigned char)*text++) {
-        unsigned char c = (unsigned char)*text;
-        bool control = c < 0x20 || c == 0x7f ||
-                       is_direction_mark((const unsigned char *)text);
-        /* U+0080 to U+009F, c2 80 to c2 9f, are control characters too. */
-        if (before == 0xc2 && c >= 0x80 && c < 0xa0)
-            control = true;
-        size_t need = control ? 4 : 1;
-        if (n + need >= size)
+    while (*at) {
+        size_t escaped = escaped_length(at);
+        size_t n = escaped ? escaped : plain_length(at);
+        if (used + (escaped ? 4 * n : n) >= size)
             break;
-        if (control) {
-            to[n++] = '\\';
-            to[n++] = 'x';
-            to[n++] = hex[c >> 4];
-            to[n++] = hex[c & 15];
-        } else {
-            to[n++] = (char)c;
+        for (size_t i = 0; i < n; i++, at++) {
+            if (escaped) {
+                to[used++] = '\\';
+                to[used++] = 'x';
+                to[used++] = hex[*at >> 4];
+                to[used++] = hex[*at & 15];
+            } else {
+                to[used++] = (char)*at;
+            }
         }
     }
-    to[n] = '\0';
+    to[used] = '\0';
 }
 
 static void fill(f8_error *err, f8_status status, int sys_errno,

@@ -1,7 +1,6 @@
 /* manifest.c - index and config.json as text. See manifest.h. */
 #include "manifest.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,22 +11,27 @@ typedef struct entry {
     bool scale;
 } entry;
 
-/* Bytes of "name" and "name_scale_inv" in the order of the final names. */
+/* Byte i of the entry's full name, its scale's suffix included. */
+static unsigned char name_byte(const entry *e, size_t length, size_t i)
+{
+    static const char suffix[] = "_scale_inv";
+
+    if (i < length)
+        return (unsigned char)e->unit->name[i];
+    i -= length;
+    return e->scale && i < sizeof suffix ? (unsigned char)suffix[i] : 0;
+}
+
 static int compare_names(const void *a, const void *b)
 {
     const entry *x = a, *y = b;
-    const char *p = x->unit->name, *q = y->unit->name;
-    static const char suffix[] = "_scale_inv";
+    size_t n = strlen(x->unit->name), m = strlen(y->unit->name);
 
-    while (*p && *p == *q) {
-        p++;
-        q++;
+    for (size_t i = 0;; i++) {
+        unsigned char p = name_byte(x, n, i), q = name_byte(y, m, i);
+        if (p != q || !p)
+            return p < q ? -1 : p > q;
     }
-    if (!*p && x->scale)
-        p = suffix;
-    if (!*q && y->scale)
-        q = suffix;
-    return strcmp(p, q);
 }
 
 f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err)
@@ -158,7 +162,7 @@ f8_status f8_json_splice(const f8_buf *config, const char *key,
     bool empty = end == open + 1;
     size_t first = open + 1; /* of the first key */
     while (is_space(data[first])) {
-        if (data[first] == '\n' && !p.unit)
+        if (data[first] == '\n')
             p.unit = data + first + 1;
         first++;
     }
@@ -168,6 +172,8 @@ f8_status f8_json_splice(const f8_buf *config, const char *key,
         p.unit_length = (size_t)(data + first - p.unit);
     f8_buf_append(text, data, end);
     print_comma(&p, empty);
+    if (empty)
+        f8_buf_puts(text, " ");
     new_line(&p, 1);
     f8_buf_json_string(text, key);
     f8_buf_puts(text, ": ");

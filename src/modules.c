@@ -6,7 +6,6 @@
  * only safe when none of these readings reaches a quantised module. */
 #include "modules.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,11 +31,15 @@ size_t f8_module_full_length(const char *tensor)
 
 size_t f8_module_length(const char *tensor)
 {
-    static const char experts[] = ".experts.";
-    const char *at = strstr(tensor, experts);
+    static const char experts[] = "experts.";
 
-    if (at && isdigit((unsigned char)at[sizeof experts - 1]))
-        return (size_t)(at - tensor) + sizeof experts - 2;
+    for (const char *at = tensor; (at = strstr(at, experts)); at++) {
+        const char *number = at + sizeof experts - 1;
+        size_t digits = strspn(number, "0123456789");
+        if ((at == tensor || at[-1] == '.') && digits > 0 &&
+            (number[digits] == '.' || !number[digits]))
+            return (size_t)(number - 1 - tensor);
+    }
     return f8_module_full_length(tensor);
 }
 
@@ -237,7 +240,8 @@ static f8_status list_kept(const f8_modules *modules, json_t *list,
     {
         const char *hit = f8_modules_captured(modules, entry);
         size_t n = strlen(entry);
-        if (hit && !strcmp(hit, entry) && ends_at(entry, n, ".experts"))
+        if (hit && !strcmp(hit, entry) &&
+            (ends_at(entry, n, ".experts") || !strcmp(entry, "experts")))
             return f8_fail(err, F8_ERR_REFUSED,
                            "%s: expected all experts of a layer to be kept or "
                            "all quantised; loaders cannot mix them",

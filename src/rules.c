@@ -2,7 +2,6 @@
  * docs/rules.md describes the language; rules.h the neighbours. */
 #include "rules.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,34 +27,48 @@ const char *f8_family_text(size_t i)
 
 /* ---- patterns ------------------------------------------------------------ */
 
-/* Backtracks to the last `*` only, which is enough for globs: an earlier star
- * could not make a match that the last one cannot. */
+typedef enum match { NO, YES, NEVER } match;
+
+/* Whether pattern matches all of text. NEVER is a NO that no later start in
+ * text can change, because text came to its end first: without it every `*`
+ * would try again what the one before it has tried. */
+static match match_from(const char *pattern, const char *text)
+{
+    for (;;) {
+        if (!*pattern)
+            return *text ? NO : YES;
+        if (*pattern == '*') {
+            match found = NO;
+            while (*pattern == '*')
+                pattern++;
+            if (!*pattern)
+                return YES;
+            for (; found == NO && *text; text++)
+                found = match_from(pattern, text);
+            return found == NO ? NEVER : found;
+        }
+        if (!*text)
+            return NEVER;
+        if (!strncmp(pattern, "{n}", 3)) {
+            size_t n = strspn(text, "0123456789");
+            while (n > 0 && match_from(pattern + 3, text + n) != YES)
+                n--;
+            return n > 0 ? YES : NO;
+        }
+        if (*pattern == '?') { /* a character may have several bytes */
+            while (((unsigned char)text[1] & 0xc0) == 0x80)
+                text++;
+        } else if (*pattern != *text) {
+            return NO;
+        }
+        pattern++;
+        text++;
+    }
+}
+
 bool f8_glob_match(const char *pattern, const char *text)
 {
-    const char *star = NULL, *retry = NULL;
-
-    for (;;) {
-        if (*pattern == '*') {
-            star = ++pattern;
-            retry = text;
-        } else if (!strncmp(pattern, "{n}", 3) &&
-                   isdigit((unsigned char)*text)) {
-            while (isdigit((unsigned char)*text))
-                text++;
-            pattern += 3;
-        } else if (*text && strncmp(pattern, "{n}", 3) != 0 &&
-                   (*pattern == '?' || *pattern == *text)) {
-            pattern++;
-            text++;
-        } else if (!*pattern && !*text) {
-            return true;
-        } else if (star && *retry) {
-            pattern = star;
-            text = ++retry;
-        } else {
-            return false;
-        }
-    }
+    return match_from(pattern, text) == YES;
 }
 
 /* ---- parsing ------------------------------------------------------------- */
@@ -106,7 +119,7 @@ static f8_status split_line(parser *p, const char *line, size_t n)
             return F8_OK;
         size_t start = at;
         while (at < n && line[at] != ' ' && line[at] != '\t' &&
-               line[at] != '\r')
+               line[at] != '\r' && line[at] != '#')
             at++;
         if (p->count == MAX_WORDS)
             return f8_fail(p->err, F8_ERR_RULES,
@@ -123,17 +136,19 @@ static f8_status split_line(parser *p, const char *line, size_t n)
 /* parts=1:gate_proj,up_proj */
 static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
 {
-    const char *value = strchr(p->words[i].text, '=') + 1;
-    unsigned column = p->words[i].column + (unsigned)(value - p->words[i].text);
+    const char *text = p->words[i].text;
+    const char *value = strchr(text, '=') + 1;
+    unsigned start = p->words[i].column;
 
     if (strncmp(value, "1:", 2) != 0)
-        return wrong(p, column, "the axis of the parts, '1:'", value);
+        return wrong(p, start + (unsigned)(value - text),
+                     "the axis of the parts, '1:'", value);
     value += 2;
     for (;;) {
         size_t n = strcspn(value, ",");
         if (n == 0 || rule->parts_count == F8_MAX_PARTS)
-            return wrong(p, column, "up to 8 part names with ',' between",
-                         value);
+            return wrong(p, start + (unsigned)(value - text),
+                         "up to 8 part names with ',' between", value);
         const char *name = f8_arena_copy(&p->rules->strings, value, n);
         if (!name)
             return f8_fail_nomem(p->err, "the rules");
@@ -196,6 +211,8 @@ static f8_status parse_rule(parser *p, f8_rule_kind kind)
         if (status != F8_OK)
             return status;
     }
+    if (rule.group && rule.oneof)
+        return wrong_word(p, 0, "group= or oneof=, not both");
     if (kind == F8_RULE_SPLIT && !saw_experts)
         return wrong_word(p, p->count, "'experts=0', the axis of the experts");
     if (kind == F8_RULE_SPLIT && rule.parts_count == 0)
@@ -346,10 +363,11 @@ static f8_status load_file(const char *path, f8_rules **out, f8_error *err)
     if (status == F8_OK)
         status = new_rules(slash ? slash + 1 : path, text.data, out, err);
     else if (err && err->sys_errno == ENOENT)
-        f8_fail(err, F8_ERR_RULES,
-                "--rules %s: neither a built-in family (see 'fp8cast rules') "
-                "nor a file",
-                path);
+        status = f8_fail(
+            err, F8_ERR_RULES,
+            "--rules %s: neither a built-in family (see 'fp8cast rules') "
+            "nor a file",
+            path);
     f8_buf_free(&text);
     return status;
 }

@@ -171,7 +171,7 @@ f8_status f8_target_copy(const f8_target *target, const char *src_dir,
     }
     if (status == F8_OK)
         status = f8_publish(temporary, to_path, err);
-    else if (temporary)
+    if (status != F8_OK && temporary)
         unlink(temporary);
     if (from >= 0)
         close(from);

@@ -66,11 +66,11 @@ fails() {
 }
 
 # program STATUS ARGUMENT...: runs the program, stdout to ./out and stderr to
-# ./err; its exit status must be STATUS.
+# ./err; its exit status must be STATUS. One that hangs is ended.
 program() {
     local wanted=$1 found=0
     shift
-    "$fp8cast" "$@" >out 2>err || found=$?
+    timeout 60 "$fp8cast" "$@" >out 2>err || found=$?
     if [ "$found" -ne "$wanted" ]; then
         echo "fp8cast $*"
         echo "exit status $found, expected $wanted"

@@ -26,7 +26,7 @@ import sys
 import time
 
 FILLER = b"."
-SECONDS = 30  # of patience before giving up
+SECONDS = 20  # of patience before giving up
 
 
 def full_pipe():
@@ -56,11 +56,14 @@ def shards(folder):
 
 
 def wait_for(condition, what):
+    """False when time is up."""
     end = time.monotonic() + SECONDS
     while not condition():
         if time.monotonic() > end:
-            sys.exit(f"interrupt.py: waited in vain for {what}")
+            print(f"interrupt.py: waited in vain for {what}", file=sys.stderr)
+            return False
         time.sleep(0.005)
+    return True
 
 
 def drain(read_end):
@@ -78,11 +81,10 @@ def main():
                              stdout=subprocess.DEVNULL)
     os.close(write_end)
     try:
-        wait_for(lambda: shards(dst) != before or child.poll() is not None,
-                 "a finished shard")
-        if child.poll() is not None:
-            sys.exit("interrupt.py: ended by itself: "
-                     + drain(read_end).decode())
+        # An error message would be held up by the full pipe as well.
+        if not wait_for(lambda: shards(dst) != before, "a finished shard"):
+            child.kill()
+            sys.exit("interrupt.py: stderr: " + drain(read_end).decode())
         if what == "second":
             second = subprocess.run(command, stdout=subprocess.DEVNULL,
                                     check=False)

@@ -469,7 +469,8 @@ def listed_module(name):
 
 
 def fused_modules(results, rules):
-    """Listed fused modules whose parts are kept, by first appearance."""
+    """Names that engines fuse modules under, by first appearance: those of
+    kept parts that are to be listed, and those of quantised parts."""
     members = {}
     for result in results:
         parent, _, last = own_module(result.name).rpartition(".")
@@ -481,21 +482,20 @@ def fused_modules(results, rules):
     for name, (_, decisions) in members.items():
         require(len(decisions) == 1,
                 f"{name}: some of its parts are quantised, some kept")
-    return [name for name, (listed, decisions) in members.items()
-            if listed and decisions == {False}]
+    return ([name for name, (listed, decisions) in members.items()
+             if listed and decisions == {False}],
+            [name for name, (_, decisions) in members.items()
+             if decisions == {True}])
 
 
 def entry_hits(entry, module):
     """Would a loader read list entry `entry` as naming `module`?"""
-    shapes = {entry}
-    if entry.startswith("model."):
-        shapes.add(entry[len("model."):])
-    for shape in shapes:
-        prefix = re.escape(shape).replace(r"\.", ".")
-        if (re.match(prefix, module, re.DOTALL) or module.endswith(shape)
-                or f".{shape}." in f".{module}."):
-            return True
-    return False
+    prefix = re.escape(entry).replace(r"\.", ".")
+    bare = entry[len("model."):] if entry.startswith("model.") else entry
+    return (re.match(prefix, module, re.DOTALL) is not None
+            or module.endswith(entry)
+            or f".{entry}." in f".{module}."
+            or f".{bare}." in f".{module}.")
 
 
 def modules_to_not_convert(results, rules):
@@ -506,8 +506,10 @@ def modules_to_not_convert(results, rules):
         if not result.quantized:
             module = listed_module(result.name)
             entries[module] = entries.get(module, False) or result.linear
-    for name in fused_modules(results, rules):
+    kept_names, quantized_names = fused_modules(results, rules)
+    for name in kept_names:
         entries.setdefault(name, False)
+    quantized |= {listed_module(name) for name in quantized_names}
     kept = []
     for entry, linear in entries.items():
         if not any(entry_hits(entry, module) for module in quantized):
@@ -570,7 +572,7 @@ def extend_config(source, value):
     space = inside[:len(inside) - len(inside.lstrip(JSON_SPACE))]
     has_members = space != inside
     if has_members and b"\n" in space:
-        unit = space[space.index(b"\n") + 1:].decode()
+        unit = space[space.rindex(b"\n") + 1:].decode()
         printed = json.dumps(value, indent=unit, ensure_ascii=False)
         printed = printed.replace("\n", "\n" + unit)
         member = "\n" + unit + '"quantization_config": ' + printed

@@ -181,11 +181,11 @@ static void test_every_directive(void **state)
                 "\n"
                 "model_type  one two\n"
                 "model_type\tthree\r\n"
-                "keep        a.{n}.norm  optional linear always group=g "
-                "oneof=o\n"
+                "keep        a.{n}.norm  optional linear always "
+                "group=g\n"
                 "quantize    a.*.q?\n"
                 "split       a.experts  experts=0 parts=1:gate,up oneof=p "
-                "group=h optional\n"
+                "optional\n"
                 "fused       qkv = q k v\n"
                 "fused       ba = b a   listed");
 
@@ -203,7 +203,7 @@ static void test_every_directive(void **state)
     assert_string_equal(keep->pattern, "a.{n}.norm");
     assert_string_equal(keep->text, "my.rules:6: keep a.{n}.norm");
     assert_string_equal(keep->group, "g");
-    assert_string_equal(keep->oneof, "o");
+    assert_null(keep->oneof);
     assert_true(keep->optional && keep->linear && keep->always);
     assert_int_equal(keep->parts_count, 0);
 
@@ -219,7 +219,7 @@ static void test_every_directive(void **state)
     assert_string_equal(split->parts[0], "gate");
     assert_string_equal(split->parts[1], "up");
     assert_string_equal(split->oneof, "p");
-    assert_string_equal(split->group, "h");
+    assert_null(split->group);
     assert_true(split->optional);
 
     assert_int_equal(rules->fused_count, 2);
@@ -342,6 +342,8 @@ static void test_flag_errors(void **state)
     static const bad_case cases[] = {
         {"keep a linaer\n", "my.rules:1:8: expected optional, linear, always, "
                             "group=NAME or oneof=NAME, found 'linaer'"},
+        {"keep a group=g oneof=o\n",
+         "my.rules:1:1: expected group= or oneof=, not both, found 'keep'"},
         {"keep a group=\n", "my.rules:1:8: expected optional, linear, always, "
                             "group=NAME or oneof=NAME, found 'group='"},
         {"keep a oneof=\n", "my.rules:1:8: expected optional, linear, always, "

@@ -89,14 +89,9 @@ static void test_splice_keeps_bytes(void **state)
 static void test_splice_behind_an_empty_line(void **state)
 {
     (void)state;
+    /* The unit is what stands behind the last break, one space. */
     expect_splice("{\n\n \"b\": 1\n}",
-                  "{\n\n \"b\": 1,\n\n \"key\": "
-                  "{\n\n \n\n  \"a\": \"\xc3\xa9\\\"\","
-                  "\n\n \n\n  \"size\": ["
-                  "\n\n \n\n  \n\n  128,\n\n \n\n  \n\n  128\n\n \n\n  ],"
-                  "\n\n \n\n  \"none\": [],"
-                  "\n\n \n\n  \"in\": {\n\n \n\n  \n\n  \"k\": 1\n\n \n\n  },"
-                  "\n\n \n\n  \"empty\": {}\n\n }\n}");
+                  "{\n\n \"b\": 1,\n \"key\": " VALUE_INDENTED(" ") "\n}");
 }
 
 static void test_splice_on_one_line(void **state)
