@@ -283,7 +283,8 @@ static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
 {
     const char *hit = f8_modules_captured(modules, entry);
 
-    if (!f8_module_is_plain(entry))
+    /* A tensor may have an odd name, and is then listed by it. */
+    if (!f8_module_is_plain(entry) && !json_object_get(modules->kept, entry))
         return f8_problem(v->problems, err,
                           "%s: modules_to_not_convert: expected names, found "
                           "\"%s\", which loaders take for a pattern or for "
