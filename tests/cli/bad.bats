@@ -6,6 +6,7 @@
 # UPDATE_GOLDEN=1 writes the golden files instead of comparing; read them
 # before they are committed.
 
+# shellcheck disable=SC2154,SC2164  # set by helpers.bash; bats stops at cd
 load helpers
 
 setup_file() {
@@ -41,7 +42,7 @@ one_case() {
     local status=0 expected="$golden/bad/$1.txt"
     cd "$shared/$1"
     # A fifo that is waited for would hold up everything.
-    timeout 20 "$fp8cast" "$2" DIR DST --threads 1 >"$dir/out" \
+    timeout 10 "$fp8cast" "$2" DIR DST --threads 1 >"$dir/out" \
         2>"$dir/err" || status=$?
     cd "$dir"
     without_rule_lines <err >found
@@ -226,15 +227,15 @@ no_controls() {
 @test "no permission to write" {
     [ "$(id -u)" -ne 0 ] || skip "root may write everywhere"
     mkdir -m 500 locked
-    refuses "fp8cast: locked/dst: cannot make the directory: Permission denied" \
+    refuses "fp8cast: locked/dst: cannot make the folder: Permission denied" \
         quantize "$shared/good/DIR" locked/dst
-    refuses "fp8cast: locked/.fp8cast: cannot make the directory: Permission denied" \
+    refuses "fp8cast: locked/.fp8cast: cannot make the folder: Permission denied" \
         quantize "$shared/good/DIR" locked
     nothing_final locked
 }
 
 @test "DST whose parent is not there" {
-    refuses "fp8cast: no/such/dst: cannot make the directory: No such file or directory" \
+    refuses "fp8cast: no/such/dst: cannot make the folder: expected an existing folder to make it in" \
         quantize "$shared/good/DIR" no/such/dst
     [ ! -e no ]
     echo >file

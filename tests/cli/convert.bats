@@ -3,6 +3,7 @@
 # in tests/reference, which must agree byte for byte; what becomes of a result
 # folder that is there already; runs that are interrupted and continued.
 
+# shellcheck disable=SC2154,SC2164  # set by helpers.bash; bats stops at cd
 load helpers
 
 setup_file() {
@@ -245,7 +246,7 @@ END
 
 @test "a result is no source" {
     program 0 quantize "$shared/src" dst
-    refuses 'fp8cast: config.json: already quantised: expected no "quantization_config", found one' \
+    refuses 'fp8cast: config.json: already quantised? expected no "quantization_config", found one' \
         quantize dst again
     [ ! -e again ]
     program 1 verify dst dst
@@ -497,11 +498,11 @@ END
     interrupted kill 137 --shard-size 300000
     looks_unfinished
     [ -n "$(find dst/.fp8cast -name '*.part')" ]
-    done_before=$(ls dst | grep -c safetensors)
+    done_before=$(names dst | grep -c safetensors)
     snapshot dst | grep safetensors | grep -v part >before
     interrupted kill 137 --shard-size 300000
     looks_unfinished
-    done_after=$(ls dst | grep -c safetensors)
+    done_after=$(names dst | grep -c safetensors)
     [ "$done_after" -gt "$done_before" ]
     finishes_as_undisturbed --shard-size 300000
     # What was finished has been left alone.

@@ -6,6 +6,7 @@
 # UPDATE_GOLDEN=1 writes the files of tests/golden/cli instead of comparing;
 # read them before they are committed.
 
+# shellcheck disable=SC2154,SC2164  # set by helpers.bash; bats stops at cd
 load helpers
 
 setup_file() {
@@ -225,6 +226,16 @@ END
         [ ! -s err ]
         [ ! -s out ]
     done
+}
+
+@test "elsewhere progress is one line for each shard" {
+    program 0 quantize SRC LINES --shard-size 2MB
+    form='^quantize: model-0000[1-4]-of-00004\.safetensors \([1-4] of 4\), [0-9.]+ k?M?B of 11\.4 MB, [0-9.]+ %, [0-9.]+ GB/s(, [0-9.]+ s left)?$'
+    fails grep -qvE "$form" err
+    # Counted in order, each shard once.
+    sed -E 's/.*\(([0-9]) of.*/\1/' err | diff - <(printf '%s\n' 1 2 3 4)
+    [ "$(sed -E 's/ \(.*//' err | sort -u | wc -l)" -eq 4 ]
+    grep -qE '\(4 of 4\), 11\.4 MB of 11\.4 MB, 100\.0 %' err
 }
 
 @test "on a terminal progress is one line that is wiped out in the end" {

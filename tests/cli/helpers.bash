@@ -7,6 +7,7 @@
 # Note that bats takes no notice of a failing `! command` that is not the last
 # one; say `fails command` instead.
 
+# shellcheck disable=SC2034,SC2154,SC2164  # used and set by the files
 root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 fp8cast=${FP8CAST:-$root/build/fp8cast}
 case $fp8cast in

@@ -140,6 +140,8 @@ def add_tensor(folder, name, shape=(2, 2)):
                                  "data_offsets": [end, end + size]}])
     shard.write(data=shard.data + bytes(size))
     edit_index(folder, lambda weight_map: weight_map.update({name: TWO}))
+    edit_json(folder, INDEX, lambda index: index["metadata"].update(
+        total_size=index["metadata"]["total_size"] + size))
 
 
 def remove(folder, *names):
@@ -654,8 +656,10 @@ def make_good(folder):
                                 order, padded=True)
     weight_map = {name: shard for shard, order in shards.items()
                   for name in order}
+    size = sum(len(data) for _, _, data in tensors.values())
     write_bytes(os.path.join(folder, INDEX), json.dumps(
-        {"metadata": {}, "weight_map": weight_map}, indent=2).encode())
+        {"metadata": {"total_size": size}, "weight_map": weight_map},
+        indent=2).encode())
     write_bytes(os.path.join(folder, "config.json"), json.dumps(
         checkpoints.config(SHAPE, "BF16", "fused"), indent=2).encode())
 

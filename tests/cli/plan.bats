@@ -2,6 +2,7 @@
 # plan and rules: the full-sized model from its headers alone, the rules of
 # the families, rules files of the user's, and the overrides.
 
+# shellcheck disable=SC2154,SC2164  # set by helpers.bash; bats stops at cd
 load helpers
 
 setup_file() {
