@@ -181,11 +181,11 @@ static f8_status files_of_index(opening *o)
         const char *name = json_string_value(file);
         f8_status status = F8_OK;
         if (!name || !is_plain_name(name))
-            status =
-                f8_problem(o->problems, o->err,
-                           "%s: weight_map: tensor %s: expected a plain "
-                           "file name, found %s",
-                           F8_INDEX_NAME, tensor, name ? name : "no string");
+            status = f8_problem(o->problems, o->err,
+                                "%s: weight_map: tensor %s: expected a plain "
+                                "file name, found %s",
+                                F8_INDEX_NAME, tensor,
+                                name ? name : "something else");
         else if (strcmp(name, before) != 0)
             status = add_file(o, &capacity, before = name);
         if (status != F8_OK)
@@ -260,10 +260,15 @@ static f8_status check_strays(opening *o)
             continue;
         if (cp->files_count == 0 || !bsearch(&key, cp->files, cp->files_count,
                                              sizeof key, by_file_name))
-            status = f8_problem(o->problems, o->err,
-                                "%s: %s does not name this file", entry->d_name,
-                                cp->has_index ? F8_INDEX_NAME
-                                              : "a checkpoint without index");
+            status =
+                cp->has_index
+                    ? f8_problem(o->problems, o->err,
+                                 "%s: lies beside the shards, but %s does "
+                                 "not name it",
+                                 entry->d_name, F8_INDEX_NAME)
+                    : f8_problem(o->problems, o->err,
+                                 "%s: lies beside %s, but there is no %s",
+                                 entry->d_name, F8_SINGLE_NAME, F8_INDEX_NAME);
     }
     closedir(dir);
     return status;
@@ -502,14 +507,18 @@ const json_t *f8_checkpoint_quantization(const f8_checkpoint *cp,
 {
     static const char *const keys[] = {"quantization_config",
                                        "compression_config"};
+    static const char *const inner[] = {"text_config.quantization_config",
+                                        "text_config.compression_config"};
     const json_t *text = json_object_get(cp->config, "text_config");
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         *where = keys[i];
         const json_t *found = json_object_get(cp->config, keys[i]);
-        if (!found)
-            found = json_object_get(text, keys[i]);
         if (found) /* null too: our own would be a second of that name */
+            return found;
+        *where = inner[i];
+        found = json_object_get(text, keys[i]);
+        if (found)
             return found;
     }
     return NULL;

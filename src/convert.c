@@ -3,7 +3,6 @@
  * are finished, then side files, then the index, then config.json. */
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -158,16 +157,15 @@ static f8_status fail_value(const f8_plan *plan, const f8_unit *u,
                             f8_error *err)
 {
     const f8_tensor *t = source_of(plan, u);
+    bool part = u->name != t->name;
 
-    return f8_fail(err, F8_ERR_VALUE,
-                   "%s: tensor %s, row %llu, column %llu%s%s: expected a "
-                   "finite weight, found %s",
-                   plan->source->files[t->file].name, t->name,
-                   (unsigned long long)(item->row + spot->row),
-                   (unsigned long long)(item->col + spot->col),
-                   u->name == t->name ? "" : " of ",
-                   u->name == t->name ? "" : u->name,
-                   isnan(spot->value) ? "NaN" : "Inf");
+    return f8_fail(
+        err, F8_ERR_VALUE,
+        "%s: tensor %s%s%s, row %llu, column %llu: expected a "
+        "finite weight, found %s",
+        plan->source->files[t->file].name, t->name, part ? ", part " : "",
+        part ? u->name : "", (unsigned long long)(item->row + spot->row),
+        (unsigned long long)(item->col + spot->col), f8_odd_name(spot->value));
 }
 
 static f8_status quantise_item(convert *c, f8_worker *worker,

@@ -261,6 +261,25 @@ static f8_status add_whole(f8_plan *plan, uint32_t source, f8_error *err)
     return add_unit(plan, unit, plan->decisions[source].first_unit, err);
 }
 
+/* The source tensor of the first unit whose weight or scale has this name. */
+static const char *origin(const f8_plan *plan, const char *name, bool second)
+{
+    const char *found = "?";
+    size_t n = strlen(name);
+
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        const f8_unit *u = &plan->units[i];
+        size_t m = strlen(u->name);
+        if (n < m || strncmp(name, u->name, m) != 0 ||
+            (name[m] && strcmp(name + m, "_scale_inv") != 0))
+            continue;
+        found = plan->source->tensors.items[u->source].name;
+        if (!second)
+            break;
+    }
+    return found;
+}
+
 static int by_unit_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -291,7 +310,10 @@ static f8_status check_unit_names(const f8_plan *plan, f8_error *err)
     for (uint64_t i = 1; i < n && status == F8_OK; i++) {
         if (!strcmp(names[i - 1], names[i]))
             status = f8_fail(err, F8_ERR_REFUSED,
-                             "two results would be called %s", names[i]);
+                             "two results would be called %s, of the source's "
+                             "%s and %s",
+                             names[i], origin(plan, names[i], false),
+                             origin(plan, names[i], true));
     }
 out:
     free(names);

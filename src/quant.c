@@ -160,6 +160,13 @@ static void find_odd(const block_ref *ref, f8_spot *spot)
     }
 }
 
+const char *f8_odd_name(float value)
+{
+    if (isnan(value))
+        return "NaN";
+    return value > 0 ? "Inf" : "-Inf";
+}
+
 bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
                        f8_sums *sums, uint64_t *hist, f8_spot *spot)
 {
@@ -320,8 +327,7 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                            &spot))
         return f8_fail(err, F8_ERR_VALUE, "row %llu, column %llu: found %s",
                        (unsigned long long)spot.row,
-                       (unsigned long long)spot.col,
-                       isnan(spot.value) ? "NaN" : "Inf");
+                       (unsigned long long)spot.col, f8_odd_name(spot.value));
     if (stats) {
         counted.tensors = 1;
         counted.elems = rows * cols;

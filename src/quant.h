@@ -35,6 +35,9 @@ typedef struct f8_spot {
     float value;
 } f8_spot;
 
+/* "NaN", "Inf" or "-Inf", of a value that is one of them. */
+const char *f8_odd_name(float value);
+
 /* Fills codes and scales and adds the error to sums and hist. False when a
  * weight is not finite; *spot then says which, the first by block and row. */
 bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,

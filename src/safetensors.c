@@ -102,8 +102,12 @@ static json_t *take_value(reader *r, size_t most)
         r->at += (size_t)why.position;
         return value;
     }
-    if (left > most &&
-        json_error_code(&why) == json_error_premature_end_of_input)
+    if (json_error_code(&why) == json_error_null_character)
+        f8_fail(r->err, F8_ERR_FORMAT,
+                "%s: header, byte %zu: expected no NUL character",
+                r->label, r->at);
+    else if (left > most &&
+             json_error_code(&why) == json_error_premature_end_of_input)
         f8_fail(r->err, F8_ERR_FORMAT,
                 "%s: header, byte %zu: expected a value of at most %zu bytes",
                 r->label, r->at, most);
@@ -165,7 +169,7 @@ static f8_status read_offsets(const reader *r, const json_t *offsets,
     if ((uint64_t)to > r->data_bytes)
         return f8_fail(r->err, F8_ERR_FORMAT,
                        "%s: tensor %s: ends at data byte %lld, but the file "
-                       "has only %llu",
+                       "has only %llu; is it truncated?",
                        r->label, t->name, (long long)to,
                        (unsigned long long)r->data_bytes);
     if (!f8_mul_u64(t->elems, f8_dtype_bytes(t->dtype), &bytes))

@@ -208,31 +208,32 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
 
     if (check->odd_weights)
         status = f8_problem(&v->verdict->problems, err,
-                            "tensor %s: the source holds NaN or Inf in %llu "
-                            "blocks, the first fault at row %llu, column %llu",
+                            "tensor %s: blocks whose source holds NaN or Inf: "
+                            "%llu, the first fault at row %llu, column %llu",
                             u->name, (unsigned long long)check->odd_weights,
                             row, col);
     if (check->bad_scales && status == F8_OK)
-        status = f8_problem(&v->verdict->problems, err,
-                            "tensor %s_scale_inv: %llu scales are not finite "
-                            "and positive, the first fault in block [%llu, "
-                            "%llu]",
-                            u->name, (unsigned long long)check->bad_scales,
-                            row / F8_BLOCK, col / F8_BLOCK);
+        status =
+            f8_problem(&v->verdict->problems, err,
+                       "tensor %s_scale_inv: scales that are not finite and "
+                       "positive: %llu, the first in block [%llu, %llu]",
+                       u->name, (unsigned long long)check->bad_scales,
+                       row / F8_BLOCK, col / F8_BLOCK);
     if (check->nan_codes && status == F8_OK)
         status = f8_problem(&v->verdict->problems, err,
-                            "tensor %s: %llu codes of %llu are NaN, the first "
-                            "fault at row %llu, column %llu, block [%llu, "
-                            "%llu]",
+                            "tensor %s: codes that are NaN: %llu of %llu, the "
+                            "first fault at row %llu, column %llu, block "
+                            "[%llu, %llu]",
                             u->name, (unsigned long long)check->nan_codes,
                             elems, row, col, row / F8_BLOCK, col / F8_BLOCK);
     if (check->not_nearest && status == F8_OK)
-        status = f8_problem(&v->verdict->problems, err,
-                            "tensor %s: %llu codes of %llu are not the "
-                            "nearest to weight / scale, the first fault at "
-                            "row %llu, column %llu, block [%llu, %llu]",
-                            u->name, (unsigned long long)check->not_nearest,
-                            elems, row, col, row / F8_BLOCK, col / F8_BLOCK);
+        status =
+            f8_problem(&v->verdict->problems, err,
+                       "tensor %s: codes that are not the nearest to weight "
+                       "/ scale: %llu of %llu, the first fault at row "
+                       "%llu, column %llu, block [%llu, %llu]",
+                       u->name, (unsigned long long)check->not_nearest, elems,
+                       row, col, row / F8_BLOCK, col / F8_BLOCK);
     v->verdict->summary.codes_not_nearest += check->not_nearest;
     v->verdict->summary.codes_nan += check->nan_codes;
     return status;

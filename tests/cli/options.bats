@@ -6,11 +6,14 @@
 #
 # FP8CAST is the program under test.
 
+load helpers
+
+teardown() { end_test; }
+
 setup() {
-    root="$BATS_TEST_DIRNAME/../.."
-    fp8cast="${FP8CAST:-$root/build/fp8cast}"
+    begin_test
     man="$root/man/fp8cast.1"
-    absent="$BATS_TEST_TMPDIR/absent"
+    absent="$dir/absent"
 }
 
 # refused MESSAGE ARGUMENT...: exactly this line on stderr, nothing on stdout,
@@ -18,15 +21,15 @@ setup() {
 refused() {
     local message="fp8cast: $1" status=0
     shift
-    "$fp8cast" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" ||
+    "$fp8cast" "$@" >"$dir/out" 2>"$dir/err" ||
         status=$?
     echo "arguments: $*"
     echo "exit status: $status"
     echo "expected: $message"
-    echo "found:    $(cat "$BATS_TEST_TMPDIR/err")"
+    echo "found:    $(cat "$dir/err")"
     [ "$status" -eq 2 ]
-    [ ! -s "$BATS_TEST_TMPDIR/out" ]
-    printf '%s\n' "$message" | cmp - "$BATS_TEST_TMPDIR/err"
+    [ ! -s "$dir/out" ]
+    printf '%s\n' "$message" | cmp - "$dir/err"
 }
 
 # accepted ARGUMENT...: not a usage error.
@@ -50,25 +53,25 @@ man_options() {
 
 @test "without arguments: usage on stderr, status 2" {
     status=0
-    "$fp8cast" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+    "$fp8cast" >"$dir/out" 2>"$dir/err" || status=$?
     [ "$status" -eq 2 ]
-    [ ! -s "$BATS_TEST_TMPDIR/out" ]
-    grep -q '^usage: fp8cast COMMAND' "$BATS_TEST_TMPDIR/err"
+    [ ! -s "$dir/out" ]
+    grep -q '^usage: fp8cast COMMAND' "$dir/err"
 }
 
 @test "help in all its forms goes to stdout, status 0" {
     for command in quantize plan verify inspect synth rules help; do
-        "$fp8cast" help "$command" >"$BATS_TEST_TMPDIR/a" 2>&1
-        "$fp8cast" "$command" --help >"$BATS_TEST_TMPDIR/b" 2>&1
-        "$fp8cast" -h "$command" >"$BATS_TEST_TMPDIR/c" 2>&1
-        grep -q "^usage: fp8cast $command" "$BATS_TEST_TMPDIR/a"
-        cmp "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/b"
-        cmp "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/c"
+        "$fp8cast" help "$command" >"$dir/a" 2>&1
+        "$fp8cast" "$command" --help >"$dir/b" 2>&1
+        "$fp8cast" -h "$command" >"$dir/c" 2>&1
+        grep -q "^usage: fp8cast $command" "$dir/a"
+        cmp "$dir/a" "$dir/b"
+        cmp "$dir/a" "$dir/c"
         "$fp8cast" --help | grep -q "^  $command "
     done
-    "$fp8cast" help >"$BATS_TEST_TMPDIR/a"
-    "$fp8cast" --help >"$BATS_TEST_TMPDIR/b"
-    cmp "$BATS_TEST_TMPDIR/a" "$BATS_TEST_TMPDIR/b"
+    "$fp8cast" help >"$dir/a"
+    "$fp8cast" --help >"$dir/b"
+    cmp "$dir/a" "$dir/b"
 }
 
 @test "help fits 80 columns" {
@@ -85,19 +88,19 @@ man_options() {
 }
 
 @test "help and man page tell of the same options" {
-    help_options >"$BATS_TEST_TMPDIR/help"
-    man_options >"$BATS_TEST_TMPDIR/man"
-    [ -s "$BATS_TEST_TMPDIR/help" ]
-    diff "$BATS_TEST_TMPDIR/help" "$BATS_TEST_TMPDIR/man"
+    help_options >"$dir/help"
+    man_options >"$dir/man"
+    [ -s "$dir/help" ]
+    diff "$dir/help" "$dir/man"
 }
 
 @test "the help of each command is part of the help of all" {
     for command in quantize plan verify inspect synth rules help; do
         "$fp8cast" help "$command" | grep -oE -- ' --[a-z-]+' | sort -u \
-            >"$BATS_TEST_TMPDIR/one"
+            >"$dir/one"
         "$fp8cast" help --all | grep -oE -- ' --[a-z-]+' | sort -u \
-            >"$BATS_TEST_TMPDIR/all"
-        [ -z "$(comm -23 "$BATS_TEST_TMPDIR/one" "$BATS_TEST_TMPDIR/all")" ]
+            >"$dir/all"
+        [ -z "$(comm -23 "$dir/one" "$dir/all")" ]
     done
 }
 

@@ -72,7 +72,7 @@ accepts() {
 @test "one code, one step away" {
     # [512, 256]: element 300 * 256 + 200 is in block [2, 1].
     sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
-    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: 1 codes of 131072 are not the nearest to weight / scale, the first fault at row 300, column 200, block [2, 1]"
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 1 of 131072, the first fault at row 300, column 200, block [2, 1]"
     holds out 'd["codes_not_nearest"] == 1' 'd["codes_nan"] == 0' \
         'd["quantized"] == 70'
     # The text and --quiet say it too, with the same exit status.
@@ -87,7 +87,7 @@ accepts() {
     sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
     cp -r dst once
     good=once sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 513
-    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: 2 codes of 131072 are not the nearest to weight / scale, the first fault at row 2, column 1, block [0, 0]"
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 2 of 131072, the first fault at row 2, column 1, block [0, 0]"
     holds out 'd["codes_not_nearest"] == 2'
 }
 
@@ -95,7 +95,7 @@ accepts() {
     name=$L.2.mlp.experts.1.up_proj.weight
     for code in 127 255; do
         sabotage byte $name 32767 $code
-        finds "tensor $name: 1 codes of 32768 are NaN, the first fault at row 127, column 255, block [0, 1]"
+        finds "tensor $name: codes that are NaN: 1 of 32768, the first fault at row 127, column 255, block [0, 1]"
         holds out 'd["codes_nan"] == 1' 'd["codes_not_nearest"] == 0'
     done
 }
@@ -104,7 +104,7 @@ accepts() {
     name=$L.1.mlp.shared_expert.down_proj.weight # [256, 128]: 2 blocks
     for bits in 0000 8000 bf80 7fc0 ffc0 7f80; do
         sabotage scale $name 1 $bits
-        finds "tensor ${name}_scale_inv: 1 scales are not finite and positive, the first fault in block [1, 0]"
+        finds "tensor ${name}_scale_inv: scales that are not finite and positive: 1, the first in block [1, 0]"
     done
 }
 
@@ -115,7 +115,7 @@ accepts() {
     program 3 verify "$shared/src" dst --json
     holds out 'd["faults"] == 1' '100 < d["codes_not_nearest"] < 16384' \
         "d['fault_list'][0].startswith('tensor $name: ')" \
-        '"of 32768 are not the nearest to weight / scale" in d["fault_list"][0]'
+        '": codes that are not the nearest to weight / scale: " in d["fault_list"][0]'
 }
 
 @test "a kept tensor, one byte of it" {
@@ -258,7 +258,7 @@ accepts() {
     holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])'
     sabotage nothing
     cp dst/model-00001-of-00008.safetensors dst/old.safetensors
-    finds "old.safetensors: model.safetensors.index.json does not name this file"
+    finds "old.safetensors: lies beside the shards, but model.safetensors.index.json does not name it"
 }
 
 @test "modules_to_not_convert: too few" {

@@ -282,7 +282,8 @@ static void test_stray_files(void **state)
 
     put_good(*state);
     put_shard(path_in(*state, "c.safetensors"), t, 1);
-    expect_problems(*state, "c.safetensors: " INDEX " does not name this file");
+    expect_problems(*state, "c.safetensors: lies beside the shards, but " INDEX
+                            " does not name it");
     /* Only shards beside the shards count. */
     assert_int_equal(unlink(path_in(*state, "c.safetensors")), 0);
     make_dir(path_in(*state, "sub"));
@@ -298,8 +299,8 @@ static void test_stray_file_without_index(void **state)
     put_text(path_in(*state, "config.json"), CONFIG);
     put_shard(path_in(*state, "model.safetensors"), t, 1);
     put_text(path_in(*state, "model-2.safetensors"), "not looked into");
-    expect_problems(*state, "model-2.safetensors: a checkpoint without index "
-                            "does not name this file");
+    expect_problems(*state, "model-2.safetensors: lies beside "
+                            "model.safetensors, but there is no " INDEX);
 }
 
 static void test_names_that_are_not_plain(void **state)
@@ -506,7 +507,7 @@ static void test_quantization(void **state)
          "compression_config"},
         {"{\"model_type\": \"a\", \"text_config\": {\"quantization_config\": "
          "{\"q\": 1}}}",
-         "quantization_config"},
+         "text_config.quantization_config"},
         {"{\"model_type\": \"a\", \"text_config\": {\"x\": 1}, \"other\": "
          "{\"quantization_config\": {}}}",
          NULL},

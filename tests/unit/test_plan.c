@@ -495,13 +495,15 @@ static void test_results_of_one_name(void **state)
 
     expect_refused(*state, rules_of_most, scale, COUNT_OF(scale),
                    F8_ERR_REFUSED,
-                   "two results would be called a.q.weight_scale_inv");
+                   "two results would be called a.q.weight_scale_inv, of the "
+                   "source's a.q.weight and a.q.weight_scale_inv");
     expect_refused(*state,
                    "family test\n"
                    "split m.experts.gate_up experts=0 parts=1:gate,up\n"
                    "keep m.experts.{n}.up.weight\n",
                    part, COUNT_OF(part), F8_ERR_REFUSED,
-                   "two results would be called m.experts.0.up.weight");
+                   "two results would be called m.experts.0.up.weight, of the "
+                   "source's m.experts.gate_up and m.experts.0.up.weight");
 }
 
 /* ---- decisions ----------------------------------------------------------- */

@@ -433,11 +433,9 @@ static void test_syntax(void **state)
         {"{\"\\ud800\":1}", 0,
          "f: header, byte 9: invalid Unicode '\\uD800' near '\"\\ud800\"'"},
         {"{\"a\\u0000b\":1}", 0,
-         "f: header, byte 11: \\u0000 is not allowed without JSON_ALLOW_NUL "
-         "near '\"a\\u0000b\"'"},
+         "f: header, byte 1: expected no NUL character"},
         {"{\"__metadata__\":{\"a\":\"\\u0000\"}}", 0,
-         "f: header, byte 29: \\u0000 is not allowed without JSON_ALLOW_NUL "
-         "near '\"\\u0000\"'"},
+         "f: header, byte 16: expected no NUL character"},
         {"{\"a\nb\":1}", 0, "f: header, byte 3: unexpected newline near '\"a'"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
@@ -528,10 +526,11 @@ static void test_bad_offsets(void **state)
         {ENTRY("\"U8\"", "[2]", "[2,0]"), 2,
          "f: tensor a: data_offsets: expected 0 <= begin <= end, found [2, 0]"},
         {ENTRY("\"U8\"", "[4]", "[0,4]"), 3,
-         "f: tensor a: ends at data byte 4, but the file has only 3"},
+         "f: tensor a: ends at data byte 4, but the file has only 3; is it "
+         "truncated?"},
         {ENTRY("\"U8\"", "[1]", "[0,9223372036854775807]"), 1,
          "f: tensor a: ends at data byte 9223372036854775807, but the file has "
-         "only 1"},
+         "only 1; is it truncated?"},
         {ENTRY("\"BF16\"", "[2]", "[0,3]"), 3,
          "f: tensor a: dtype and shape need 4 bytes, data_offsets give 3"},
         {ENTRY("\"U8\"", "[0]", "[0,1]"), 1,
