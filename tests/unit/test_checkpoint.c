@@ -314,9 +314,9 @@ static void test_names_that_are_not_plain(void **state)
         {"\"..\"", ".."},
         {"\".\"", "."},
         {"\"\"", ""},
-        {"7", "no string"},
-        {"null", "no string"},
-        {"{}", "no string"},
+        {"7", "something else"},
+        {"null", "something else"},
+        {"{}", "something else"},
         {"\"a\\u001b/\"", "a\\x1b/"},
     };
 
