@@ -104,8 +104,8 @@ static json_t *take_value(reader *r, size_t most)
     }
     if (json_error_code(&why) == json_error_null_character)
         f8_fail(r->err, F8_ERR_FORMAT,
-                "%s: header, byte %zu: expected no NUL character",
-                r->label, r->at);
+                "%s: header, byte %zu: expected no NUL character", r->label,
+                r->at);
     else if (left > most &&
              json_error_code(&why) == json_error_premature_end_of_input)
         f8_fail(r->err, F8_ERR_FORMAT,
