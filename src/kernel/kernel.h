@@ -35,6 +35,17 @@ typedef struct f8_kernel {
 
 extern const f8_kernel f8_kernel_ref;
 
+enum { F8_KERNELS_MAX = 8 };
+
+/* The fastest table that this CPU can run; never NULL. */
+const f8_kernel *f8_kernel_best(void);
+/* "c", "avx2", "avx512", "vbmi" or "neon"; NULL for any other name and for
+ * those that this CPU cannot run. */
+const f8_kernel *f8_kernel_by_name(const char *name);
+/* Fills list with those that this CPU can run, slowest first, "c" always
+ * among them; returns how many. F8_KERNELS_MAX is room for all. */
+size_t f8_kernel_list(const f8_kernel **list, size_t room);
+
 /* One element as binary32, exactly. dtype is BF16, F16 or F32. */
 float f8_widen(const void *element, f8_dtype dtype);
 

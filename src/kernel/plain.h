@@ -190,12 +190,22 @@ static inline void tally_end(const tally *t, f8_sums *sums)
 /* Histogram bin of a relative error; see stats.h. */
 static inline int32_t bin_of(float relative)
 {
-    int32_t bin = (int32_t)(bits_of(relative) >> 17) -
-                  (F8_HIST_LOWEST_EXPONENT + 127) * F8_HIST_PER_OCTAVE +
-                  F8_HIST_FIRST;
+    float small = relative < 0x1p-4f ? relative : 0;
+    int32_t step = (int32_t)(small * F8_HIST_STEPS_PER_UNIT);
+    int32_t low = F8_HIST_LOW + step / F8_HIST_LOW_STEPS;
+    int32_t fine = F8_HIST_FINE + step - F8_HIST_FINE_FROM;
+    int32_t high =
+        F8_HIST_HIGH + (step - F8_HIST_HIGH_FROM) / F8_HIST_HIGH_STEPS;
+    int32_t coarse =
+        (int32_t)(bits_of(relative) >> 19) -
+        (F8_HIST_COARSE_EXPONENT + 127) * F8_HIST_COARSE_PER_OCTAVE +
+        F8_HIST_COARSE;
 
-    bin = bin < F8_HIST_BELOW ? F8_HIST_BELOW : bin;
-    return bin > F8_HIST_ABOVE ? F8_HIST_ABOVE : bin;
+    coarse = coarse > F8_HIST_ABOVE ? F8_HIST_ABOVE : coarse;
+    int32_t bin = step < F8_HIST_FINE_FROM ? low : fine;
+    bin = step < F8_HIST_HIGH_FROM ? bin : high;
+    bin = coarse < F8_HIST_COARSE ? bin : coarse;
+    return bits_of(relative) == 0 ? F8_HIST_EXACT : bin;
 }
 
 /* A weight that is not plain. */
