@@ -16,6 +16,19 @@ static inline void v_store(void *to, vi a)
     _mm256_storeu_si256((__m256i *)to, a);
 }
 
+static inline void v_store_codes(uint8_t *to, vi a, int stream)
+{
+    if (stream)
+        _mm256_stream_si256((__m256i *)(void *)to, a);
+    else
+        v_store(to, a);
+}
+
+static inline void v_fence(void)
+{
+    _mm_sfence();
+}
+
 static inline vi v_table(const uint8_t table[16])
 {
     return _mm256_broadcastsi128_si256(

@@ -17,6 +17,19 @@ static inline void v_store(void *to, vi a)
     _mm512_storeu_si512(to, a);
 }
 
+static inline void v_store_codes(uint8_t *to, vi a, int stream)
+{
+    if (stream)
+        _mm512_stream_si512((__m512i *)(void *)to, a);
+    else
+        v_store(to, a);
+}
+
+static inline void v_fence(void)
+{
+    _mm_sfence();
+}
+
 static inline vi v_table(const uint8_t table[16])
 {
     return _mm512_broadcast_i32x4(

@@ -3,8 +3,8 @@
  * With a bfloat16 scale s and a plain weight w = +-2^E (1 + M/128) (plain.h),
  * everything depends on the seven bits M, up to a power of two:
  *   code            = (step[M] + 8 E) mod 256, and w's sign
- *   e = v - w       = 2^E times a bfloat16 number: its bits are those of w
- *                     with M cleared, plus error[M]
+ *   e = v - w       is a bfloat16 number: its bits are those of w plus
+ *                     change[M], mod 2^16
  *   |e| / |w|       = a function of M, so it is enough to count the M
  * Files that include this hold one instruction set each. A block that does
  * not fit (other dtypes, ragged edges, extreme scales) takes plain.h's way. */
@@ -23,11 +23,18 @@ enum { ZERO_EXPONENT = -80 };
 
 typedef struct byte_tables {
     uint8_t step[MANTISSAS];
-    uint8_t error_low[MANTISSAS], error_high[MANTISSAS];
+    uint8_t change_low[MANTISSAS], change_high[MANTISSAS];
     float error[MANTISSAS]; /* of 1 + M/128, exact */
     uint8_t bin[MANTISSAS]; /* of |e| / |w|; below PLAIN_BINS */
     uint16_t least, most;   /* |w| as bits: bounds of the plain weights */
 } byte_tables;
+
+/* Whether codes may bypass the caches: only whole lines do so cheaply. */
+static inline bool may_stream(const f8_block *block, const uint8_t *codes,
+                              size_t codes_stride)
+{
+    return block->stream && ((uintptr_t)codes | codes_stride) % 64 == 0;
+}
 
 /* The range keeps every product and every stand-in for zero normal. */
 static inline bool bytes_fit(const f8_block *block, float scale)
@@ -41,20 +48,27 @@ static inline void bytes_begin(byte_tables *t, float scale)
 {
     uint32_t up = bits_of(scale) >> 23; /* biased exponent */
     float s = from_bits((bits_of(scale) & 0x7fffffu) | 0x3f800000u);
+    uint32_t code[MANTISSAS], change[MANTISSAS], bin[MANTISSAS];
+    float e[MANTISSAS];
 
-    for (unsigned m = 0; m < MANTISSAS; m++) {
+    for (uint32_t m = 0; m < MANTISSAS; m++) {
         float w = from_bits(0x3f800000u | m << 16);
-        uint32_t code = encode(w / s);
-        float e = decode(code) * s - w;
-        uint32_t bits = bits_of(e) >> 16;
-        bits = e == 0 ? (uint32_t)(127 + ZERO_EXPONENT) << 7 : bits;
-        bits -= 0x3f80u;
-        t->step[m] = (uint8_t)(code - 8 * up);
-        t->error_low[m] = (uint8_t)bits;
-        t->error_high[m] = (uint8_t)(bits >> 8);
-        t->error[m] = e;
-        t->bin[m] = (uint8_t)bin_of(fabsf(e) / w);
+        code[m] = encode(w / s);
+        e[m] = decode(code[m]) * s - w;
+        bin[m] = (uint32_t)bin_of(fabsf(e[m]) / w);
+        uint32_t bits = bits_of(e[m]) >> 16;
+        uint32_t zero = (uint32_t)(127 + ZERO_EXPONENT) << 7;
+        change[m] = (e[m] == 0 ? zero : bits) - (0x3f80u | m);
     }
+    memcpy(t->error, e, sizeof e);
+    for (uint32_t m = 0; m < MANTISSAS; m++)
+        t->step[m] = (uint8_t)(code[m] - 8 * up);
+    for (uint32_t m = 0; m < MANTISSAS; m++)
+        t->change_low[m] = (uint8_t)change[m];
+    for (uint32_t m = 0; m < MANTISSAS; m++)
+        t->change_high[m] = (uint8_t)(change[m] >> 8);
+    for (uint32_t m = 0; m < MANTISSAS; m++)
+        t->bin[m] = (uint8_t)bin[m];
     t->least = (uint16_t)((bits_of(scale) >> 16) - (6 << 7));
     t->most = (uint16_t)(bits_of(scale * PLAIN_MOST) >> 16);
 }
@@ -101,14 +115,15 @@ static inline void odd_row(const byte_tables *tables, float scale,
 /* The same row of the next block, weights and room for codes, into the
  * second-level cache: rows are too far apart for the hardware to see where
  * this goes. An address past the end is no harm; it is never used. */
-static inline void fetch_ahead(const unsigned char *row, const uint8_t *codes)
+static inline void fetch_ahead(const unsigned char *row, const uint8_t *codes,
+                               bool stream)
 {
     uintptr_t next = (uintptr_t)row + 2 * F8_BLOCK;
     uintptr_t room = (uintptr_t)codes + F8_BLOCK;
 
     for (unsigned i = 0; i < 4; i++)
         __builtin_prefetch((const void *)(next + 64 * i), 0, 2);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 2 && !stream; i++)
         __builtin_prefetch((const void *)(room + 64 * i), 1, 2);
 }
 

@@ -14,6 +14,7 @@ typedef struct f8_block {
     size_t stride_bytes;
     f8_dtype dtype;
     unsigned rows, cols;
+    bool stream; /* nobody reads the codes soon: they may bypass the caches */
 } f8_block;
 
 typedef struct f8_kernel {

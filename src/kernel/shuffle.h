@@ -116,7 +116,8 @@ static inline void add_words(vi w, vi middle, vi low, const consts *c, sums *s,
  * odd: its odd weights are then left out of the sums, and all of it should be
  * left out of the counts. */
 static inline bool row_shuffle(const unsigned char *from, uint8_t *to,
-                               const consts *c, sums *s, uint16_t *index)
+                               const consts *c, bool stream, sums *s,
+                               uint16_t *index)
 {
     vi any = v_set8(0);
 
@@ -127,7 +128,7 @@ static inline bool row_shuffle(const unsigned char *from, uint8_t *to,
         vi a = v_load(from + VECTOR * 2 * i);
         vi b = v_load(from + VECTOR * (2 * i + 1));
         vi m, step, code = codes_of(a, b, c, &m, &step);
-        v_store(to + VECTOR * i, v_natural(code));
+        v_store_codes(to + VECTOR * i, v_natural(code), stream);
         if (!s)
             continue;
         vi k = v_and(step, v_set8(0x0f));
@@ -168,10 +169,10 @@ static inline void take_sums(tally *t, const sums *s, double factor)
     }
 }
 
-static inline void measured_shuffle(const f8_block *block, float scale,
-                                    uint8_t *codes, size_t codes_stride,
-                                    const byte_tables *tables, const consts *c,
-                                    f8_sums *all, uint64_t *hist)
+static inline void measured(const f8_block *block, float scale, uint8_t *codes,
+                            size_t codes_stride, const byte_tables *tables,
+                            const consts *c, bool stream, f8_sums *all,
+                            uint64_t *hist)
 {
     pair_counts pairs;
     uint32_t count[MANTISSAS] = {0}, counted = 0, again;
@@ -189,8 +190,9 @@ static inline void measured_shuffle(const f8_block *block, float scale,
         for (unsigned r = first; r < end; r++) {
             const unsigned char *from = row_at(block, r);
             uint8_t *to = codes + r * codes_stride;
-            fetch_ahead(from, to);
-            if (__builtin_expect(row_shuffle(from, to, c, &s, index), 0)) {
+            fetch_ahead(from, to, stream);
+            if (__builtin_expect(row_shuffle(from, to, c, stream, &s, index),
+                                 0)) {
                 odd_row(tables, scale, from, to, &t, hist);
                 continue;
             }
@@ -206,10 +208,25 @@ static inline void measured_shuffle(const f8_block *block, float scale,
     tally_end(&t, all);
 }
 
+static inline void unmeasured(const f8_block *block, float scale,
+                              uint8_t *codes, size_t codes_stride,
+                              const byte_tables *tables, const consts *c,
+                              bool stream)
+{
+    for (unsigned r = 0; r < block->rows; r++) {
+        const unsigned char *from = row_at(block, r);
+        uint8_t *to = codes + r * codes_stride;
+        fetch_ahead(from, to, stream);
+        if (__builtin_expect(row_shuffle(from, to, c, stream, NULL, NULL), 0))
+            odd_row(tables, scale, from, to, NULL, NULL);
+    }
+}
+
 static inline void quantise_shuffle(const f8_block *block, float scale,
                                     uint8_t *codes, size_t codes_stride,
                                     f8_sums *all, uint64_t *hist)
 {
+    bool stream = may_stream(block, codes, codes_stride);
     byte_tables tables;
     consts c;
 
@@ -219,18 +236,13 @@ static inline void quantise_shuffle(const f8_block *block, float scale,
     }
     bytes_begin(&tables, scale);
     consts_begin(&c, &tables);
-    if (all) {
-        measured_shuffle(block, scale, codes, codes_stride, &tables, &c, all,
-                         hist);
-        return;
-    }
-    for (unsigned r = 0; r < block->rows; r++) {
-        const unsigned char *from = row_at(block, r);
-        uint8_t *to = codes + r * codes_stride;
-        fetch_ahead(from, to);
-        if (__builtin_expect(row_shuffle(from, to, &c, NULL, NULL), 0))
-            odd_row(&tables, scale, from, to, NULL, NULL);
-    }
+    if (all)
+        measured(block, scale, codes, codes_stride, &tables, &c, stream, all,
+                 hist);
+    else
+        unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+    if (stream)
+        v_fence();
 }
 
 static inline uint32_t amax_shuffle(const f8_block *block)

@@ -10,7 +10,7 @@
  * the first, then eight of the second: unpacking restores the words. */
 typedef struct consts {
     __m512i pack_low, pack_high, natural;
-    __m512i step[2], error_low[2], error_high[2];
+    __m512i step[2], change_low[2], change_high[2], bin[2];
     __m512i least;
     uint16_t span;
 } consts;
@@ -38,8 +38,9 @@ static void consts_begin(consts *c, const byte_tables *t)
     c->natural = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
     for (int i = 0; i < 2; i++) {
         c->step[i] = load(t->step + 64 * i);
-        c->error_low[i] = load(t->error_low + 64 * i);
-        c->error_high[i] = load(t->error_high + 64 * i);
+        c->change_low[i] = load(t->change_low + 64 * i);
+        c->change_high[i] = load(t->change_high + 64 * i);
+        c->bin[i] = load(t->bin + 64 * i);
     }
     c->least = _mm512_set1_epi16((short)t->least);
     c->span = (uint16_t)(t->most - t->least);
@@ -50,11 +51,17 @@ static inline __m512i magnitude(__m512i w)
     return _mm512_and_si512(w, _mm512_set1_epi16(0x7fff));
 }
 
-/* Lanes of 32 weights that are not plain. */
-static inline __mmask32 odd_lanes(__m512i w, const consts *c)
+/* How far 32 weights are above the least plain one, unsigned: those below are
+ * further than any. */
+static inline __m512i above(__m512i w, const consts *c)
 {
-    __m512i above = _mm512_sub_epi16(magnitude(w), c->least);
-    return _mm512_cmpgt_epu16_mask(above, _mm512_set1_epi16((short)c->span));
+    return _mm512_sub_epi16(magnitude(w), c->least);
+}
+
+static inline __mmask32 odd_lanes(__m512i from_least, const consts *c)
+{
+    return _mm512_cmpgt_epu16_mask(from_least,
+                                   _mm512_set1_epi16((short)c->span));
 }
 
 /* Codes of 64 plain weights; low gets their low bytes, packed. */
@@ -77,13 +84,14 @@ static inline __m512i codes_of(__m512i a, __m512i b, const consts *c,
                                      0xca);
 }
 
-static inline void add_32(__m512i w, __m512i error, sums *s, __mmask32 odd,
+/* Sums of 32 weights, without those that are odd if careful. */
+static inline void add_32(__m512i w, __m512i change, const consts *c, sums *s,
                           bool careful)
 {
-    __m512i base = _mm512_and_si512(w, _mm512_set1_epi16((short)0xff80));
-    __m512i e = _mm512_add_epi16(base, error);
+    __m512i e = _mm512_add_epi16(w, change);
 
     if (careful) {
+        __mmask32 odd = odd_lanes(above(w, c), c);
         w = _mm512_maskz_mov_epi16(~odd, w);
         e = _mm512_maskz_mov_epi16(~odd, e);
     }
@@ -93,53 +101,54 @@ static inline void add_32(__m512i w, __m512i error, sums *s, __mmask32 odd,
     s->top = _mm512_max_epu16(s->top, magnitude(e));
 }
 
-/* Sums of 64 weights, without those that are odd if careful. */
 static inline void add_64(__m512i a, __m512i b, __m512i low, const consts *c,
-                          sums *s, __mmask32 odd_a, __mmask32 odd_b,
-                          bool careful)
+                          sums *s, bool careful)
 {
-    __m512i l = _mm512_permutex2var_epi8(c->error_low[0], low, c->error_low[1]);
+    __m512i l =
+        _mm512_permutex2var_epi8(c->change_low[0], low, c->change_low[1]);
     __m512i h =
-        _mm512_permutex2var_epi8(c->error_high[0], low, c->error_high[1]);
+        _mm512_permutex2var_epi8(c->change_high[0], low, c->change_high[1]);
 
-    add_32(a, _mm512_unpacklo_epi8(l, h), s, odd_a, careful);
-    add_32(b, _mm512_unpackhi_epi8(l, h), s, odd_b, careful);
+    add_32(a, _mm512_unpacklo_epi8(l, h), c, s, careful);
+    add_32(b, _mm512_unpackhi_epi8(l, h), c, s, careful);
 }
 
 /* ---- the histogram ------------------------------------------------------- */
 
 /* Occurrences of the 32 bins that plain weights can fall in, eight at a time:
- * a table turns M into one bit out of eight, or none, and a tree of full
+ * a table turns a bin into one bit out of eight, or none, and a tree of full
  * adders counts each of the 512 bits of a vector on its own. The bits of a
  * vector's bytes are counted one by one only for every sixteenth vector. */
-enum { GROUPS = PLAIN_BINS / 8, BATCH = 16 };
+enum { GROUPS = PLAIN_BINS / 8, BATCH = 16, ROW_VECTORS = F8_BLOCK / 64 };
 
 typedef struct bin_counts {
-    __m512i hot[GROUPS][2];
+    __m512i hot[GROUPS];
     __m512i ones[GROUPS], twos[GROUPS], fours[GROUPS], eights[GROUPS];
     __m512i sixteens[GROUPS]; /* bytes: of eight bytes, each bit's sum */
-    __m512i low[BATCH];       /* low bytes of weights, waiting */
+    /* Bins of weights, waiting: less than a batch, and FLUSH_ROWS. */
+    __m512i bins[BATCH + ROW_VECTORS * FLUSH_ROWS];
     unsigned waiting;
 } bin_counts;
 
-static void counts_begin(bin_counts *n, const byte_tables *t)
+static void counts_begin(bin_counts *n)
 {
-    memset(n, 0, sizeof *n);
+    memset(n, 0, offsetof(bin_counts, bins));
+    n->waiting = 0;
     for (unsigned g = 0; g < GROUPS; g++) {
-        uint8_t hot[MANTISSAS];
-        for (unsigned m = 0; m < MANTISSAS; m++)
-            hot[m] = t->bin[m] / 8 == g ? (uint8_t)(1u << t->bin[m] % 8) : 0;
-        n->hot[g][0] = load(hot);
-        n->hot[g][1] = load(hot + 64);
+        const __m512i one = _mm512_castsi128_si512(
+            _mm_cvtsi64_si128((int64_t)0x8040201008040201));
+        n->hot[g] = _mm512_maskz_permutexvar_epi64((__mmask8)(1u << g),
+                                                   _mm512_setzero_si512(), one);
     }
 }
 
-/* Full adder of bits: returns the carries of *sum + a + b. */
+/* Full adder of bits: returns the carries of *sum + a + b. They are made from
+ * the new sum, equal inputs or else the opposite of the sum, since the old one
+ * would have to be copied first. */
 static inline __m512i add_bits(__m512i *sum, __m512i a, __m512i b)
 {
-    __m512i carry = _mm512_ternarylogic_epi64(*sum, a, b, 0xe8);
     *sum = _mm512_ternarylogic_epi64(*sum, a, b, 0x96);
-    return carry;
+    return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
 }
 
 /* Byte j of each eight: how many of the eight have bit j. */
@@ -150,45 +159,55 @@ static inline __m512i count_bits(__m512i bytes)
         _mm512_gf2p8affine_epi64_epi8(identity, bytes, 0));
 }
 
-static inline void count_group(bin_counts *n, unsigned g)
+/* Counts `batches` batches of what is waiting. */
+static inline void count_group(bin_counts *n, unsigned g, unsigned batches)
 {
-    const __m512i *hot = n->hot[g];
-    __m512i eights[2];
+    const __m512i hot = n->hot[g];
+    __m512i ones = n->ones[g], twos = n->twos[g], fours = n->fours[g];
+    __m512i eights = n->eights[g], total = n->sixteens[g];
 
-    for (unsigned i = 0; i < 2; i++) {
-        __m512i fours[2];
-        for (unsigned j = 0; j < 2; j++) {
-            __m512i twos[2];
-            for (unsigned k = 0; k < 2; k++) {
-                const __m512i *low = n->low + 8 * i + 4 * j + 2 * k;
-                twos[k] =
-                    add_bits(&n->ones[g],
-                             _mm512_permutex2var_epi8(hot[0], low[0], hot[1]),
-                             _mm512_permutex2var_epi8(hot[0], low[1], hot[1]));
+    for (const __m512i *bin = n->bins; bin < n->bins + BATCH * batches;) {
+        __m512i eight[2];
+        for (unsigned i = 0; i < 2; i++) {
+            __m512i four[2];
+            for (unsigned j = 0; j < 2; j++) {
+                __m512i two[2];
+                for (unsigned k = 0; k < 2; k++, bin += 2)
+                    two[k] =
+                        add_bits(&ones, _mm512_permutexvar_epi8(bin[0], hot),
+                                 _mm512_permutexvar_epi8(bin[1], hot));
+                four[j] = add_bits(&twos, two[0], two[1]);
             }
-            fours[j] = add_bits(&n->twos[g], twos[0], twos[1]);
+            eight[i] = add_bits(&fours, four[0], four[1]);
         }
-        eights[i] = add_bits(&n->fours[g], fours[0], fours[1]);
+        __m512i sixteen = add_bits(&eights, eight[0], eight[1]);
+        total = _mm512_add_epi8(total, count_bits(sixteen));
     }
-    __m512i sixteens = add_bits(&n->eights[g], eights[0], eights[1]);
-    n->sixteens[g] = _mm512_add_epi8(n->sixteens[g], count_bits(sixteens));
+    n->ones[g] = ones;
+    n->twos[g] = twos;
+    n->fours[g] = fours;
+    n->eights[g] = eights;
+    n->sixteens[g] = total;
 }
 
-static inline void count_batch(bin_counts *n)
+/* Counts whole batches; the rest goes on waiting. */
+static void count_waiting(bin_counts *n)
 {
+    unsigned batches = n->waiting / BATCH;
+
     for (unsigned g = 0; g < GROUPS; g++)
-        count_group(n, g);
-    n->waiting = 0;
+        count_group(n, g, batches);
+    n->waiting %= BATCH;
+    for (unsigned i = 0; i < n->waiting; i++)
+        n->bins[i] = n->bins[BATCH * batches + i];
 }
 
-static void counts_end(bin_counts *n, const byte_tables *t, uint64_t *hist)
+static void counts_end(bin_counts *n, uint64_t *hist)
 {
     if (n->waiting) {
-        uint64_t filler = 64 * (BATCH - n->waiting); /* weights with M = 0 */
         while (n->waiting < BATCH)
-            n->low[n->waiting++] = _mm512_setzero_si512();
-        count_batch(n);
-        hist[t->bin[0]] -= filler;
+            n->bins[n->waiting++] = _mm512_set1_epi8(-1); /* in no group */
+        count_waiting(n);
     }
     for (unsigned g = 0; g < GROUPS; g++) {
         uint8_t rest[64], sixteens[64];
@@ -216,34 +235,37 @@ static void counts_end(bin_counts *n, const byte_tables *t, uint64_t *hist)
 /* One row of 128. Returns whether the row was odd: its odd weights are then
  * left out of the sums, and all of it out of the counts. */
 static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
-                            const consts *c, sums *s, bin_counts *n)
+                            const consts *c, bool stream, sums *s,
+                            bin_counts *n)
 {
-    __m512i w[4], low[2];
-    __mmask32 odd[4], any = 0;
+    __m512i w[4], low[2], furthest;
 
     for (int i = 0; i < 4; i++)
         w[i] = load(from + 64 * i);
-    for (int i = 0; i < 4; i++) {
-        odd[i] = odd_lanes(w[i], c);
-        any |= odd[i];
-    }
+    furthest =
+        _mm512_max_epu16(_mm512_max_epu16(above(w[0], c), above(w[1], c)),
+                         _mm512_max_epu16(above(w[2], c), above(w[3], c)));
+    bool odd = odd_lanes(furthest, c) != 0;
     for (int i = 0; i < 2; i++) {
         __m512i code = codes_of(w[2 * i], w[2 * i + 1], c, &low[i]);
-        _mm512_storeu_si512(to + 64 * i,
-                            _mm512_permutexvar_epi64(c->natural, code));
+        code = _mm512_permutexvar_epi64(c->natural, code);
+        if (stream)
+            _mm512_stream_si512((__m512i *)(void *)(to + 64 * i), code);
+        else
+            _mm512_storeu_si512(to + 64 * i, code);
     }
     if (!s)
-        return any != 0;
-    if (__builtin_expect(any != 0, 0)) {
-        add_64(w[0], w[1], low[0], c, s, odd[0], odd[1], true);
-        add_64(w[2], w[3], low[1], c, s, odd[2], odd[3], true);
+        return odd;
+    if (__builtin_expect(odd, 0)) {
+        add_64(w[0], w[1], low[0], c, s, true);
+        add_64(w[2], w[3], low[1], c, s, true);
         return true;
     }
-    add_64(w[0], w[1], low[0], c, s, 0, 0, false);
-    add_64(w[2], w[3], low[1], c, s, 0, 0, false);
-    n->low[n->waiting] = low[0];
-    n->low[n->waiting + 1] = low[1];
-    n->waiting += 2;
+    add_64(w[0], w[1], low[0], c, s, false);
+    add_64(w[2], w[3], low[1], c, s, false);
+    for (int i = 0; i < 2; i++)
+        n->bins[n->waiting++] =
+            _mm512_permutex2var_epi8(c->bin[0], low[i], c->bin[1]);
     return false;
 }
 
@@ -271,14 +293,14 @@ static void add_top(tally *t, const sums *s)
         t->max_abs = max_abs;
 }
 
-static void measured_vbmi(const f8_block *block, float scale, uint8_t *codes,
-                          size_t codes_stride, const byte_tables *tables,
-                          const consts *c, f8_sums *all, uint64_t *hist)
+static void measured(const f8_block *block, float scale, uint8_t *codes,
+                     size_t codes_stride, const byte_tables *tables,
+                     const consts *c, bool stream, f8_sums *all, uint64_t *hist)
 {
     bin_counts n;
     tally t;
 
-    counts_begin(&n, tables);
+    counts_begin(&n);
     tally_begin(&t, scale);
     double factor = 1 / (t.up * t.up);
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
@@ -289,22 +311,35 @@ static void measured_vbmi(const f8_block *block, float scale, uint8_t *codes,
         for (unsigned r = first; r < end; r++) {
             const unsigned char *from = row_at(block, r);
             uint8_t *to = codes + r * codes_stride;
-            fetch_ahead(from, to);
-            if (__builtin_expect(row_vbmi(from, to, c, &s, &n), 0))
+            fetch_ahead(from, to, stream);
+            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, &n), 0))
                 odd_row(tables, scale, from, to, &t, hist);
-            if (n.waiting == BATCH)
-                count_batch(&n);
         }
+        count_waiting(&n);
         add_lanes(&t, &s, factor);
         add_top(&t, &s);
     }
-    counts_end(&n, tables, hist);
+    counts_end(&n, hist);
     tally_end(&t, all);
+}
+
+static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
+                       size_t codes_stride, const byte_tables *tables,
+                       const consts *c, bool stream)
+{
+    for (unsigned r = 0; r < block->rows; r++) {
+        const unsigned char *from = row_at(block, r);
+        uint8_t *to = codes + r * codes_stride;
+        fetch_ahead(from, to, stream);
+        if (__builtin_expect(row_vbmi(from, to, c, stream, NULL, NULL), 0))
+            odd_row(tables, scale, from, to, NULL, NULL);
+    }
 }
 
 static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
                           size_t codes_stride, f8_sums *all, uint64_t *hist)
 {
+    bool stream = may_stream(block, codes, codes_stride);
     byte_tables tables;
     consts c;
 
@@ -314,18 +349,13 @@ static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
     }
     bytes_begin(&tables, scale);
     consts_begin(&c, &tables);
-    if (all) {
-        measured_vbmi(block, scale, codes, codes_stride, &tables, &c, all,
-                      hist);
-        return;
-    }
-    for (unsigned r = 0; r < block->rows; r++) {
-        const unsigned char *from = row_at(block, r);
-        uint8_t *to = codes + r * codes_stride;
-        fetch_ahead(from, to);
-        if (row_vbmi(from, to, &c, NULL, NULL))
-            odd_row(&tables, scale, from, to, NULL, NULL);
-    }
+    if (all)
+        measured(block, scale, codes, codes_stride, &tables, &c, stream, all,
+                 hist);
+    else
+        unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+    if (stream)
+        _mm_sfence();
 }
 
 static uint32_t amax_vbmi(const f8_block *block)

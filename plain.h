@@ -1,0 +1,362 @@
+/* plain.h - the arithmetic in plain C: the definition of correct, as inline
+ * functions. ref.c makes the table "c" of them; the files of other
+ * instruction sets compile the same text with their own flags for whatever
+ * they have no hand-written version of.
+ *
+ * Everything is IEEE binary32, rounded to nearest, ties to even, one
+ * operation after the other as written; the build forbids contraction and
+ * fast-math. The loops over a row are without branches so that a compiler can
+ * vectorise them, which changes no bit.
+ *
+ * Statistics. Let 2^k be the scale's power of two, s' = scale / 2^k in [1, 2),
+ * w' = w / 2^k and v' = code * s'. Dividing by 2^k changes no digit and keeps
+ * squares from under- and overflowing. A weight is *plain* when
+ * 2^-6 <= |w / scale| <= 464: its code is a normal number and not clamped, so
+ * for bfloat16 weights and scales e' = v' - w' is an integer of eight bits
+ * times a power of two and every product below is exact; that is what lets
+ * other implementations use fused or bfloat16 multiply-adds. The weights that
+ * are not plain (zeros, about one in ten thousand of a normal distribution)
+ * are summed one by one in binary64.
+ *
+ * The sums of plain weights run in 16 binary32 lanes. Of each 32 elements of
+ * a row, lane i takes elements 2i + 1 and then 2i. Every FLUSH_ROWS rows the
+ * lanes are added to binary64. This fixes the order of the additions, so sums
+ * are the same bits everywhere. */
+#ifndef F8_KERNEL_PLAIN_H
+#define F8_KERNEL_PLAIN_H
+
+#include "kernel.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LANES = 16, FLUSH_ROWS = 32 };
+
+#define PLAIN_LEAST 0x1p-6f
+#define PLAIN_MOST 464.0f /* halfway from 448 to 480; ties go to 448 */
+
+static inline uint32_t bits_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float from_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* ---- e4m3 ---------------------------------------------------------------- */
+
+/* Code of a binary32 that is no NaN.
+ *
+ * Normal codes (from 2^-6): exponent and three mantissa bits are the top of
+ * the binary32, so rounding is the integer trick "add half, and the lowest
+ * kept bit, minus one"; 960 = (127 - 7) << 3 changes the exponent's bias.
+ * Subnormal codes are multiples of 2^-9, the spacing of binary32 at 2^14:
+ * adding 2^14 rounds to that grid and leaves the code in the low bits. */
+static inline uint32_t encode(float x)
+{
+    uint32_t u = bits_of(x);
+    uint32_t a = u & 0x7fffffffu;
+
+    a = a > 0x43e00000u ? 0x43e00000u : a; /* 448.0f */
+    uint32_t normal = ((a + 0x7ffffu + ((a >> 20) & 1)) >> 20) - 960u;
+    uint32_t small = bits_of(from_bits(a) + 0x1p14f) - 0x46800000u;
+    uint32_t code = a < 0x3c800000u ? small : normal; /* 2^-6 */
+    return code | ((u >> 24) & 0x80u);
+}
+
+/* Value of a code: placed in a binary32's exponent and mantissa it is 2^-120
+ * too small, subnormals included. */
+static inline float decode(uint32_t code)
+{
+    return from_bits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
+}
+
+/* ---- widening ------------------------------------------------------------ */
+
+static inline float widen_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t a = h & 0x7fffu;
+
+    /* An all-ones exponent is an infinity or a NaN in binary32 too. */
+    uint32_t odd = 0x7f800000u | a << 13;
+    uint32_t plain = bits_of(from_bits(a << 13) * 0x1p112f);
+    return from_bits(sign | (a >= 0x7c00u ? odd : plain));
+}
+
+static inline void widen_row(const unsigned char *row, f8_dtype dtype,
+                             unsigned n, float *out)
+{
+    if (dtype == F8_DTYPE_F32) {
+        memcpy(out, row, n * sizeof *out);
+        return;
+    }
+    uint16_t half[F8_BLOCK];
+    memcpy(half, row, n * sizeof *half);
+    if (dtype == F8_DTYPE_BF16) {
+        for (unsigned i = 0; i < n; i++)
+            out[i] = from_bits((uint32_t)half[i] << 16);
+    } else {
+        for (unsigned i = 0; i < n; i++)
+            out[i] = widen_f16(half[i]);
+    }
+}
+
+static inline const unsigned char *row_at(const f8_block *block, unsigned r)
+{
+    return (const unsigned char *)block->weights + r * block->stride_bytes;
+}
+
+/* Magnitudes of binary32 order like their bits, NaN above infinity above all
+ * finite numbers, so one unsigned maximum finds both amax and the odd ones. */
+static inline uint32_t amax_plain(const f8_block *block)
+{
+    uint32_t top = 0;
+
+    for (unsigned r = 0; r < block->rows; r++) {
+        float w[F8_BLOCK];
+        widen_row(row_at(block, r), block->dtype, block->cols, w);
+        for (unsigned i = 0; i < block->cols; i++) {
+            uint32_t a = bits_of(w[i]) & 0x7fffffffu;
+            top = a > top ? a : top;
+        }
+    }
+    return top;
+}
+
+/* ---- statistics ---------------------------------------------------------- */
+
+typedef struct lanes {
+    float w2[LANES], we[LANES], e2[LANES];
+} lanes;
+
+/* Sums of one block, in units of the scale's power of two. */
+typedef struct tally {
+    double w2[LANES], we[LANES], e2[LANES];    /* plain weights */
+    double rest_w2, rest_e2, rest_wv, rest_v2; /* the others */
+    double max_abs;
+    float scale; /* s' */
+    float down;  /* 2^-k */
+    double up;   /* 2^k */
+} tally;
+
+/* Only the exponent of a scale decides k; the one subnormal scale is
+ * 2^-127, of ue8m0. */
+static inline void tally_begin(tally *t, float scale)
+{
+    int k;
+
+    memset(t, 0, sizeof *t);
+    t->scale = 2 * frexpf(scale, &k);
+    t->down = ldexpf(1, 1 - k);
+    t->up = ldexp(1, k - 1);
+}
+
+/* Adds the lanes, times a power of two, to the binary64 sums. */
+static inline void tally_flush(tally *t, const lanes *from, double factor)
+{
+    for (int i = 0; i < LANES; i++) {
+        t->w2[i] += (double)from->w2[i] * factor;
+        t->we[i] += (double)from->we[i] * factor;
+        t->e2[i] += (double)from->e2[i] * factor;
+    }
+}
+
+/* v = w + e, so sum wv = sum w^2 + sum we, sum v^2 = sum w^2 + 2 sum we +
+ * sum e^2. */
+static inline void tally_end(const tally *t, f8_sums *sums)
+{
+    double w2 = 0, we = 0, e2 = 0, square = t->up * t->up;
+    double max_abs = t->max_abs * t->up;
+
+    for (int i = 0; i < LANES; i++) {
+        w2 += t->w2[i];
+        we += t->we[i];
+        e2 += t->e2[i];
+    }
+    sums->w2 += (w2 + t->rest_w2) * square;
+    sums->e2 += (e2 + t->rest_e2) * square;
+    sums->wv += (w2 + we + t->rest_wv) * square;
+    sums->v2 += (w2 + 2 * we + e2 + t->rest_v2) * square;
+    sums->max_abs = max_abs > sums->max_abs ? max_abs : sums->max_abs;
+}
+
+/* Histogram bin of a relative error; see stats.h. */
+static inline int32_t bin_of(float relative)
+{
+    float small = relative < 0x1p-4f ? relative : 0;
+    int32_t step = (int32_t)(small * F8_HIST_STEPS_PER_UNIT);
+    int32_t low = F8_HIST_LOW + step / F8_HIST_LOW_STEPS;
+    int32_t fine = F8_HIST_FINE + step - F8_HIST_FINE_FROM;
+    int32_t high =
+        F8_HIST_HIGH + (step - F8_HIST_HIGH_FROM) / F8_HIST_HIGH_STEPS;
+    int32_t coarse =
+        (int32_t)(bits_of(relative) >> 19) -
+        (F8_HIST_COARSE_EXPONENT + 127) * F8_HIST_COARSE_PER_OCTAVE +
+        F8_HIST_COARSE;
+
+    coarse = coarse > F8_HIST_ABOVE ? F8_HIST_ABOVE : coarse;
+    int32_t bin = step < F8_HIST_FINE_FROM ? low : fine;
+    bin = step < F8_HIST_HIGH_FROM ? bin : high;
+    bin = coarse < F8_HIST_COARSE ? bin : coarse;
+    return bits_of(relative) == 0 ? F8_HIST_EXACT : bin;
+}
+
+/* A weight that is not plain. */
+static inline void tally_rest(tally *t, float weight, uint8_t code,
+                              uint64_t *hist)
+{
+    if (weight == 0 && (code & 0x7f) == 0) {
+        hist[F8_HIST_ZERO]++;
+        return;
+    }
+    double w = (double)weight / t->up;
+    double v = (double)(decode(code) * t->scale);
+    double e = fabs(v - w);
+    t->rest_w2 += w * w;
+    t->rest_e2 += e * e;
+    t->rest_wv += w * v;
+    t->rest_v2 += v * v;
+    t->max_abs = e > t->max_abs ? e : t->max_abs;
+    hist[weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
+}
+
+/* Splits 2 * LANES numbers into those of odd and of even place. By pairs,
+ * because gcc 12 at -O3 turns plain x[2 * i] and x[2 * i + 1], inlined into
+ * sums that run over a loop, into wrong code. */
+static inline void split(const float *x, float *odd, float *even)
+{
+    uint64_t pairs[LANES];
+
+    memcpy(pairs, x, sizeof pairs);
+    for (int i = 0; i < LANES; i++) {
+        even[i] = from_bits((uint32_t)pairs[i]);
+        odd[i] = from_bits((uint32_t)(pairs[i] >> 32));
+    }
+}
+
+static inline void add_products(const float *w, const float *e, lanes *now)
+{
+    for (int i = 0; i < LANES; i++) {
+        now->w2[i] += w[i] * w[i];
+        now->we[i] += w[i] * e[i];
+        now->e2[i] += e[i] * e[i];
+    }
+}
+
+/* A row of n weights, their quotients by the scale, and their codes. */
+static inline void tally_row(tally *t, lanes *now, const float *weights,
+                             const float *x, const uint8_t *codes, unsigned n,
+                             uint64_t *hist)
+{
+    float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0}, relative[F8_BLOCK];
+    uint32_t plain[F8_BLOCK], others = 0, top = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t q = bits_of(x[i]) & 0x7fffffffu;
+        uint32_t in = (uint32_t)(q >= bits_of(PLAIN_LEAST)) &
+                      (uint32_t)(q <= bits_of(PLAIN_MOST));
+        float scaled = weights[i] * t->down;
+        float error = decode(codes[i]) * t->scale - scaled;
+        plain[i] = in;
+        others += in ^ 1;
+        w[i] = from_bits(bits_of(scaled) & (0 - in));
+        e[i] = from_bits(bits_of(error) & (0 - in));
+        uint32_t a = bits_of(e[i]) & 0x7fffffffu;
+        top = a > top ? a : top;
+    }
+    for (unsigned i = 0; i < n; i += 2 * LANES) { /* zeros change no sum */
+        float wo[LANES], we[LANES], eo[LANES], ee[LANES];
+        split(w + i, wo, we);
+        split(e + i, eo, ee);
+        add_products(wo, eo, now);
+        add_products(we, ee, now);
+    }
+    double max_abs = (double)from_bits(top);
+    t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
+
+    for (unsigned i = 0; i < n; i++)
+        relative[i] = fabsf(e[i]) / fabsf(w[i]);
+    if (others == 0) {
+        for (unsigned i = 0; i < n; i++)
+            hist[bin_of(relative[i])]++;
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (plain[i])
+            hist[bin_of(relative[i])]++;
+        else
+            tally_rest(t, weights[i], codes[i], hist);
+    }
+}
+
+/* ---- the functions of a table -------------------------------------------- */
+
+/* Quantises and measures rows of a block that are next to each other, with
+ * all sums in one set of lanes. Without `to` the codes stand already. */
+static inline void rows_plain(const f8_block *block, unsigned first,
+                              unsigned end, float scale, const uint8_t *codes,
+                              uint8_t *to, size_t codes_stride, tally *t,
+                              lanes *now, uint64_t *hist)
+{
+    unsigned n = block->cols;
+
+    for (unsigned r = first; r < end; r++) {
+        float w[F8_BLOCK], x[F8_BLOCK];
+        widen_row(row_at(block, r), block->dtype, n, w);
+        for (unsigned i = 0; i < n; i++)
+            x[i] = w[i] / scale;
+        if (to) {
+            uint8_t *row = to + r * codes_stride;
+            for (unsigned i = 0; i < n; i++)
+                row[i] = (uint8_t)encode(x[i]);
+        }
+        if (t)
+            tally_row(t, now, w, x, codes + r * codes_stride, n, hist);
+    }
+}
+
+static inline void block_plain(const f8_block *block, float scale,
+                               const uint8_t *codes, uint8_t *to,
+                               size_t codes_stride, f8_sums *sums,
+                               uint64_t *hist)
+{
+    tally t;
+
+    if (!sums) {
+        rows_plain(block, 0, block->rows, scale, codes, to, codes_stride, NULL,
+                   NULL, NULL);
+        return;
+    }
+    tally_begin(&t, scale);
+    for (unsigned r = 0; r < block->rows; r += FLUSH_ROWS) {
+        unsigned left = block->rows - r;
+        lanes now = {{0}, {0}, {0}};
+        rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
+                   codes, to, codes_stride, &t, &now, hist);
+        tally_flush(&t, &now, 1);
+    }
+    tally_end(&t, sums);
+}
+
+static inline void quantise_plain(const f8_block *block, float scale,
+                                  uint8_t *codes, size_t codes_stride,
+                                  f8_sums *sums, uint64_t *hist)
+{
+    block_plain(block, scale, codes, codes, codes_stride, sums, hist);
+}
+
+static inline void measure_plain(const f8_block *block, float scale,
+                                 const uint8_t *codes, size_t codes_stride,
+                                 f8_sums *sums, uint64_t *hist)
+{
+    block_plain(block, scale, codes, NULL, codes_stride, sums, hist);
+}
+
+#endif
