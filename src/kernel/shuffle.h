@@ -175,7 +175,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
                             uint64_t *hist)
 {
     pair_counts pairs;
-    uint32_t count[MANTISSAS] = {0}, counted = 0, again;
+    uint32_t count[MANTISSAS] = {0}, counted = 0;
     uint16_t index[F8_BLOCK / 2];
     tally t;
 
@@ -201,8 +201,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
         }
         take_sums(&t, &s, factor);
     }
-    again = fold_pairs(&pairs, counted, count) ? 0 : 1;
-    if (again)
+    if (!fold_pairs(&pairs, counted, count))
         count_again(block, tables, count);
     count_mantissas(tables, count, hist);
     tally_end(&t, all);
