@@ -93,8 +93,7 @@ static inline void count_mantissas(const byte_tables *t,
 /* The weights of a row that are not plain, one by one, and, where t is given,
  * their share of the statistics and the histogram of the whole row. */
 static inline void odd_row(const byte_tables *tables, float scale,
-                           const unsigned char *from, uint8_t *to, tally *t,
-                           uint64_t *hist)
+                           const unsigned char *from, uint8_t *to, tally *t)
 {
     for (unsigned i = 0; i < F8_BLOCK; i++) {
         uint16_t bits;
@@ -102,13 +101,13 @@ static inline void odd_row(const byte_tables *tables, float scale,
         uint16_t a = bits & 0x7fffu;
         if (a >= tables->least && a <= tables->most) {
             if (t)
-                hist[tables->bin[a & (MANTISSAS - 1)]]++;
+                t->count[i % COPIES][tables->bin[a & (MANTISSAS - 1)]]++;
             continue;
         }
         float w = from_bits((uint32_t)bits << 16);
         to[i] = a == 0 ? (uint8_t)(bits >> 8) : (uint8_t)encode(w / scale);
         if (t)
-            tally_rest(t, w, to[i], hist);
+            tally_rest(t, w, to[i]);
     }
 }
 

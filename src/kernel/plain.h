@@ -30,7 +30,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 16, FLUSH_ROWS = 32 };
+/* Counters have copies, since increments of one wait for each other. */
+enum { LANES = 16, FLUSH_ROWS = 32, COPIES = 4 };
 
 #define PLAIN_LEAST 0x1p-6f
 #define PLAIN_MOST 464.0f /* halfway from 448 to 480; ties go to 448 */
@@ -113,21 +114,44 @@ static inline const unsigned char *row_at(const f8_block *block, unsigned r)
     return (const unsigned char *)block->weights + r * block->stride_bytes;
 }
 
-/* Magnitudes of binary32 order like their bits, NaN above infinity above all
- * finite numbers, so one unsigned maximum finds both amax and the odd ones. */
-static inline uint32_t amax_plain(const f8_block *block)
+/* Magnitudes order like their bits, NaN above infinity above all finite
+ * numbers, so one maximum finds both amax and the odd ones. */
+static inline uint32_t amax_halves(const f8_block *block)
 {
-    uint32_t top = 0;
+    int16_t top[F8_BLOCK] = {0}, most = 0;
 
     for (unsigned r = 0; r < block->rows; r++) {
-        float w[F8_BLOCK];
-        widen_row(row_at(block, r), block->dtype, block->cols, w);
+        int16_t half[F8_BLOCK];
+        memcpy(half, row_at(block, r), block->cols * sizeof *half);
         for (unsigned i = 0; i < block->cols; i++) {
-            uint32_t a = bits_of(w[i]) & 0x7fffffffu;
-            top = a > top ? a : top;
+            int16_t a = (int16_t)(half[i] & 0x7fff);
+            top[i] = a > top[i] ? a : top[i];
         }
     }
-    return top;
+    for (unsigned i = 0; i < block->cols; i++)
+        most = top[i] > most ? top[i] : most;
+    float w;
+    widen_row((const unsigned char *)&most, block->dtype, 1, &w);
+    return bits_of(w);
+}
+
+static inline uint32_t amax_plain(const f8_block *block)
+{
+    int32_t top[F8_BLOCK] = {0}, most = 0;
+
+    if (block->dtype != F8_DTYPE_F32)
+        return amax_halves(block);
+    for (unsigned r = 0; r < block->rows; r++) {
+        int32_t bits[F8_BLOCK];
+        memcpy(bits, row_at(block, r), block->cols * sizeof *bits);
+        for (unsigned i = 0; i < block->cols; i++) {
+            int32_t a = bits[i] & 0x7fffffff;
+            top[i] = a > top[i] ? a : top[i];
+        }
+    }
+    for (unsigned i = 0; i < block->cols; i++)
+        most = top[i] > most ? top[i] : most;
+    return (uint32_t)most;
 }
 
 /* ---- statistics ---------------------------------------------------------- */
@@ -141,6 +165,7 @@ typedef struct tally {
     double w2[LANES], we[LANES], e2[LANES];    /* plain weights */
     double rest_w2, rest_e2, rest_wv, rest_v2; /* the others */
     double max_abs;
+    uint32_t count[COPIES][F8_HIST_BINS];
     float scale; /* s' */
     float down;  /* 2^-k */
     double up;   /* 2^k */
@@ -170,7 +195,7 @@ static inline void tally_flush(tally *t, const lanes *from, double factor)
 
 /* v = w + e, so sum wv = sum w^2 + sum we, sum v^2 = sum w^2 + 2 sum we +
  * sum e^2. */
-static inline void tally_end(const tally *t, f8_sums *sums)
+static inline void tally_end(const tally *t, f8_sums *sums, uint64_t *hist)
 {
     double w2 = 0, we = 0, e2 = 0, square = t->up * t->up;
     double max_abs = t->max_abs * t->up;
@@ -185,6 +210,9 @@ static inline void tally_end(const tally *t, f8_sums *sums)
     sums->wv += (w2 + we + t->rest_wv) * square;
     sums->v2 += (w2 + 2 * we + e2 + t->rest_v2) * square;
     sums->max_abs = max_abs > sums->max_abs ? max_abs : sums->max_abs;
+    for (int i = 0; i < F8_HIST_BINS; i++)
+        for (int j = 0; j < COPIES; j++)
+            hist[i] += t->count[j][i];
 }
 
 /* Histogram bin of a relative error; see stats.h. */
@@ -209,11 +237,10 @@ static inline int32_t bin_of(float relative)
 }
 
 /* A weight that is not plain. */
-static inline void tally_rest(tally *t, float weight, uint8_t code,
-                              uint64_t *hist)
+static inline void tally_rest(tally *t, float weight, uint8_t code)
 {
     if (weight == 0 && (code & 0x7f) == 0) {
-        hist[F8_HIST_ZERO]++;
+        t->count[0][F8_HIST_ZERO]++;
         return;
     }
     double w = (double)weight / t->up;
@@ -224,7 +251,7 @@ static inline void tally_rest(tally *t, float weight, uint8_t code,
     t->rest_wv += w * v;
     t->rest_v2 += v * v;
     t->max_abs = e > t->max_abs ? e : t->max_abs;
-    hist[weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
+    t->count[0][weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
 }
 
 /* Splits 2 * LANES numbers into those of odd and of even place. By pairs,
@@ -252,10 +279,10 @@ static inline void add_products(const float *w, const float *e, lanes *now)
 
 /* A row of n weights, their quotients by the scale, and their codes. */
 static inline void tally_row(tally *t, lanes *now, const float *weights,
-                             const float *x, const uint8_t *codes, unsigned n,
-                             uint64_t *hist)
+                             const float *x, const uint8_t *codes, unsigned n)
 {
-    float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0}, relative[F8_BLOCK];
+    float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0};
+    int32_t bin[F8_BLOCK];
     uint32_t plain[F8_BLOCK], others = 0, top = 0;
 
     for (unsigned i = 0; i < n; i++) {
@@ -282,17 +309,17 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
     t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
 
     for (unsigned i = 0; i < n; i++)
-        relative[i] = fabsf(e[i]) / fabsf(w[i]);
+        bin[i] = bin_of(fabsf(e[i]) / fabsf(w[i]));
     if (others == 0) {
         for (unsigned i = 0; i < n; i++)
-            hist[bin_of(relative[i])]++;
+            t->count[i % COPIES][bin[i]]++;
         return;
     }
     for (unsigned i = 0; i < n; i++) {
         if (plain[i])
-            hist[bin_of(relative[i])]++;
+            t->count[i % COPIES][bin[i]]++;
         else
-            tally_rest(t, weights[i], codes[i], hist);
+            tally_rest(t, weights[i], codes[i]);
     }
 }
 
@@ -303,7 +330,7 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
 static inline void rows_plain(const f8_block *block, unsigned first,
                               unsigned end, float scale, const uint8_t *codes,
                               uint8_t *to, size_t codes_stride, tally *t,
-                              lanes *now, uint64_t *hist)
+                              lanes *now)
 {
     unsigned n = block->cols;
 
@@ -318,7 +345,7 @@ static inline void rows_plain(const f8_block *block, unsigned first,
                 row[i] = (uint8_t)encode(x[i]);
         }
         if (t)
-            tally_row(t, now, w, x, codes + r * codes_stride, n, hist);
+            tally_row(t, now, w, x, codes + r * codes_stride, n);
     }
 }
 
@@ -331,7 +358,7 @@ static inline void block_plain(const f8_block *block, float scale,
 
     if (!sums) {
         rows_plain(block, 0, block->rows, scale, codes, to, codes_stride, NULL,
-                   NULL, NULL);
+                   NULL);
         return;
     }
     tally_begin(&t, scale);
@@ -339,10 +366,10 @@ static inline void block_plain(const f8_block *block, float scale,
         unsigned left = block->rows - r;
         lanes now = {{0}, {0}, {0}};
         rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
-                   codes, to, codes_stride, &t, &now, hist);
+                   codes, to, codes_stride, &t, &now);
         tally_flush(&t, &now, 1);
     }
-    tally_end(&t, sums);
+    tally_end(&t, sums, hist);
 }
 
 static inline void quantise_plain(const f8_block *block, float scale,

@@ -193,7 +193,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
             fetch_ahead(from, to, stream);
             if (__builtin_expect(row_shuffle(from, to, c, stream, &s, index),
                                  0)) {
-                odd_row(tables, scale, from, to, &t, hist);
+                odd_row(tables, scale, from, to, &t);
                 continue;
             }
             count_pairs(&pairs, index);
@@ -204,7 +204,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
     if (!fold_pairs(&pairs, counted, count))
         count_again(block, tables, count);
     count_mantissas(tables, count, hist);
-    tally_end(&t, all);
+    tally_end(&t, all, hist);
 }
 
 static inline void unmeasured(const f8_block *block, float scale,
@@ -217,7 +217,7 @@ static inline void unmeasured(const f8_block *block, float scale,
         uint8_t *to = codes + r * codes_stride;
         fetch_ahead(from, to, stream);
         if (__builtin_expect(row_shuffle(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL, NULL);
+            odd_row(tables, scale, from, to, NULL);
     }
 }
 

@@ -313,14 +313,14 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
             uint8_t *to = codes + r * codes_stride;
             fetch_ahead(from, to, stream);
             if (__builtin_expect(row_vbmi(from, to, c, stream, &s, &n), 0))
-                odd_row(tables, scale, from, to, &t, hist);
+                odd_row(tables, scale, from, to, &t);
         }
         count_waiting(&n);
         add_lanes(&t, &s, factor);
         add_top(&t, &s);
     }
     counts_end(&n, hist);
-    tally_end(&t, all);
+    tally_end(&t, all, hist);
 }
 
 static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
@@ -332,7 +332,7 @@ static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
         uint8_t *to = codes + r * codes_stride;
         fetch_ahead(from, to, stream);
         if (__builtin_expect(row_vbmi(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL, NULL);
+            odd_row(tables, scale, from, to, NULL);
     }
 }
 
