@@ -75,10 +75,11 @@ static inline void bytes_begin(byte_tables *t, float scale)
 
 /* Clears what only stand-ins for zero added up to. True sums are multiples of
  * 2^-34, in units of the scale's power of two; stand-ins stay below 2^-50. */
-static inline void without_zeros(float *lane, double factor)
+static inline void without_zeros(lane_floats *lane, double factor)
 {
     for (int i = 0; i < LANES; i++)
-        lane[i] = fabs((double)lane[i] * factor) < 0x1p-42 ? 0 : lane[i];
+        if (fabs((double)(*lane)[i] * factor) < 0x1p-42)
+            (*lane)[i] = 0;
 }
 
 /* How often each M occurred, into the histogram. */

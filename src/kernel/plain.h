@@ -156,8 +156,11 @@ static inline uint32_t amax_plain(const f8_block *block)
 
 /* ---- statistics ---------------------------------------------------------- */
 
+/* A vector of the compiler's, since gcc 12 makes a tangle of plain loops. */
+typedef float lane_floats __attribute__((vector_size(4 * LANES)));
+
 typedef struct lanes {
-    float w2[LANES], we[LANES], e2[LANES];
+    lane_floats w2, we, e2;
 } lanes;
 
 /* Sums of one block, in units of the scale's power of two. */
@@ -254,26 +257,30 @@ static inline void tally_rest(tally *t, float weight, uint8_t code)
     t->count[0][weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
 }
 
-/* Splits 2 * LANES numbers into those of odd and of even place. By pairs,
- * because gcc 12 at -O3 turns plain x[2 * i] and x[2 * i + 1], inlined into
- * sums that run over a loop, into wrong code. */
-static inline void split(const float *x, float *odd, float *even)
+/* Of each 2 * LANES numbers first those of odd, then those of even place. Not
+ * inline: gcc 12 at -O3 merges this with the sums below into wrong code. */
+__attribute__((noinline)) static void split(const float *x, unsigned n,
+                                            float *out)
 {
-    uint64_t pairs[LANES];
-
-    memcpy(pairs, x, sizeof pairs);
-    for (int i = 0; i < LANES; i++) {
-        even[i] = from_bits((uint32_t)pairs[i]);
-        odd[i] = from_bits((uint32_t)(pairs[i] >> 32));
+    for (unsigned i = 0; i < n; i += 2 * LANES) {
+        for (unsigned j = 0; j < LANES; j++)
+            out[i + j] = x[i + 2 * j + 1];
+        for (unsigned j = 0; j < LANES; j++)
+            out[i + LANES + j] = x[i + 2 * j];
     }
 }
 
-static inline void add_products(const float *w, const float *e, lanes *now)
+/* Adds products of n elements, LANES at a time. */
+static inline void add_products(const float *w, const float *e, unsigned n,
+                                lanes *now)
 {
-    for (int i = 0; i < LANES; i++) {
-        now->w2[i] += w[i] * w[i];
-        now->we[i] += w[i] * e[i];
-        now->e2[i] += e[i] * e[i];
+    for (unsigned i = 0; i < n; i += LANES) {
+        lane_floats wi, ei;
+        memcpy(&wi, w + i, sizeof wi);
+        memcpy(&ei, e + i, sizeof ei);
+        now->w2 += wi * wi;
+        now->we += wi * ei;
+        now->e2 += ei * ei;
     }
 }
 
@@ -282,6 +289,7 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
                              const float *x, const uint8_t *codes, unsigned n)
 {
     float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0};
+    float split_w[F8_BLOCK], split_e[F8_BLOCK];
     int32_t bin[F8_BLOCK];
     uint32_t plain[F8_BLOCK], others = 0, top = 0;
 
@@ -298,26 +306,27 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
         uint32_t a = bits_of(e[i]) & 0x7fffffffu;
         top = a > top ? a : top;
     }
-    for (unsigned i = 0; i < n; i += 2 * LANES) { /* zeros change no sum */
-        float wo[LANES], we[LANES], eo[LANES], ee[LANES];
-        split(w + i, wo, we);
-        split(e + i, eo, ee);
-        add_products(wo, eo, now);
-        add_products(we, ee, now);
-    }
+    unsigned whole = (n + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
+    split(w, whole, split_w); /* zeros fill up and change no sum */
+    split(e, whole, split_e);
+    add_products(split_w, split_e, whole, now);
     double max_abs = (double)from_bits(top);
     t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
 
     for (unsigned i = 0; i < n; i++)
         bin[i] = bin_of(fabsf(e[i]) / fabsf(w[i]));
     if (others == 0) {
-        for (unsigned i = 0; i < n; i++)
-            t->count[i % COPIES][bin[i]]++;
+        unsigned i = 0;
+        for (; i + COPIES <= n; i += COPIES)
+            for (unsigned j = 0; j < COPIES; j++)
+                t->count[j][bin[i + j]]++;
+        for (; i < n; i++)
+            t->count[0][bin[i]]++;
         return;
     }
     for (unsigned i = 0; i < n; i++) {
         if (plain[i])
-            t->count[i % COPIES][bin[i]]++;
+            t->count[0][bin[i]]++;
         else
             tally_rest(t, weights[i], codes[i]);
     }
@@ -364,7 +373,8 @@ static inline void block_plain(const f8_block *block, float scale,
     tally_begin(&t, scale);
     for (unsigned r = 0; r < block->rows; r += FLUSH_ROWS) {
         unsigned left = block->rows - r;
-        lanes now = {{0}, {0}, {0}};
+        lanes now;
+        memset(&now, 0, sizeof now);
         rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
                    codes, to, codes_stride, &t, &now);
         tally_flush(&t, &now, 1);

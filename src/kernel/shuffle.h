@@ -158,9 +158,9 @@ static inline void take_sums(tally *t, const sums *s, double factor)
     lanes now;
     float top[VECTOR / 4];
 
-    memcpy(now.w2, s->w2, sizeof now.w2);
-    memcpy(now.we, s->we, sizeof now.we);
-    memcpy(now.e2, s->e2, sizeof now.e2);
+    memcpy(&now.w2, s->w2, sizeof now.w2);
+    memcpy(&now.we, s->we, sizeof now.we);
+    memcpy(&now.e2, s->e2, sizeof now.e2);
     tally_flush(t, &now, factor);
     memcpy(top, &s->top, sizeof top);
     for (unsigned i = 0; i < VECTOR / 4; i++) {

@@ -273,11 +273,11 @@ static void add_lanes(tally *t, const sums *s, double factor)
 {
     lanes now;
 
-    _mm512_storeu_ps(now.w2, s->w2);
-    _mm512_storeu_ps(now.we, s->we);
-    _mm512_storeu_ps(now.e2, s->e2);
-    without_zeros(now.we, factor);
-    without_zeros(now.e2, factor);
+    memcpy(&now.w2, &s->w2, sizeof now.w2);
+    memcpy(&now.we, &s->we, sizeof now.we);
+    memcpy(&now.e2, &s->e2, sizeof now.e2);
+    without_zeros(&now.we, factor);
+    without_zeros(&now.e2, factor);
     tally_flush(t, &now, factor);
 }
 
