@@ -138,7 +138,7 @@ static void quantise(const f8_kernel *kernel, const f8_panel *panel, bool stats)
 /* Gigabytes of source a second, once. */
 static double measure(const f8_kernel *kernel, const buffers *b, what w)
 {
-    bool slow = kernel == &f8_kernel_ref;
+    bool slow = strcmp(kernel->name, "c") == 0;
     size_t rows = slow ? b->rows / F8_BLOCK / 4 * F8_BLOCK : b->rows;
     size_t bytes = rows * COLS * 2;
     f8_panel panel = panel_of(b, b->bf16, F8_DTYPE_BF16, rows, true);

@@ -34,6 +34,7 @@ typedef struct f8_kernel {
                     size_t codes_stride, f8_sums *sums, uint64_t *hist);
 } f8_kernel;
 
+/* The definition. Slow; nothing but tests should use it. */
 extern const f8_kernel f8_kernel_ref;
 
 enum { F8_KERNELS_MAX = 8 };

@@ -61,14 +61,13 @@ static inline float from_bits(uint32_t u)
  * adding 2^14 rounds to that grid and leaves the code in the low bits. */
 static inline uint32_t encode(float x)
 {
-    uint32_t u = bits_of(x);
-    uint32_t a = u & 0x7fffffffu;
-
-    a = a > 0x43e00000u ? 0x43e00000u : a; /* 448.0f */
+    float magnitude = fabsf(x);
+    float q = magnitude < 448 ? magnitude : 448;
+    uint32_t a = bits_of(q);
     uint32_t normal = ((a + 0x7ffffu + ((a >> 20) & 1)) >> 20) - 960u;
-    uint32_t small = bits_of(from_bits(a) + 0x1p14f) - 0x46800000u;
-    uint32_t code = a < 0x3c800000u ? small : normal; /* 2^-6 */
-    return code | ((u >> 24) & 0x80u);
+    uint32_t small = bits_of(q + 0x1p14f) - 0x46800000u;
+    uint32_t code = q < PLAIN_LEAST ? small : normal;
+    return code | ((bits_of(x) >> 24) & 0x80u);
 }
 
 /* Value of a code: placed in a binary32's exponent and mantissa it is 2^-120

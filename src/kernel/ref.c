@@ -1,5 +1,5 @@
-/* ref.c - the table of plain C, which is the definition of correct; the text
- * is in plain.h. Also the few scalar functions that other rooms use. */
+/* ref.c - the definition of correct as a table; its text is in plain.h. Also
+ * the few scalar functions that other rooms use. */
 #include "plain.h"
 
 uint8_t f8_e4m3_encode(float x)
@@ -24,7 +24,7 @@ float f8_widen(const void *element, f8_dtype dtype)
 }
 
 const f8_kernel f8_kernel_ref = {
-    .name = "c",
+    .name = "ref",
     .amax = amax_plain,
     .quantise = quantise_plain,
     .measure = measure_plain,

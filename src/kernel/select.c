@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+extern const f8_kernel f8_kernel_c;
+
 #if defined(__x86_64__)
 extern const f8_kernel f8_kernel_avx2, f8_kernel_avx512, f8_kernel_vbmi;
 
@@ -45,7 +47,7 @@ typedef struct choice {
 
 /* Slowest first. */
 static const choice choices[] = {
-    {&f8_kernel_ref, always},
+    {&f8_kernel_c, always},
 #if defined(__x86_64__)
     {&f8_kernel_avx2, has_avx2},
     {&f8_kernel_avx512, has_avx512},
@@ -73,7 +75,7 @@ const f8_kernel *f8_kernel_best(void)
         if (choices[i].runs())
             return choices[i].kernel;
     }
-    return &f8_kernel_ref;
+    return &f8_kernel_c;
 }
 
 const f8_kernel *f8_kernel_by_name(const char *name)
