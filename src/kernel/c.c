@@ -3,25 +3,18 @@
  * are left to the compiler's vectors. */
 #include "bytes.h"
 
-/* Whether any of a row's weights is not plain. */
+/* Whether any of a row's weights is not plain: then one of the differences,
+ * all of 15 bits, is negative. */
 static bool is_odd(const uint16_t *w, const byte_tables *tables)
 {
-    int16_t low[8], high[8] = {0};
+    uint16_t least = tables->least, most = tables->most, signs = 0;
 
-    for (unsigned j = 0; j < 8; j++)
-        low[j] = INT16_MAX;
-    for (unsigned i = 0; i < F8_BLOCK; i += 8) {
-        for (unsigned j = 0; j < 8; j++) {
-            int16_t a = (int16_t)(w[i + j] & 0x7fff);
-            low[j] = a < low[j] ? a : low[j];
-            high[j] = a > high[j] ? a : high[j];
-        }
+    for (unsigned i = 0; i < F8_BLOCK; i++) {
+        uint16_t a = w[i] & 0x7fff;
+        signs = (uint16_t)(signs | (uint16_t)(a - least));
+        signs = (uint16_t)(signs | (uint16_t)(most - a));
     }
-    for (unsigned j = 1; j < 8; j++) {
-        low[0] = low[j] < low[0] ? low[j] : low[0];
-        high[0] = high[j] > high[0] ? high[j] : high[0];
-    }
-    return low[0] < tables->least || high[0] > tables->most;
+    return (signs & 0x8000) != 0;
 }
 
 /* Only the lookups are done one by one. */
