@@ -125,7 +125,8 @@ typedef struct bin_counts {
     __m512i hot[GROUPS];
     __m512i ones[GROUPS], twos[GROUPS], fours[GROUPS], eights[GROUPS];
     __m512i sixteens[GROUPS]; /* bytes: of eight bytes, each bit's sum */
-    /* Bins of weights, waiting: less than a batch, and FLUSH_ROWS. */
+    /* Bins of weights, waiting: less than a batch, and FLUSH_ROWS. The last row
+     * is written before it is known whether it counts. */
     __m512i bins[BATCH + ROW_VECTORS * FLUSH_ROWS];
     unsigned waiting;
 } bin_counts;
@@ -238,35 +239,34 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
                             const consts *c, bool stream, sums *s,
                             bin_counts *n)
 {
-    __m512i w[4], low[2], furthest;
+    __m512i w[4], furthest;
 
-    for (int i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 4; i++)
         w[i] = load(from + 64 * i);
     furthest =
         _mm512_max_epu16(_mm512_max_epu16(above(w[0], c), above(w[1], c)),
                          _mm512_max_epu16(above(w[2], c), above(w[3], c)));
     bool odd = odd_lanes(furthest, c) != 0;
-    for (int i = 0; i < 2; i++) {
-        __m512i code = codes_of(w[2 * i], w[2 * i + 1], c, &low[i]);
+    for (unsigned i = 0; i < ROW_VECTORS; i++) {
+        __m512i low, a = w[2 * i], b = w[2 * i + 1];
+        __m512i code = codes_of(a, b, c, &low);
         code = _mm512_permutexvar_epi64(c->natural, code);
         if (stream)
             _mm512_stream_si512((__m512i *)(void *)(to + 64 * i), code);
         else
             _mm512_storeu_si512(to + 64 * i, code);
+        if (!s)
+            continue;
+        if (__builtin_expect(odd, 0))
+            add_64(a, b, low, c, s, true);
+        else
+            add_64(a, b, low, c, s, false);
+        n->bins[n->waiting + i] =
+            _mm512_permutex2var_epi8(c->bin[0], low, c->bin[1]);
     }
-    if (!s)
-        return odd;
-    if (__builtin_expect(odd, 0)) {
-        add_64(w[0], w[1], low[0], c, s, true);
-        add_64(w[2], w[3], low[1], c, s, true);
-        return true;
-    }
-    add_64(w[0], w[1], low[0], c, s, false);
-    add_64(w[2], w[3], low[1], c, s, false);
-    for (int i = 0; i < 2; i++)
-        n->bins[n->waiting++] =
-            _mm512_permutex2var_epi8(c->bin[0], low[i], c->bin[1]);
-    return false;
+    if (s && !odd)
+        n->waiting += ROW_VECTORS;
+    return odd;
 }
 
 static void add_lanes(tally *t, const sums *s, double factor)
