@@ -44,6 +44,7 @@ static f8_options library_options(const arguments *given, run *current)
         .overwrite = given->overwrite,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
+        .cpu = getenv("FP8CAST_CPU"),
     };
     return options;
 }

@@ -146,6 +146,8 @@ typedef struct f8_options {
     bool overwrite; /* replace an earlier, different conversion in DST     */
     f8_progress_fn progress;
     void *progress_user;
+    const char *cpu; /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
+                        the fastest that this CPU runs. Changes no byte      */
 } f8_options;
 
 /* ---- plan: what a conversion will do, from headers alone --------------- */
@@ -290,7 +292,7 @@ typedef struct f8_verdict_summary {
 /* Rereads both checkpoints and compares every byte that matters; `dst` may
  * come from any converter. Returns F8_OK when the comparison could be made,
  * whatever it found: look at .faults. Of `options` threads, memory_bytes,
- * rules and progress are read; what is quantised and what is kept is taken
+ * rules, progress and cpu are read; what is quantised and what is kept is taken
  * from `dst` and held against its own modules_to_not_convert. */
 F8_API f8_status f8_verify(const char *src, const char *dst,
                            const f8_options *options, f8_verdict **verdict,

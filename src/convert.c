@@ -23,6 +23,7 @@ typedef struct open_shard {
 typedef struct convert {
     const f8_plan *plan;
     const f8_options *options;
+    const f8_kernel *kernel;
     f8_target target;
     open_shard *shards;
     f8_sums current; /* of the unit whose items are being retired */
@@ -193,9 +194,13 @@ static f8_status quantise_item(convert *c, f8_worker *worker,
                           worker->out + codes_offset(s, u, item) % F8_ALIGN,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = c->plan->scale_dtype,
-                      .scales = worker->scales};
-    if (!f8_panel_quantise(&f8_kernel_ref, &panel, &outcome->sums, worker->hist,
-                           &spot))
+                      .scales = worker->scales,
+                      .stream = s->file.direct_fd >= 0};
+    f8_worker_compute(worker);
+    bool good = f8_panel_quantise(c->kernel, &panel, &outcome->sums,
+                                  worker->hist, &spot);
+    f8_worker_computed(worker);
+    if (!good)
         return fail_value(c->plan, u, item, &spot, err);
     return write_panel(s, u, item, &panel, err);
 }
@@ -430,6 +435,9 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
 
     *report = NULL;
     f8_status status = f8_options_fill(options, &filled, err);
+    if (status != F8_OK)
+        return status;
+    status = f8_kernel_choose(filled.cpu, &c.kernel, err);
     if (status != F8_OK)
         return status;
     c.shards = f8_alloc(plan->shards_count, sizeof *c.shards);

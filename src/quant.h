@@ -27,6 +27,10 @@ typedef struct f8_panel {
     size_t codes_stride;
     f8_scale_dtype scale_dtype;
     uint8_t *scales; /* ceil(rows/128) x ceil(cols/128), packed */
+    /* Nobody reads the codes soon, as when they go to a file opened with
+     * O_DIRECT: they may bypass the caches, if rows of them start at multiples
+     * of 64 bytes. Changes no byte. */
+    bool stream;
 } f8_panel;
 
 /* Where a NaN or an infinity was found, inside the panel. */

@@ -32,29 +32,39 @@ void f8_stats_add(f8_stats *to, const f8_stats *from)
 /* Lower edge of bin i; of F8_HIST_ABOVE too, which is the last one's end. */
 static double edge(int i)
 {
-    int n = i - F8_HIST_FIRST;
-    double mantissa = 1 + (double)(n % F8_HIST_PER_OCTAVE) / F8_HIST_PER_OCTAVE;
+    const double step = 1.0 / F8_HIST_STEPS_PER_UNIT;
 
-    return ldexp(mantissa, F8_HIST_LOWEST_EXPONENT + n / F8_HIST_PER_OCTAVE);
+    if (i < F8_HIST_FINE)
+        return (i - F8_HIST_LOW) * F8_HIST_LOW_STEPS * step;
+    if (i < F8_HIST_HIGH)
+        return (i - F8_HIST_FINE + F8_HIST_FINE_FROM) * step;
+    if (i < F8_HIST_COARSE)
+        return ((i - F8_HIST_HIGH) * F8_HIST_HIGH_STEPS + F8_HIST_HIGH_FROM) *
+               step;
+    int n = i - F8_HIST_COARSE;
+    double mantissa =
+        1 + (double)(n % F8_HIST_COARSE_PER_OCTAVE) / F8_HIST_COARSE_PER_OCTAVE;
+    return ldexp(mantissa,
+                 F8_HIST_COARSE_EXPONENT + n / F8_HIST_COARSE_PER_OCTAVE);
 }
 
 double f8_hist_median(const uint64_t hist[F8_HIST_BINS])
 {
     uint64_t total = 0, before = 0;
 
-    for (int i = F8_HIST_BELOW; i <= F8_HIST_ABOVE; i++)
+    for (int i = F8_HIST_EXACT; i <= F8_HIST_ABOVE; i++)
         total += hist[i];
     if (total == 0)
         return NAN;
     double half = (double)total / 2;
-    int i = F8_HIST_BELOW;
+    int i = F8_HIST_EXACT;
     while ((double)(before + hist[i]) < half)
         before += hist[i++];
-    double low = i == F8_HIST_BELOW ? 0 : edge(i);
+    if (i == F8_HIST_EXACT) /* at least half the weights are */
+        return 0;
+    double low = edge(i);
     if (i == F8_HIST_ABOVE)
         return low;
-    if (i == F8_HIST_BELOW) /* at least half the weights are exact */
-        return 0;
     double share = (half - (double)before) / (double)hist[i];
     return low + share * (edge(i + 1) - low);
 }

@@ -22,6 +22,7 @@ typedef struct verification {
     f8_agreement pair; /* of source and result */
     f8_verdict *verdict;
     const f8_options *options;
+    const f8_kernel *kernel;
     f8_sums current; /* of the unit whose items are being retired */
     f8_check check;
     uint64_t differing; /* bytes, of a kept unit */
@@ -119,8 +120,8 @@ static f8_status check_item(const verification *v, f8_worker *worker,
                       .scale_dtype = part->scale_dtype,
                       .scales = worker->scales};
     f8_worker_compute(worker);
-    f8_panel_check(&f8_kernel_ref, &panel, scratch, &outcome->check,
-                   &outcome->sums, worker->hist);
+    f8_panel_check(v->kernel, &panel, scratch, &outcome->check, &outcome->sums,
+                   worker->hist);
     f8_worker_computed(worker);
     return F8_OK;
 }
@@ -338,6 +339,9 @@ f8_status f8_verify(const char *src, const char *dst, const f8_options *options,
 
     *verdict = NULL;
     f8_status status = f8_options_fill(options, &filled, err);
+    if (status != F8_OK)
+        return status;
+    status = f8_kernel_choose(filled.cpu, &v.kernel, err);
     if (status != F8_OK)
         return status;
     filled.overrides_count = 0; /* what is kept is read off the result */

@@ -14,6 +14,7 @@ typedef struct f8_block {
     size_t stride_bytes;
     f8_dtype dtype;
     unsigned rows, cols;
+    bool stream; /* nobody reads the codes soon: they may bypass the caches */
 } f8_block;
 
 typedef struct f8_kernel {
@@ -33,7 +34,23 @@ typedef struct f8_kernel {
                     size_t codes_stride, f8_sums *sums, uint64_t *hist);
 } f8_kernel;
 
+/* The definition. Slow; nothing but tests should use it. */
 extern const f8_kernel f8_kernel_ref;
+
+enum { F8_KERNELS_MAX = 8 };
+
+/* The fastest table that this CPU can run; never NULL. */
+const f8_kernel *f8_kernel_best(void);
+/* "c", "avx2", "avx512", "vbmi" or "neon"; NULL for any other name and for
+ * those that this CPU cannot run. */
+const f8_kernel *f8_kernel_by_name(const char *name);
+/* The best for NULL, else the one called name; F8_ERR_ARGUMENT with the names
+ * that would do. */
+f8_status f8_kernel_choose(const char *name, const f8_kernel **kernel,
+                           f8_error *err);
+/* Fills list with those that this CPU can run, slowest first, "c" always
+ * among them; returns how many. F8_KERNELS_MAX is room for all. */
+size_t f8_kernel_list(const f8_kernel **list, size_t room);
 
 /* One element as binary32, exactly. dtype is BF16, F16 or F32. */
 float f8_widen(const void *element, f8_dtype dtype);

@@ -1,16 +1,23 @@
 /* test_stats.c - figures derived from sums and histograms, worked out by
- * hand. A bin of the histogram is described in stats.h: 64 bins an octave,
- * the first octave from 2^-16. */
+ * hand. The bins of the histogram are described in stats.h: in steps of 2^-12
+ * 0 to 78 in sixteens, 78 to 99 in ones, 99 to 256 in thirty-twos; from 2^-4
+ * on sixteen an octave. */
 #include "helpers.h"
 
 #include <math.h>
 
 #include "stats.h"
 
-/* The bin whose lower edge is 2^exponent * (1 + part / 64). */
-static int bin_at(int exponent, int part)
+/* The bin of steps `step` and up, one of those that are one step wide. */
+static int fine(int step)
 {
-    return F8_HIST_FIRST + (exponent + 16) * 64 + part;
+    return F8_HIST_FINE + step - 78;
+}
+
+/* The bin whose lower edge is 2^exponent * (1 + part / 16). */
+static int coarse(int exponent, int part)
+{
+    return F8_HIST_COARSE + (exponent + 4) * 16 + part;
 }
 
 static void expect_close(double value, double expected)
@@ -37,19 +44,21 @@ static void test_median_inside_a_bin(void **state)
     uint64_t hist[F8_HIST_BINS] = {0};
 
     (void)state;
-    /* From 1/32 to 1/32 * 65/64; half of what is there is half of the bin. */
-    hist[bin_at(-5, 0)] = 4;
-    expect_close(f8_hist_median(hist), 0.03125 * (1 + 0.5 / 64));
+    /* From 88 to 89 steps; half of what is there is half of the bin. */
+    hist[fine(88)] = 4;
+    expect_close(f8_hist_median(hist), 88.5 / 4096);
     hist[F8_HIST_ZERO] = 77;
-    expect_close(f8_hist_median(hist), 0.03125 * (1 + 0.5 / 64));
-    /* One before, three in the bin: half, 2, is a third of the way. */
-    hist[bin_at(-5, 0)] = 1;
-    hist[bin_at(-3, 10)] = 3;
-    expect_close(f8_hist_median(hist), 0.125 * (1 + 10.0 / 64 + 1.0 / 64 / 3));
+    expect_close(f8_hist_median(hist), 88.5 / 4096);
+    /* One before, three in the bin from 131 to 163 steps: half, 2, is a third
+     * of the way. */
+    memset(hist, 0, sizeof hist);
+    hist[fine(80)] = 1;
+    hist[F8_HIST_HIGH + 1] = 3;
+    expect_close(f8_hist_median(hist), (131 + 32.0 / 3) / 4096);
     /* Three before and one in the bin behind: two thirds of the first. */
-    hist[bin_at(-5, 0)] = 3;
-    hist[bin_at(-3, 10)] = 1;
-    expect_close(f8_hist_median(hist), 0.03125 * (1 + 2.0 / 3 / 64));
+    hist[fine(80)] = 3;
+    hist[F8_HIST_HIGH + 1] = 1;
+    expect_close(f8_hist_median(hist), (80 + 2.0 / 3) / 4096);
 }
 
 static void test_median_between_bins(void **state)
@@ -58,15 +67,29 @@ static void test_median_between_bins(void **state)
 
     (void)state;
     /* Half of all lie below the upper edge of the first bin. */
-    hist[bin_at(-5, 3)] = 2;
-    hist[bin_at(-1, 0)] = 2;
-    expect_close(f8_hist_median(hist), 0.03125 * (1 + 4.0 / 64));
-    /* The last bin of an octave ends where the next octave begins. */
+    hist[fine(81)] = 2;
+    hist[coarse(-1, 0)] = 2;
+    expect_close(f8_hist_median(hist), 82.0 / 4096);
+    /* The last bin of each width ends where the next width begins: 64 to 78,
+     * 98 to 99, 227 to 256 steps. */
     memset(hist, 0, sizeof hist);
-    hist[bin_at(-5, 63)] = 2;
-    expect_close(f8_hist_median(hist), 0.03125 * (1 + 63.5 / 64));
-    hist[bin_at(-1, 0)] = 2;
+    hist[F8_HIST_LOW + 4] = 2;
+    expect_close(f8_hist_median(hist), 71.0 / 4096);
+    memset(hist, 0, sizeof hist);
+    hist[fine(98)] = 2;
+    hist[coarse(-1, 0)] = 2;
+    expect_close(f8_hist_median(hist), 99.0 / 4096);
+    memset(hist, 0, sizeof hist);
+    hist[F8_HIST_HIGH + 4] = 2;
+    expect_close(f8_hist_median(hist), 241.5 / 4096);
+    hist[coarse(-1, 0)] = 2;
     expect_close(f8_hist_median(hist), 0.0625);
+    /* And so does the last of an octave. */
+    memset(hist, 0, sizeof hist);
+    hist[coarse(-3, 15)] = 2;
+    expect_close(f8_hist_median(hist), 0.125 * (1 + 15.5 / 16));
+    hist[coarse(0, 0)] = 2;
+    expect_close(f8_hist_median(hist), 0.25);
 }
 
 static void test_median_at_the_ends(void **state)
@@ -75,21 +98,22 @@ static void test_median_at_the_ends(void **state)
 
     (void)state;
     /* Most weights exact: the median is 0. */
-    hist[F8_HIST_BELOW] = 5;
-    hist[bin_at(-5, 0)] = 4;
+    hist[F8_HIST_EXACT] = 5;
+    hist[fine(88)] = 4;
     assert_true(f8_hist_median(hist) == 0);
     /* The first and the last bin with two edges. */
     memset(hist, 0, sizeof hist);
-    hist[F8_HIST_FIRST] = 2;
-    expect_close(f8_hist_median(hist), ldexp(1 + 0.5 / 64, -16));
+    hist[F8_HIST_LOW] = 2;
+    expect_close(f8_hist_median(hist), 8.0 / 4096);
     memset(hist, 0, sizeof hist);
     hist[F8_HIST_ABOVE - 1] = 2;
-    expect_close(f8_hist_median(hist), 1 + 63.5 / 64);
-    /* Behind it nothing is told apart: 17 octaves from 2^-16 end at 2. */
+    expect_close(f8_hist_median(hist), 1 + 15.5 / 16);
+    /* Behind it nothing is told apart: 5 octaves from 2^-4 end at 2. */
     memset(hist, 0, sizeof hist);
     hist[F8_HIST_ABOVE] = 2;
     expect_close(f8_hist_median(hist), 2);
-    assert_int_equal(F8_HIST_ABOVE, 1 + 17 * 64);
+    /* 1 exact, 5 of sixteen steps, 21 of one, 5 of thirty-two, 5 octaves. */
+    assert_int_equal(F8_HIST_ABOVE, 1 + 5 + 21 + 5 + 5 * 16);
 }
 
 /* ---- merging ------------------------------------------------------------- */
@@ -151,14 +175,14 @@ static void test_figures(void **state)
     s.blocks = 1;
     s.sums = (f8_sums){25, 1, 29, 34, 1};
     s.hist[F8_HIST_ZERO] = 6;
-    s.hist[bin_at(-2, 0)] = 2;
+    s.hist[coarse(-2, 0)] = 2;
     f8_stats_finish(&s, "kind", &out);
     assert_string_equal(out.name, "kind");
     assert_int_equal(out.tensors, 1);
     assert_int_equal(out.elems, 2);
     assert_int_equal(out.blocks, 1);
     assert_int_equal(out.zeros, 6);
-    expect_close(out.median_relative_error, 0.25 * (1 + 0.5 / 64));
+    expect_close(out.median_relative_error, 0.25 * (1 + 0.5 / 16));
     expect_close(out.relative_rms, 0.2);           /* sqrt(1 / 25) */
     expect_close(out.sqnr_db, 13.979400086720377); /* 10 log10(25) */
     expect_close(out.cosine, 0.99469179382655132); /* 29 / sqrt(850) */

@@ -1,0 +1,400 @@
+/* plain.h - the arithmetic in plain C: the definition of correct, as inline
+ * functions. ref.c makes the table "c" of them; the files of other
+ * instruction sets compile the same text with their own flags for whatever
+ * they have no hand-written version of.
+ *
+ * Everything is IEEE binary32, rounded to nearest, ties to even, one
+ * operation after the other as written; the build forbids contraction and
+ * fast-math. The loops over a row are without branches so that a compiler can
+ * vectorise them, which changes no bit.
+ *
+ * Statistics. Let 2^k be the scale's power of two, s' = scale / 2^k in [1, 2),
+ * w' = w / 2^k and v' = code * s'. Dividing by 2^k changes no digit and keeps
+ * squares from under- and overflowing. A weight is *plain* when
+ * 2^-6 <= |w / scale| <= 464: its code is a normal number and not clamped, so
+ * for bfloat16 weights and scales e' = v' - w' is an integer of eight bits
+ * times a power of two and every product below is exact; that is what lets
+ * other implementations use fused or bfloat16 multiply-adds. The weights that
+ * are not plain (zeros, about one in ten thousand of a normal distribution)
+ * are summed one by one in binary64.
+ *
+ * The sums of plain weights run in 16 binary32 lanes. Of each 32 elements of
+ * a row, lane i takes elements 2i + 1 and then 2i. Every FLUSH_ROWS rows the
+ * lanes are added to binary64. This fixes the order of the additions, so sums
+ * are the same bits everywhere. */
+#ifndef F8_KERNEL_PLAIN_H
+#define F8_KERNEL_PLAIN_H
+
+#include "kernel.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Counters have copies, since increments of one wait for each other. */
+enum { LANES = 16, FLUSH_ROWS = 32, COPIES = 4 };
+
+#define PLAIN_LEAST 0x1p-6f
+#define PLAIN_MOST 464.0f /* halfway from 448 to 480; ties go to 448 */
+
+static inline uint32_t bits_of(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float from_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* ---- e4m3 ---------------------------------------------------------------- */
+
+/* Code of a binary32 that is no NaN.
+ *
+ * Normal codes (from 2^-6): exponent and three mantissa bits are the top of
+ * the binary32, so rounding is the integer trick "add half, and the lowest
+ * kept bit, minus one"; 960 = (127 - 7) << 3 changes the exponent's bias.
+ * Subnormal codes are multiples of 2^-9, the spacing of binary32 at 2^14:
+ * adding 2^14 rounds to that grid and leaves the code in the low bits. */
+static inline uint32_t encode(float x)
+{
+    float magnitude = fabsf(x);
+    float q = magnitude < 448 ? magnitude : 448;
+    uint32_t a = bits_of(q);
+    uint32_t normal = ((a + 0x7ffffu + ((a >> 20) & 1)) >> 20) - 960u;
+    uint32_t small = bits_of(q + 0x1p14f) - 0x46800000u;
+    uint32_t code = q < PLAIN_LEAST ? small : normal;
+    return code | ((bits_of(x) >> 24) & 0x80u);
+}
+
+/* Value of a code: placed in a binary32's exponent and mantissa it is 2^-120
+ * too small, subnormals included. */
+static inline float decode(uint32_t code)
+{
+    return from_bits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
+}
+
+/* ---- widening ------------------------------------------------------------ */
+
+static inline float widen_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
+    uint32_t a = h & 0x7fffu;
+
+    /* An all-ones exponent is an infinity or a NaN in binary32 too. */
+    uint32_t odd = 0x7f800000u | a << 13;
+    uint32_t plain = bits_of(from_bits(a << 13) * 0x1p112f);
+    return from_bits(sign | (a >= 0x7c00u ? odd : plain));
+}
+
+static inline void widen_row(const unsigned char *row, f8_dtype dtype,
+                             unsigned n, float *out)
+{
+    if (dtype == F8_DTYPE_F32) {
+        memcpy(out, row, n * sizeof *out);
+        return;
+    }
+    uint16_t half[F8_BLOCK];
+    memcpy(half, row, n * sizeof *half);
+    if (dtype == F8_DTYPE_BF16) {
+        for (unsigned i = 0; i < n; i++)
+            out[i] = from_bits((uint32_t)half[i] << 16);
+    } else {
+        for (unsigned i = 0; i < n; i++)
+            out[i] = widen_f16(half[i]);
+    }
+}
+
+static inline const unsigned char *row_at(const f8_block *block, unsigned r)
+{
+    return (const unsigned char *)block->weights + r * block->stride_bytes;
+}
+
+/* Magnitudes order like their bits, NaN above infinity above all finite
+ * numbers, so one maximum finds both amax and the odd ones. */
+static inline uint32_t amax_halves(const f8_block *block)
+{
+    int16_t top[F8_BLOCK] = {0}, most = 0;
+
+    for (unsigned r = 0; r < block->rows; r++) {
+        int16_t half[F8_BLOCK];
+        memcpy(half, row_at(block, r), block->cols * sizeof *half);
+        for (unsigned i = 0; i < block->cols; i++) {
+            int16_t a = (int16_t)(half[i] & 0x7fff);
+            top[i] = a > top[i] ? a : top[i];
+        }
+    }
+    for (unsigned i = 0; i < block->cols; i++)
+        most = top[i] > most ? top[i] : most;
+    float w;
+    widen_row((const unsigned char *)&most, block->dtype, 1, &w);
+    return bits_of(w);
+}
+
+static inline uint32_t amax_plain(const f8_block *block)
+{
+    int32_t top[F8_BLOCK] = {0}, most = 0;
+
+    if (block->dtype != F8_DTYPE_F32)
+        return amax_halves(block);
+    for (unsigned r = 0; r < block->rows; r++) {
+        int32_t bits[F8_BLOCK];
+        memcpy(bits, row_at(block, r), block->cols * sizeof *bits);
+        for (unsigned i = 0; i < block->cols; i++) {
+            int32_t a = bits[i] & 0x7fffffff;
+            top[i] = a > top[i] ? a : top[i];
+        }
+    }
+    for (unsigned i = 0; i < block->cols; i++)
+        most = top[i] > most ? top[i] : most;
+    return (uint32_t)most;
+}
+
+/* ---- statistics ---------------------------------------------------------- */
+
+/* A vector of the compiler's, since gcc 12 makes a tangle of plain loops. */
+typedef float lane_floats __attribute__((vector_size(4 * LANES)));
+
+typedef struct lanes {
+    lane_floats w2, we, e2;
+} lanes;
+
+/* Sums of one block, in units of the scale's power of two. */
+typedef struct tally {
+    double w2[LANES], we[LANES], e2[LANES];    /* plain weights */
+    double rest_w2, rest_e2, rest_wv, rest_v2; /* the others */
+    double max_abs;
+    uint32_t count[COPIES][F8_HIST_BINS];
+    float scale; /* s' */
+    float down;  /* 2^-k */
+    double up;   /* 2^k */
+} tally;
+
+/* Only the exponent of a scale decides k. Scales below 2^-127, which only
+ * others write, are left subnormal: 2^-k must stay finite. */
+static inline void tally_begin(tally *t, float scale)
+{
+    int k;
+
+    memset(t, 0, sizeof *t);
+    frexpf(scale, &k);
+    k = k - 1 < -127 ? -127 : k - 1;
+    t->down = ldexpf(1, -k);
+    t->scale = scale * t->down;
+    t->up = ldexp(1, k);
+}
+
+/* Adds the lanes, times a power of two, to the binary64 sums. */
+static inline void tally_flush(tally *t, const lanes *from, double factor)
+{
+    for (int i = 0; i < LANES; i++) {
+        t->w2[i] += (double)from->w2[i] * factor;
+        t->we[i] += (double)from->we[i] * factor;
+        t->e2[i] += (double)from->e2[i] * factor;
+    }
+}
+
+/* v = w + e, so sum wv = sum w^2 + sum we, sum v^2 = sum w^2 + 2 sum we +
+ * sum e^2. */
+static inline void tally_end(const tally *t, f8_sums *sums, uint64_t *hist)
+{
+    double w2 = 0, we = 0, e2 = 0, square = t->up * t->up;
+    double max_abs = t->max_abs * t->up;
+
+    for (int i = 0; i < LANES; i++) {
+        w2 += t->w2[i];
+        we += t->we[i];
+        e2 += t->e2[i];
+    }
+    sums->w2 += (w2 + t->rest_w2) * square;
+    sums->e2 += (e2 + t->rest_e2) * square;
+    sums->wv += (w2 + we + t->rest_wv) * square;
+    sums->v2 += (w2 + 2 * we + e2 + t->rest_v2) * square;
+    sums->max_abs = max_abs > sums->max_abs ? max_abs : sums->max_abs;
+    for (int i = 0; i < F8_HIST_BINS; i++)
+        for (int j = 0; j < COPIES; j++)
+            hist[i] += t->count[j][i];
+}
+
+/* Histogram bin of a relative error; see stats.h. */
+static inline int32_t bin_of(float relative)
+{
+    float small = relative < 0x1p-4f ? relative : 0;
+    int32_t step = (int32_t)(small * F8_HIST_STEPS_PER_UNIT);
+    int32_t low = F8_HIST_LOW + step / F8_HIST_LOW_STEPS;
+    int32_t fine = F8_HIST_FINE + step - F8_HIST_FINE_FROM;
+    int32_t high =
+        F8_HIST_HIGH + (step - F8_HIST_HIGH_FROM) / F8_HIST_HIGH_STEPS;
+    int32_t coarse =
+        (int32_t)(bits_of(relative) >> 19) -
+        (F8_HIST_COARSE_EXPONENT + 127) * F8_HIST_COARSE_PER_OCTAVE +
+        F8_HIST_COARSE;
+
+    coarse = coarse > F8_HIST_ABOVE ? F8_HIST_ABOVE : coarse;
+    int32_t bin = step < F8_HIST_FINE_FROM ? low : fine;
+    bin = step < F8_HIST_HIGH_FROM ? bin : high;
+    bin = coarse < F8_HIST_COARSE ? bin : coarse;
+    return bits_of(relative) == 0 ? F8_HIST_EXACT : bin;
+}
+
+/* A weight that is not plain. */
+static inline void tally_rest(tally *t, float weight, uint8_t code)
+{
+    if (weight == 0 && (code & 0x7f) == 0) {
+        t->count[0][F8_HIST_ZERO]++;
+        return;
+    }
+    double w = (double)weight / t->up;
+    double v = (double)(decode(code) * t->scale);
+    double e = fabs(v - w);
+    t->rest_w2 += w * w;
+    t->rest_e2 += e * e;
+    t->rest_wv += w * v;
+    t->rest_v2 += v * v;
+    t->max_abs = e > t->max_abs ? e : t->max_abs;
+    t->count[0][weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
+}
+
+/* Of each 2 * LANES numbers first those of odd, then those of even place. Not
+ * inline: gcc 12 at -O3 merges this with the sums below into wrong code. */
+__attribute__((noinline)) static void split(const float *x, unsigned n,
+                                            float *out)
+{
+    for (unsigned i = 0; i < n; i += 2 * LANES) {
+        for (unsigned j = 0; j < LANES; j++)
+            out[i + j] = x[i + 2 * j + 1];
+        for (unsigned j = 0; j < LANES; j++)
+            out[i + LANES + j] = x[i + 2 * j];
+    }
+}
+
+/* Adds products of n elements, LANES at a time. */
+static inline void add_products(const float *w, const float *e, unsigned n,
+                                lanes *now)
+{
+    for (unsigned i = 0; i < n; i += LANES) {
+        lane_floats wi, ei;
+        memcpy(&wi, w + i, sizeof wi);
+        memcpy(&ei, e + i, sizeof ei);
+        now->w2 += wi * wi;
+        now->we += wi * ei;
+        now->e2 += ei * ei;
+    }
+}
+
+/* A row of n weights, their quotients by the scale, and their codes. */
+static inline void tally_row(tally *t, lanes *now, const float *weights,
+                             const float *x, const uint8_t *codes, unsigned n)
+{
+    float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0};
+    float split_w[F8_BLOCK], split_e[F8_BLOCK];
+    int32_t bin[F8_BLOCK];
+    uint32_t plain[F8_BLOCK], others = 0, top = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t q = bits_of(x[i]) & 0x7fffffffu;
+        uint32_t in = (uint32_t)(q >= bits_of(PLAIN_LEAST)) &
+                      (uint32_t)(q <= bits_of(PLAIN_MOST));
+        float scaled = weights[i] * t->down;
+        float error = decode(codes[i]) * t->scale - scaled;
+        plain[i] = in;
+        others += in ^ 1;
+        w[i] = from_bits(bits_of(scaled) & (0 - in));
+        e[i] = from_bits(bits_of(error) & (0 - in));
+        uint32_t a = bits_of(e[i]) & 0x7fffffffu;
+        top = a > top ? a : top;
+    }
+    unsigned whole = (n + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
+    split(w, whole, split_w); /* zeros fill up and change no sum */
+    split(e, whole, split_e);
+    add_products(split_w, split_e, whole, now);
+    double max_abs = (double)from_bits(top);
+    t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
+
+    for (unsigned i = 0; i < n; i++)
+        bin[i] = bin_of(fabsf(e[i]) / fabsf(w[i]));
+    if (others == 0) {
+        unsigned i = 0;
+        for (; i + COPIES <= n; i += COPIES)
+            for (unsigned j = 0; j < COPIES; j++)
+                t->count[j][bin[i + j]]++;
+        for (; i < n; i++)
+            t->count[0][bin[i]]++;
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (plain[i])
+            t->count[0][bin[i]]++;
+        else
+            tally_rest(t, weights[i], codes[i]);
+    }
+}
+
+/* ---- the functions of a table -------------------------------------------- */
+
+/* Quantises and measures rows of a block that are next to each other, with
+ * all sums in one set of lanes. Without `to` the codes stand already. */
+static inline void rows_plain(const f8_block *block, unsigned first,
+                              unsigned end, float scale, const uint8_t *codes,
+                              uint8_t *to, size_t codes_stride, tally *t,
+                              lanes *now)
+{
+    unsigned n = block->cols;
+
+    for (unsigned r = first; r < end; r++) {
+        float w[F8_BLOCK], x[F8_BLOCK];
+        widen_row(row_at(block, r), block->dtype, n, w);
+        for (unsigned i = 0; i < n; i++)
+            x[i] = w[i] / scale;
+        if (to) {
+            uint8_t *row = to + r * codes_stride;
+            for (unsigned i = 0; i < n; i++)
+                row[i] = (uint8_t)encode(x[i]);
+        }
+        if (t)
+            tally_row(t, now, w, x, codes + r * codes_stride, n);
+    }
+}
+
+static inline void block_plain(const f8_block *block, float scale,
+                               const uint8_t *codes, uint8_t *to,
+                               size_t codes_stride, f8_sums *sums,
+                               uint64_t *hist)
+{
+    tally t;
+
+    if (!sums) {
+        rows_plain(block, 0, block->rows, scale, codes, to, codes_stride, NULL,
+                   NULL);
+        return;
+    }
+    tally_begin(&t, scale);
+    for (unsigned r = 0; r < block->rows; r += FLUSH_ROWS) {
+        unsigned left = block->rows - r;
+        lanes now;
+        memset(&now, 0, sizeof now);
+        rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
+                   codes, to, codes_stride, &t, &now);
+        tally_flush(&t, &now, 1);
+    }
+    tally_end(&t, sums, hist);
+}
+
+static inline void quantise_plain(const f8_block *block, float scale,
+                                  uint8_t *codes, size_t codes_stride,
+                                  f8_sums *sums, uint64_t *hist)
+{
+    block_plain(block, scale, codes, codes, codes_stride, sums, hist);
+}
+
+static inline void measure_plain(const f8_block *block, float scale,
+                                 const uint8_t *codes, size_t codes_stride,
+                                 f8_sums *sums, uint64_t *hist)
+{
+    block_plain(block, scale, codes, NULL, codes_stride, sums, hist);
+}
+
+#endif

@@ -1,0 +1,268 @@
+/* shuffle.h - quantising bfloat16 in the byte domain of bytes.h where only
+ * tables of 16 bytes can be looked up in registers: one text for AVX2,
+ * AVX-512 BW and NEON. The file that includes it first defines the vector
+ * types vi and vf, VECTOR (their bytes) and the operations v_... used here.
+ *
+ * step[M] rises by one every eight mantissas or more, so within eight of them
+ * it is a number and the last M that has it: two lookups by M's top four
+ * bits. v depends on step alone, which takes at most nine values in a row:
+ * its low four bits look v up, in three bytes since v has twelve bits. */
+#ifndef F8_KERNEL_SHUFFLE_H
+#define F8_KERNEL_SHUFFLE_H
+
+#include "bytes.h"
+
+enum {
+    WORDS = VECTOR / 2,          /* weights in a vector */
+    PARTS = LANES * 4 / VECTOR,  /* vectors that hold one set of lanes */
+    PAIRS = F8_BLOCK / WORDS / 2 /* pairs of vectors in a row */
+};
+
+typedef struct consts {
+    vi step, last;              /* by M / 8 */
+    vi v_low, v_middle, v_high; /* by step mod 16 */
+    vi least, span;
+} consts;
+
+typedef struct sums {
+    vf w2[PARTS], we[PARTS], e2[PARTS], top;
+} sums;
+
+static inline void consts_begin(consts *c, const byte_tables *t)
+{
+    uint8_t step[16], last[16], low[16] = {0}, middle[16] = {0}, high[16] = {0};
+
+    for (unsigned i = 0; i < 16; i++) {
+        const uint8_t *eight = t->step + 8 * i;
+        unsigned n = 0;
+        while (n < 7 && eight[n + 1] == eight[0])
+            n++;
+        step[i] = eight[0];
+        last[i] = (uint8_t)(8 * i + n);
+    }
+    for (unsigned m = 0; m < MANTISSAS; m++) {
+        float v = from_bits(0x3f800000u | m << 16) + t->error[m];
+        uint32_t bits = bits_of(v) - 0x3f800000u;
+        unsigned k = t->step[m] % 16;
+        low[k] = (uint8_t)(bits >> 8);
+        middle[k] = (uint8_t)(bits >> 16);
+        high[k] = (uint8_t)(bits >> 24);
+    }
+    c->step = v_table(step);
+    c->last = v_table(last);
+    c->v_low = v_table(low);
+    c->v_middle = v_table(middle);
+    c->v_high = v_table(high);
+    c->least = v_set16(t->least);
+    c->span = v_set16((uint16_t)(t->most - t->least));
+}
+
+/* Not zero in the lanes of weights that are not plain. */
+static inline vi odd_lanes(vi w, const consts *c)
+{
+    vi a = v_and(w, v_set16(0x7fff));
+    return v_subs_u16(v_sub16(a, c->least), c->span);
+}
+
+/* Packed codes of two vectors of plain weights; their M and steps too. */
+static inline vi codes_of(vi a, vi b, const consts *c, vi *m, vi *step)
+{
+    vi low = v_pack_low(a, b), high = v_pack_high(a, b);
+    vi eighth = v_and(v_shr16(low, 3), v_set8(0x0f));
+
+    *m = v_and(low, v_set8(0x7f));
+    /* A mask of all ones is minus one. */
+    *step =
+        v_sub8(v_look(c->step, eighth), v_more8(*m, v_look(c->last, eighth)));
+    /* 8 E mod 256 from the four low bits of the high byte and the top bit of
+     * the low one. */
+    vi code = v_add8(*step, v_and(v_shl16(high, 4), v_set8(0xf0)));
+    code = v_add8(code, v_and(v_shr16(low, 4), v_set8(0x08)));
+    return v_or(code, v_and(high, v_set8(0x80)));
+}
+
+static inline void add_lanes(vf w, vf v, sums *s, unsigned part)
+{
+    vf e = v_subf(v, w);
+
+    s->w2[part] = v_fma(w, w, s->w2[part]);
+    s->we[part] = v_fma(w, e, s->we[part]);
+    s->e2[part] = v_fma(e, e, s->e2[part]);
+    s->top = v_maxf(s->top, v_absf(e));
+}
+
+/* Sums of one vector of words, all signs dropped; middle and low are those of
+ * v for an exponent of zero. */
+static inline void add_words(vi w, vi middle, vi low, const consts *c, sums *s,
+                             unsigned part, bool careful)
+{
+    const vi upper = v_set32(0xffff0000u);
+    vi a = v_and(w, v_set16(0x7fff));
+    vi high = v_add16(v_and(w, v_set16(0x7f80)), middle);
+
+    if (careful) {
+        vi plain = v_is_zero16(odd_lanes(w, c));
+        a = v_and(a, plain);
+        high = v_and(high, plain);
+        low = v_and(low, plain);
+    }
+    add_lanes(v_float(v_and(a, upper)),
+              v_float(v_halves(v_shr32(low, 16), high)), s, part);
+    add_lanes(v_float(v_shl32(a, 16)),
+              v_float(v_halves(low, v_shl32(high, 16))), s, part);
+}
+
+/* One row of 128. index gets the pairs to count. Returns whether the row was
+ * odd: its odd weights are then left out of the sums, and all of it should be
+ * left out of the counts. */
+static inline bool row_shuffle(const unsigned char *from, uint8_t *to,
+                               const consts *c, bool stream, sums *s,
+                               uint16_t *index)
+{
+    vi any = v_set8(0);
+
+    for (unsigned i = 0; i < F8_BLOCK / WORDS; i++)
+        any = v_or(any, odd_lanes(v_load(from + VECTOR * i), c));
+    bool odd = v_any(any);
+    for (unsigned i = 0; i < PAIRS; i++) {
+        vi a = v_load(from + VECTOR * 2 * i);
+        vi b = v_load(from + VECTOR * (2 * i + 1));
+        vi m, step, code = codes_of(a, b, c, &m, &step);
+        v_store_codes(to + VECTOR * i, v_natural(code), stream);
+        if (!s)
+            continue;
+        vi k = v_and(step, v_set8(0x0f));
+        vi low = v_look(c->v_low, k), middle = v_look(c->v_middle, k);
+        vi high = v_look(c->v_high, k), zero = v_set8(0);
+        unsigned part = 2 * i % PARTS;
+        if (odd) {
+            add_words(a, v_first(middle, high), v_first(zero, low), c, s, part,
+                      true);
+            add_words(b, v_second(middle, high), v_second(zero, low), c, s,
+                      (part + 1) % PARTS, true);
+        } else {
+            add_words(a, v_first(middle, high), v_first(zero, low), c, s, part,
+                      false);
+            add_words(b, v_second(middle, high), v_second(zero, low), c, s,
+                      (part + 1) % PARTS, false);
+            vi pair = v_or(v_and(m, v_set16(0x007f)),
+                           v_and(v_shr16(m, 1), v_set16(0x3f80)));
+            v_store(index + WORDS * i, pair);
+        }
+    }
+    return odd;
+}
+
+static inline void take_sums(tally *t, const sums *s, double factor)
+{
+    lanes now;
+    float top[VECTOR / 4];
+
+    memcpy(&now.w2, s->w2, sizeof now.w2);
+    memcpy(&now.we, s->we, sizeof now.we);
+    memcpy(&now.e2, s->e2, sizeof now.e2);
+    tally_flush(t, &now, factor);
+    memcpy(top, &s->top, sizeof top);
+    for (unsigned i = 0; i < VECTOR / 4; i++) {
+        double max_abs = (double)top[i] / t->up;
+        t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
+    }
+}
+
+static inline void measured(const f8_block *block, float scale, uint8_t *codes,
+                            size_t codes_stride, const byte_tables *tables,
+                            const consts *c, bool stream, f8_sums *all,
+                            uint64_t *hist)
+{
+    pair_counts pairs;
+    uint32_t count[MANTISSAS] = {0}, counted = 0;
+    uint16_t index[F8_BLOCK / 2];
+    tally t;
+
+    memset(&pairs, 0, sizeof pairs);
+    tally_begin(&t, scale);
+    double factor = 1 / (t.up * t.up);
+    for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
+        unsigned end = first + FLUSH_ROWS;
+        end = end < block->rows ? end : block->rows;
+        sums s;
+        memset(&s, 0, sizeof s);
+        for (unsigned r = first; r < end; r++) {
+            const unsigned char *from = row_at(block, r);
+            uint8_t *to = codes + r * codes_stride;
+            fetch_ahead(from, to, stream);
+            if (__builtin_expect(row_shuffle(from, to, c, stream, &s, index),
+                                 0)) {
+                odd_row(tables, scale, from, to, &t);
+                continue;
+            }
+            count_pairs(&pairs, index);
+            counted += F8_BLOCK / 2;
+        }
+        take_sums(&t, &s, factor);
+    }
+    if (!fold_pairs(&pairs, counted, count))
+        count_again(block, tables, count);
+    count_mantissas(tables, count, hist);
+    tally_end(&t, all, hist);
+}
+
+static inline void unmeasured(const f8_block *block, float scale,
+                              uint8_t *codes, size_t codes_stride,
+                              const byte_tables *tables, const consts *c,
+                              bool stream)
+{
+    for (unsigned r = 0; r < block->rows; r++) {
+        const unsigned char *from = row_at(block, r);
+        uint8_t *to = codes + r * codes_stride;
+        fetch_ahead(from, to, stream);
+        if (__builtin_expect(row_shuffle(from, to, c, stream, NULL, NULL), 0))
+            odd_row(tables, scale, from, to, NULL);
+    }
+}
+
+static inline void quantise_shuffle(const f8_block *block, float scale,
+                                    uint8_t *codes, size_t codes_stride,
+                                    f8_sums *all, uint64_t *hist)
+{
+    bool stream = may_stream(block, codes, codes_stride);
+    byte_tables tables;
+    consts c;
+
+    if (!bytes_fit(block, scale)) {
+        quantise_plain(block, scale, codes, codes_stride, all, hist);
+        return;
+    }
+    bytes_begin(&tables, scale);
+    consts_begin(&c, &tables);
+    if (all)
+        measured(block, scale, codes, codes_stride, &tables, &c, stream, all,
+                 hist);
+    else
+        unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+    if (stream)
+        v_fence();
+}
+
+static inline uint32_t amax_shuffle(const f8_block *block)
+{
+    if (block->dtype != F8_DTYPE_BF16 || block->cols != F8_BLOCK)
+        return amax_plain(block);
+
+    vi top = v_set8(0);
+    for (unsigned r = 0; r < block->rows; r++) {
+        const unsigned char *from = row_at(block, r);
+        vi row = v_set8(0);
+        for (unsigned i = 0; i < F8_BLOCK / WORDS; i++)
+            row = v_max_u16(row,
+                            v_and(v_load(from + VECTOR * i), v_set16(0x7fff)));
+        top = v_max_u16(top, row);
+    }
+    uint16_t lane[WORDS], most = 0;
+    v_store(lane, top);
+    for (unsigned i = 0; i < WORDS; i++)
+        most = lane[i] > most ? lane[i] : most;
+    return (uint32_t)most << 16;
+}
+
+#endif

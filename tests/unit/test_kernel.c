@@ -1,0 +1,620 @@
+/* test_kernel.c - every kernel that this CPU can run against plain C, bit for
+ * bit: codes, scales, what is not finite, sums and histogram. In the manner of
+ * checkasm: buffers end at pages that may not be touched, on either side, and
+ * what surrounds a result must stay as it was.
+ *
+ * F8_KERNEL_SEED in the environment repeats a run; failures print the seed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "quant.h"
+
+/* ---- random numbers ------------------------------------------------------ */
+
+static uint64_t seed = 0x9e3779b97f4a7c15, state;
+
+static uint64_t next_random(void)
+{
+    uint64_t x = state += 0x9e3779b97f4a7c15;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+}
+
+static double uniform(void)
+{
+    return (double)(next_random() >> 11) * 0x1p-53;
+}
+
+static double gauss(void)
+{
+    double sum = -6;
+    for (int i = 0; i < 12; i++)
+        sum += uniform();
+    return sum;
+}
+
+/* ---- guarded memory ------------------------------------------------------ */
+
+/* `size` bytes between pages without access: at their very end, or at their
+ * very start when `low`. */
+typedef struct guarded {
+    uint8_t *map;
+    size_t map_bytes;
+    uint8_t *bytes;
+} guarded;
+
+static guarded guarded_new(size_t size, bool low)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t room = (size + page - 1) / page * page + (size == 0 ? page : 0);
+    guarded g = {NULL, room + 2 * page, NULL};
+    void *map = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(map != MAP_FAILED);
+    g.map = map;
+    memset(g.map, 0xa5, g.map_bytes);
+    assert_int_equal(mprotect(g.map, page, PROT_NONE), 0);
+    assert_int_equal(mprotect(g.map + page + room, page, PROT_NONE), 0);
+    g.bytes = low ? g.map + page : g.map + page + room - size;
+    return g;
+}
+
+static void guarded_free(guarded *g)
+{
+    assert_int_equal(munmap(g->map, g->map_bytes), 0);
+}
+
+/* ---- comparing ----------------------------------------------------------- */
+
+typedef struct outcome {
+    bool ok;
+    f8_spot spot;
+    f8_sums sums;
+    uint64_t hist[F8_HIST_BINS];
+} outcome;
+
+static void compare_outcomes(const char *name, const char *what,
+                             const outcome *plain, const outcome *other)
+{
+    if (plain->ok != other->ok)
+        fail_msg("%s, %s: finite %d, expected %d (seed 0x%llx)", name, what,
+                 other->ok, plain->ok, (unsigned long long)seed);
+    if (memcmp(&plain->sums, &other->sums, sizeof plain->sums) != 0)
+        fail_msg("%s, %s: sums differ: w2 %a %a e2 %a %a wv %a %a v2 %a %a "
+                 "max %a %a (seed 0x%llx)",
+                 name, what, plain->sums.w2, other->sums.w2, plain->sums.e2,
+                 other->sums.e2, plain->sums.wv, other->sums.wv, plain->sums.v2,
+                 other->sums.v2, plain->sums.max_abs, other->sums.max_abs,
+                 (unsigned long long)seed);
+    for (int i = 0; i < F8_HIST_BINS; i++) {
+        if (plain->hist[i] != other->hist[i])
+            fail_msg("%s, %s: bin %d: %llu, expected %llu (seed 0x%llx)", name,
+                     what, i, (unsigned long long)other->hist[i],
+                     (unsigned long long)plain->hist[i],
+                     (unsigned long long)seed);
+    }
+}
+
+static void compare_bytes(const char *name, const char *what,
+                          const uint8_t *plain, const uint8_t *other,
+                          size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (plain[i] != other[i])
+            fail_msg("%s, %s: byte %zu is 0x%02x, expected 0x%02x (seed "
+                     "0x%llx)",
+                     name, what, i, other[i], plain[i],
+                     (unsigned long long)seed);
+    }
+}
+
+typedef struct matrix {
+    const uint8_t *weights;
+    f8_dtype dtype;
+    size_t rows, cols;
+} matrix;
+
+static size_t matrix_bytes(const matrix *m)
+{
+    return m->rows * m->cols * f8_dtype_bytes(m->dtype);
+}
+
+/* Quantises m, from memory with guards that begins `offset` bytes early. */
+static outcome quantise(const f8_kernel *kernel, const matrix *m,
+                        f8_scale_dtype scale_dtype, bool low, bool stream,
+                        size_t offset, uint8_t *codes, uint8_t *scales)
+{
+    size_t blocks = (m->rows + 127) / 128 * ((m->cols + 127) / 128);
+    size_t scale_bytes = blocks * f8_dtype_bytes(f8_scale_storage(scale_dtype));
+    guarded w = guarded_new(matrix_bytes(m) + offset, low);
+    guarded c = guarded_new(m->rows * m->cols + offset, low);
+    guarded s = guarded_new(scale_bytes, low);
+    uint8_t *from = w.bytes + (low ? offset : 0);
+    uint8_t *to = c.bytes + (low ? offset : 0);
+    outcome out;
+
+    memset(&out, 0, sizeof out);
+    memcpy(from, m->weights, matrix_bytes(m));
+    f8_panel panel = {.weights = from,
+                      .stride_bytes = m->cols * f8_dtype_bytes(m->dtype),
+                      .dtype = m->dtype,
+                      .rows = m->rows,
+                      .cols = m->cols,
+                      .codes = to,
+                      .codes_stride = m->cols,
+                      .scale_dtype = scale_dtype,
+                      .scales = s.bytes,
+                      .stream = stream};
+    out.ok = f8_panel_quantise(kernel, &panel, &out.sums, out.hist, &out.spot);
+    if (out.ok) {
+        memcpy(codes, to, m->rows * m->cols);
+        memcpy(scales, s.bytes, scale_bytes);
+    }
+    assert_memory_equal(from, m->weights, matrix_bytes(m));
+    guarded_free(&w);
+    guarded_free(&c);
+    guarded_free(&s);
+    return out;
+}
+
+static void check_codes(const f8_kernel *kernel, const matrix *m,
+                        f8_scale_dtype scale_dtype, uint8_t *codes,
+                        uint8_t *scales, f8_check *check, outcome *out)
+{
+    static uint8_t scratch[F8_BLOCK * F8_BLOCK];
+    f8_panel panel = {.weights = m->weights,
+                      .stride_bytes = m->cols * f8_dtype_bytes(m->dtype),
+                      .dtype = m->dtype,
+                      .rows = m->rows,
+                      .cols = m->cols,
+                      .codes = codes,
+                      .codes_stride = m->cols,
+                      .scale_dtype = scale_dtype,
+                      .scales = scales};
+    memset(out, 0, sizeof *out);
+    memset(check, 0, sizeof *check);
+    f8_panel_check(kernel, &panel, scratch, check, &out->sums, out->hist);
+    out->ok = true;
+}
+
+/* Everything about one matrix: quantised by all kernels; then its codes
+ * checked, as they are and with some changed. */
+static void check_matrix(const matrix *m, f8_scale_dtype scale_dtype,
+                         const char *what)
+{
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+    size_t elems = m->rows * m->cols;
+    size_t scale_room = ((m->rows + 127) / 128) * ((m->cols + 127) / 128) * 4;
+    uint8_t *plain_codes = malloc(elems), *codes = malloc(elems);
+    uint8_t *plain_scales = calloc(scale_room, 1);
+    uint8_t *scales = calloc(scale_room, 1);
+    f8_check found, plain_found;
+    outcome checked, plain_checked;
+    assert_true(plain_codes && codes && plain_scales && scales);
+
+    outcome plain = quantise(&f8_kernel_ref, m, scale_dtype, false, false, 0,
+                             plain_codes, plain_scales);
+    for (size_t k = 0; k < kernels; k++) {
+        for (unsigned variant = 0; variant < 4; variant++) {
+            outcome out =
+                quantise(list[k], m, scale_dtype, variant & 1, variant & 2,
+                         variant == 3 ? 0 : variant, codes, scales);
+            compare_outcomes(list[k]->name, what, &plain, &out);
+            if (!plain.ok) {
+                assert_int_equal(plain.spot.row, out.spot.row);
+                assert_int_equal(plain.spot.col, out.spot.col);
+                continue;
+            }
+            compare_bytes(list[k]->name, what, plain_codes, codes, elems);
+            compare_bytes(list[k]->name, what, plain_scales, scales,
+                          scale_room);
+        }
+    }
+    if (plain.ok) {
+        for (int changed = 0; changed < 2; changed++) {
+            if (changed) {
+                for (size_t i = 0; i < 1 + elems / 100; i++)
+                    plain_codes[next_random() % elems] = (uint8_t)next_random();
+            }
+            check_codes(&f8_kernel_ref, m, scale_dtype, plain_codes,
+                        plain_scales, &plain_found, &plain_checked);
+            if (!changed) {
+                compare_outcomes("c, checked", what, &plain, &plain_checked);
+                assert_int_equal(plain_found.not_nearest, 0);
+            }
+            for (size_t k = 0; k < kernels; k++) {
+                check_codes(list[k], m, scale_dtype, plain_codes, plain_scales,
+                            &found, &checked);
+                compare_outcomes(list[k]->name, what, &plain_checked, &checked);
+                assert_int_equal(found.not_nearest, plain_found.not_nearest);
+                assert_int_equal(found.nan_codes, plain_found.nan_codes);
+                assert_int_equal(found.first.row, plain_found.first.row);
+                assert_int_equal(found.first.col, plain_found.first.col);
+            }
+        }
+    }
+    free(plain_codes);
+    free(codes);
+    free(plain_scales);
+    free(scales);
+}
+
+/* ---- making weights ------------------------------------------------------ */
+
+static uint16_t to_f16(double x)
+{
+    double a = fabs(x);
+    unsigned sign = signbit(x) ? 0x8000u : 0;
+    int exponent;
+
+    if (a >= 65504)
+        return (uint16_t)(sign | 0x7bff);
+    (void)frexp(a, &exponent);
+    exponent = exponent < -13 ? -13 : exponent;
+    unsigned m = (unsigned)lrint(ldexp(a, 11 - exponent));
+    /* A subnormal's leading bit, if it has one, carries into the exponent. */
+    return (uint16_t)(sign | (((unsigned)(exponent + 13) << 10) + m));
+}
+
+static void put(uint8_t *to, f8_dtype dtype, double x)
+{
+    float f = (float)x;
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if (dtype == F8_DTYPE_F32) {
+        memcpy(to, &u, 4);
+        return;
+    }
+    uint16_t half = dtype == F8_DTYPE_F16
+                        ? to_f16(x)
+                        : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    memcpy(to, &half, 2);
+}
+
+typedef double (*shape_fn)(void);
+
+static double shape_gauss(void)
+{
+    return gauss() * 0.02;
+}
+
+static double shape_uniform(void)
+{
+    return 2 * uniform() - 1;
+}
+
+/* Many zeros of both signs. */
+static double shape_sparse(void)
+{
+    return uniform() < 0.5 ? (uniform() < 0.5 ? 0.0 : -0.0) : gauss();
+}
+
+/* Codes of every exponent, subnormal and zero ones too. */
+static double shape_wide(void)
+{
+    return ldexp(uniform() < 0.5 ? -1 - uniform() : 1 + uniform(),
+                 -(int)(next_random() % 24));
+}
+
+/* One outlier makes nearly all others subnormal. */
+static double shape_outlier(void)
+{
+    return uniform() < 0.0005 ? 1000 : gauss() * 0.01;
+}
+
+/* All alike: a counter of eight bits runs over. */
+static double shape_alike(void)
+{
+    return 0.7;
+}
+
+/* Codes times a power of two: no error at all. */
+static double shape_exact(void)
+{
+    return ldexp((double)(8 + next_random() % 8), -(int)(next_random() % 8));
+}
+
+static void fill(uint8_t *to, f8_dtype dtype, size_t elems, shape_fn shape,
+                 int power)
+{
+    for (size_t i = 0; i < elems; i++)
+        put(to + i * f8_dtype_bytes(dtype), dtype, ldexp(shape(), power));
+}
+
+static const f8_dtype dtypes[] = {F8_DTYPE_BF16, F8_DTYPE_F16, F8_DTYPE_F32};
+static const f8_scale_dtype scale_dtypes[] = {F8_SCALE_BF16, F8_SCALE_F32,
+                                              F8_SCALE_UE8M0};
+
+static void check_shape(size_t rows, size_t cols, shape_fn shape, int power,
+                        f8_dtype dtype, const char *what)
+{
+    uint8_t *weights = malloc(rows * cols * 4);
+    assert_non_null(weights);
+    fill(weights, dtype, rows * cols, shape, power);
+    matrix m = {weights, dtype, rows, cols};
+    for (size_t s = 0; s < 3; s++)
+        check_matrix(&m, scale_dtypes[s], what);
+    free(weights);
+}
+
+/* ---- tests --------------------------------------------------------------- */
+
+static int start(void **unused)
+{
+    (void)unused;
+    state = seed;
+    return 0;
+}
+
+static void test_shapes(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *name;
+        shape_fn shape;
+    } shapes[] = {
+        {"gauss", shape_gauss},     {"uniform", shape_uniform},
+        {"sparse", shape_sparse},   {"wide", shape_wide},
+        {"outlier", shape_outlier}, {"alike", shape_alike},
+        {"exact", shape_exact},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (size_t d = 0; d < 3; d++)
+            check_shape(130, 384, shapes[i].shape, 0, dtypes[d],
+                        shapes[i].name);
+}
+
+static void test_powers(void **unused)
+{
+    (void)unused;
+    static const int powers[] = {-140, -126, -118, -60, -36, -30, -20,
+                                 -6,   6,    20,   36,  50,  120};
+    for (size_t i = 0; i < sizeof powers / sizeof *powers; i++) {
+        char what[32];
+        snprintf(what, sizeof what, "gauss * 2^%d", powers[i]);
+        check_shape(128, 256, shape_gauss, powers[i], F8_DTYPE_BF16, what);
+        check_shape(33, 130, shape_gauss, powers[i], F8_DTYPE_F32, what);
+        if (powers[i] >= -20 && powers[i] <= 20)
+            check_shape(33, 130, shape_wide, powers[i], F8_DTYPE_F16, what);
+    }
+}
+
+static void test_ragged(void **unused)
+{
+    (void)unused;
+    for (size_t cols = 1; cols <= 257; cols++) {
+        size_t rows = 1 + next_random() % 140;
+        char what[32];
+        snprintf(what, sizeof what, "%zu x %zu", rows, cols);
+        check_shape(rows, cols, shape_gauss, 0, dtypes[cols % 3], what);
+        if (cols >= 126 && cols <= 130)
+            check_shape(rows, cols, shape_wide, 0, F8_DTYPE_BF16, what);
+    }
+    for (size_t rows = 1; rows <= 130; rows++)
+        check_shape(rows, 128, shape_gauss, 0, F8_DTYPE_BF16, "rows");
+}
+
+/* Every finite pattern of 16 bits beside every kind of scale, through the
+ * kernels themselves: scales that no amax would give clamp and underflow. */
+static void test_all_patterns(void **unused)
+{
+    (void)unused;
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+    static uint16_t weights[65536];
+    static uint8_t plain[65536], codes[65536];
+    static const float scales[] = {
+        1,       0x1.02p0f, 0x1.fep0f,     0x1.8p-13f, 0x1.6ap3f, 0x1.fep-36f,
+        0x1p36f, 0x1p-60f,  0x1.234568p0f, 0x1p-126f,  0x1p-127f};
+
+    for (size_t i = 0; i < 65536; i++)
+        weights[i] = (uint16_t)i;
+    for (int shuffled = 0; shuffled < 2; shuffled++) {
+        for (size_t i = 65535; shuffled && i > 0; i--) {
+            size_t j = next_random() % (i + 1);
+            uint16_t keep = weights[i];
+            weights[i] = weights[j];
+            weights[j] = keep;
+        }
+        for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+            for (size_t d = 0; d < 2; d++) {
+                for (size_t k = 0; k < kernels; k++) {
+                    outcome a, b;
+                    memset(&a, 0, sizeof a);
+                    memset(&b, 0, sizeof b);
+                    for (size_t i = 0; i < 65536; i += 128 * 128) {
+                        f8_block block = {.weights = weights + i,
+                                          .stride_bytes = 256,
+                                          .dtype = dtypes[d],
+                                          .rows = 128,
+                                          .cols = 128};
+                        f8_kernel_ref.quantise(&block, scales[s], plain + i,
+                                               128, &a.sums, a.hist);
+                        list[k]->quantise(&block, scales[s], codes + i, 128,
+                                          &b.sums, b.hist);
+                        assert_int_equal(f8_kernel_ref.amax(&block),
+                                         list[k]->amax(&block));
+                    }
+                    compare_bytes(list[k]->name, "all patterns", plain, codes,
+                                  65536);
+                    for (int i = 0; i < F8_HIST_BINS; i++)
+                        assert_int_equal(a.hist[i], b.hist[i]);
+                    /* Sums hold NaN, whose bits are nobody's business. */
+                    memset(codes, 0, sizeof codes);
+                    for (size_t i = 0; i < 65536; i += 128 * 128) {
+                        f8_block block = {.weights = weights + i,
+                                          .stride_bytes = 256,
+                                          .dtype = dtypes[d],
+                                          .rows = 128,
+                                          .cols = 128};
+                        list[k]->quantise(&block, scales[s], codes + i, 128,
+                                          NULL, NULL);
+                    }
+                    compare_bytes(list[k]->name, "all patterns, bare", plain,
+                                  codes, 65536);
+                }
+            }
+        }
+    }
+}
+
+/* As above without NaN and infinity, so that sums can be compared. */
+static void test_finite_patterns(void **unused)
+{
+    (void)unused;
+    static uint8_t weights[2 * 65536];
+    for (size_t i = 0; i < 65536; i++) {
+        uint16_t w = (uint16_t)(i * 40503u);
+        w = (w & 0x7f80) == 0x7f80 ? (uint16_t)(w & 0x807f) : w;
+        memcpy(weights + 2 * i, &w, 2);
+    }
+    for (size_t s = 0; s < 3; s++) {
+        matrix m = {weights, F8_DTYPE_BF16, 256, 256};
+        check_matrix(&m, scale_dtypes[s], "finite patterns");
+    }
+}
+
+static void test_not_finite(void **unused)
+{
+    (void)unused;
+    static const uint32_t odd[3][3] = {{0x7f80, 0xff80, 0x7fc1},
+                                       {0x7c00, 0xfc00, 0x7e01},
+                                       {0x7f800000, 0xff800000, 0x7f800001}};
+    enum { ROWS = 131, COLS = 259 };
+    uint8_t *weights = malloc((size_t)ROWS * COLS * 4);
+    assert_non_null(weights);
+    for (size_t d = 0; d < 3; d++) {
+        size_t size = f8_dtype_bytes(dtypes[d]);
+        for (int i = 0; i < 60; i++) {
+            fill(weights, dtypes[d], (size_t)ROWS * COLS, shape_gauss, 0);
+            size_t at = next_random() % ((size_t)ROWS * COLS);
+            memcpy(weights + at * size, &odd[d][i % 3], size);
+            matrix m = {weights, dtypes[d], ROWS, COLS};
+            check_matrix(&m, scale_dtypes[i % 3], "not finite");
+        }
+    }
+    free(weights);
+}
+
+/* Weights halfway between two codes, and next to it. */
+static void test_ties(void **unused)
+{
+    (void)unused;
+    static uint16_t weights[128 * 128];
+    for (unsigned scale = 128; scale < 256; scale++) {
+        float s = ldexpf((float)scale, -7);
+        for (size_t i = 0; i < 128 * 128; i++) {
+            unsigned code = (unsigned)(next_random() % 126);
+            double middle = ((double)f8_e4m3_decode((uint8_t)code) +
+                             (double)f8_e4m3_decode((uint8_t)(code + 1))) /
+                            2 * (double)s;
+            put((uint8_t *)&weights[i], F8_DTYPE_BF16,
+                next_random() % 2 ? middle : -middle);
+            weights[i] = (uint16_t)(weights[i] + next_random() % 3 - 1);
+            if ((weights[i] & 0x7f80) == 0x7f80)
+                weights[i] = 0;
+        }
+        const f8_kernel *list[F8_KERNELS_MAX];
+        size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+        static uint8_t plain[128 * 128], codes[128 * 128];
+        f8_block block = {.weights = weights,
+                          .stride_bytes = 256,
+                          .dtype = F8_DTYPE_BF16,
+                          .rows = 128,
+                          .cols = 128};
+        outcome a;
+        memset(&a, 0, sizeof a);
+        f8_kernel_ref.quantise(&block, s, plain, 128, &a.sums, a.hist);
+        for (size_t k = 0; k < kernels; k++) {
+            outcome b;
+            memset(&b, 0, sizeof b);
+            list[k]->quantise(&block, s, codes, 128, &b.sums, b.hist);
+            compare_bytes(list[k]->name, "ties", plain, codes, sizeof plain);
+            compare_outcomes(list[k]->name, "ties", &a, &b);
+        }
+    }
+}
+
+/* The sums themselves, recomputed in the plainest way: a compiler once got
+ * them wrong, and then all kernels would agree. */
+static void test_sums(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 256, COLS = 256 };
+    static float weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS], scales[16];
+    fill((uint8_t *)weights, F8_DTYPE_F32, (size_t)ROWS * COLS, shape_gauss, 0);
+    for (size_t s = 0; s < 3; s++) {
+        matrix m = {(uint8_t *)weights, F8_DTYPE_F32, ROWS, COLS};
+        outcome out = quantise(&f8_kernel_ref, &m, scale_dtypes[s], false,
+                               false, 0, codes, scales);
+        size_t size = f8_dtype_bytes(f8_scale_storage(scale_dtypes[s]));
+        double w2 = 0, e2 = 0, wv = 0, v2 = 0, max_abs = 0;
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            size_t block = i / COLS / 128 * 2 + i % COLS / 128;
+            float scale = f8_scale_load(scales + block * size, scale_dtypes[s]);
+            double w = (double)weights[i];
+            double v = (double)(f8_e4m3_decode(codes[i]) * scale);
+            w2 += w * w;
+            e2 += (v - w) * (v - w);
+            wv += w * v;
+            v2 += v * v;
+            max_abs = fmax(max_abs, fabs(v - w));
+        }
+        assert_true(fabs(out.sums.w2 / w2 - 1) < 1e-6);
+        assert_true(fabs(out.sums.e2 / e2 - 1) < 1e-6);
+        assert_true(fabs(out.sums.wv / wv - 1) < 1e-6);
+        assert_true(fabs(out.sums.v2 / v2 - 1) < 1e-6);
+        assert_true(fabs(out.sums.max_abs - max_abs) == 0);
+    }
+}
+
+static void test_names(void **unused)
+{
+    (void)unused;
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+    assert_true(kernels >= 1);
+    assert_string_equal(list[0]->name, "c");
+    assert_ptr_equal(list[kernels - 1], f8_kernel_best());
+    for (size_t k = 0; k < kernels; k++)
+        assert_ptr_equal(f8_kernel_by_name(list[k]->name), list[k]);
+    assert_null(f8_kernel_by_name("mmx"));
+    print_message("kernels:");
+    for (size_t k = 0; k < kernels; k++)
+        print_message(" %s", list[k]->name);
+    print_message("\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_names, start),
+        cmocka_unit_test_setup(test_shapes, start),
+        cmocka_unit_test_setup(test_powers, start),
+        cmocka_unit_test_setup(test_ragged, start),
+        cmocka_unit_test_setup(test_all_patterns, start),
+        cmocka_unit_test_setup(test_finite_patterns, start),
+        cmocka_unit_test_setup(test_not_finite, start),
+        cmocka_unit_test_setup(test_ties, start),
+        cmocka_unit_test_setup(test_sums, start),
+    };
+    const char *given = getenv("F8_KERNEL_SEED");
+    if (given)
+        seed = strtoull(given, NULL, 0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
