@@ -16,9 +16,10 @@
  * bins are one step wide around there and wider elsewhere: 0 to 78 in
  * sixteens, 78 to 99 in ones, 99 to 256 in thirty-twos, and one bin for exact
  * weights. That leaves 32 bins for normal codes, few enough to be counted in
- * registers (kernel/vbmi.c), and a median to 0.1 %, to half a step for weights
- * that are all alike. From 2^-4 on, bins are by the binary32 exponent and the
- * top four bits of its mantissa. */
+ * registers (kernel/vbmi.c). The median comes out to 0.01 % for F32 weights,
+ * 0.25 % for bfloat16 ones, whose errors take only 128 values a block, and
+ * 0.8 % where scales are powers of two besides. From 2^-4 on, bins are by the
+ * binary32 exponent and the top four bits of its mantissa. */
 enum {
     F8_HIST_EXACT = 0,
     F8_HIST_LOW = 1,

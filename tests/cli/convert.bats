@@ -615,3 +615,24 @@ END
     program 0 quantize "$shared/src" dst --overwrite
     program 0 verify "$shared/src" dst
 }
+
+@test "bytes and statistics are the same with every CPU's kernels" {
+    local name first=
+    by_reference convert "$shared/src" theirs
+    for name in c avx2 avx512 vbmi neon; do
+        # Those that this CPU cannot run are refused by name.
+        if ! FP8CAST_CPU=$name "$fp8cast" quantize "$shared/src" "$name" \
+            --json >"$name.json" 2>err; then
+            grep -q "^fp8cast: no kernels called $name run on this CPU" err
+            continue
+        fi
+        by_reference compare "$name" theirs
+        sed -i '/"seconds"/d' "$name.json"
+        if [ -n "$first" ]; then cmp "$name.json" "$first"; fi
+        first=$name.json
+    done
+    [ -n "$first" ]
+    export FP8CAST_CPU=z80
+    program 1 quantize "$shared/src" z80
+    grep -q '^fp8cast: no kernels called z80 run on this CPU; these do: ' err
+}
