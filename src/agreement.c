@@ -388,15 +388,18 @@ static f8_status check_config(f8_agreement *v, f8_error *err)
                           "%s: expected a quantization_config, found none",
                           F8_CONFIG_NAME);
     status = check_quantization(v, config, err);
-    if (!list) /* vLLM's other name for it */
-        list = json_object_get(config, "ignored_layers");
-    if (status == F8_OK && !json_is_array(list))
+    /* vLLM's other name for it, which wins where it is not empty. */
+    const json_t *other = json_object_get(config, "ignored_layers");
+    if (status == F8_OK && !json_is_array(list) && !json_is_array(other))
         return f8_problem(v->problems, err,
                           "%s: quantization_config: expected an array "
                           "\"modules_to_not_convert\"",
                           F8_CONFIG_NAME);
-    if (status == F8_OK)
+    if (status == F8_OK && json_is_array(list))
         status = check_modules(v, list, err);
+    if (status == F8_OK && json_array_size(other) > 0 &&
+        !json_equal(list, other))
+        status = check_modules(v, other, err);
     return status;
 }
 

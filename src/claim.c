@@ -397,28 +397,45 @@ static f8_status remove_file(const char *dst, const char *path, f8_error *err)
     return status;
 }
 
-/* A file of DST may be what a link in SRC points to: then it is the source. */
+/* Refuses when the source's `name` is, through a link, a file of DST that is
+ * about to be removed or replaced: it may be the only copy. */
 static f8_status check_not_source(const f8_plan *plan, const char *dst,
-                                  const f8_claim *claim, f8_error *err)
+                                  const f8_claim *claim, const char *name,
+                                  f8_error *err)
 {
     struct stat ours, theirs;
     f8_status status = F8_OK;
+    char *source = f8_path_join(plan->source->dir, name);
 
-    for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
+    if (!source)
+        return f8_fail_nomem(err, "a path");
+    bool link = lstat(source, &theirs) == 0 && S_ISLNK(theirs.st_mode) &&
+                stat(source, &theirs) == 0;
+    for (size_t i = 0; link && i < claim->files.count && status == F8_OK; i++) {
         char *path = f8_path_join(dst, claim->files.items[i].path);
-        bool there = path && stat(path, &ours) == 0;
-        for (uint32_t k = 0; k < plan->source->files_count && there; k++) {
-            char *source =
-                f8_path_join(plan->source->dir, plan->source->files[k].name);
-            if (source && stat(source, &theirs) == 0 &&
-                ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino)
-                status = f8_fail(err, F8_ERR_REFUSED,
-                                 "%s: is the source's %s itself", path,
-                                 plan->source->files[k].name);
-            free(source);
-        }
+        if (path && stat(path, &ours) == 0 && ours.st_dev == theirs.st_dev &&
+            ours.st_ino == theirs.st_ino)
+            status = f8_fail(err, F8_ERR_REFUSED,
+                             "%s: is the source's %s itself", path, name);
         free(path);
     }
+    free(source);
+    return status;
+}
+
+static f8_status check_no_source(const f8_plan *plan, const char *dst,
+                                 const f8_claim *claim, f8_error *err)
+{
+    f8_status status = check_not_source(plan, dst, claim, F8_CONFIG_NAME, err);
+
+    if (status == F8_OK)
+        status = check_not_source(plan, dst, claim, F8_INDEX_NAME, err);
+    for (uint32_t i = 0; i < plan->source->files_count && status == F8_OK; i++)
+        status = check_not_source(plan, dst, claim, plan->source->files[i].name,
+                                  err);
+    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++)
+        status =
+            check_not_source(plan, dst, claim, plan->sides.items[i].path, err);
     return status;
 }
 
@@ -445,7 +462,7 @@ static f8_status remove_old(const char *dst, const f8_claim *claim,
 f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
                          const f8_claim *claim, f8_error *err)
 {
-    f8_status status = check_not_source(plan, dst, claim, err);
+    f8_status status = check_no_source(plan, dst, claim, err);
 
     if (status != F8_OK)
         return status;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void *f8_aligned_alloc(uint64_t n)
@@ -23,6 +24,12 @@ void f8_file_open_direct(f8_file *file, const char *path, int flags)
     file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
     if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
         file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC);
+    /* mincore calls everything resident for a file that is neither ours nor
+     * writable: believing it would fill the cache with a shared model. */
+    struct stat st;
+    file->unasked = fstat(file->fd, &st) == 0 && geteuid() != 0 &&
+                    st.st_uid != geteuid() &&
+                    faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) != 0;
 }
 
 void f8_file_close(f8_file *file)
@@ -91,7 +98,8 @@ f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
     unsigned char *to = buffer;
 
     *data = to + skip;
-    if (n > 0 && file->direct_fd >= 0 && !is_cached(file->fd, offset, n) &&
+    if (n > 0 && file->direct_fd >= 0 &&
+        (file->unasked || !is_cached(file->fd, offset, n)) &&
         read_direct(file->direct_fd, to, skip, n, offset - skip))
         return F8_OK;
     return f8_read_at(file->fd, *data, n, offset, path, err);

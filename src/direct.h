@@ -20,6 +20,7 @@ void *f8_aligned_alloc(uint64_t n);
 /* One open file. direct_fd is -1 when O_DIRECT is not to be had. */
 typedef struct f8_file {
     int fd, direct_fd;
+    bool unasked; /* the kernel does not tell us what is in the cache */
 } f8_file;
 
 /* An open file's second descriptor, from its path; -1 is no error. */

@@ -192,6 +192,14 @@ void f8_modules_add(f8_modules *modules, const f8_rules *rules,
 
 /* ---- the list ------------------------------------------------------------ */
 
+/* vLLM leaves a layer's experts unquantised when their module's name stands
+ * anywhere in an entry. */
+static bool names_experts(const char *entry, const char *module)
+{
+    return ends_at(module, strlen(module), ".experts") &&
+           strstr(entry, module) != NULL;
+}
+
 const char *f8_modules_captured(const f8_modules *modules, const char *entry)
 {
     const char *module;
@@ -203,7 +211,8 @@ const char *f8_modules_captured(const f8_modules *modules, const char *entry)
     {
         if (f8_module_captured(entry, module) ||
             (n < strlen(entry) && strlen(module) == n &&
-             !strncmp(module, entry, n)))
+             !strncmp(module, entry, n)) ||
+            names_experts(entry, module))
             return module;
     }
     json_object_foreach(modules->siblings, module, state)

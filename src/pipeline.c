@@ -52,7 +52,9 @@ typedef struct pipeline {
  * requests at a time needs more workers than there are CPUs. */
 static unsigned worker_count(unsigned threads)
 {
-    return threads < 2 ? 4 : 2 * threads;
+    if (threads < 2)
+        return 4;
+    return threads + (threads < 16 ? threads : 16);
 }
 
 void f8_worker_compute(f8_worker *worker)

@@ -273,6 +273,19 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
     kernel->measure(&block, scale, ref->codes, panel->codes_stride, sums, hist);
 }
 
+/* Whether a block's largest weight, given as bits, lies within two octaves of
+ * 448 scales. Scales cannot fall below their dtype's least, and a block of
+ * zeros may have any. */
+static bool fits(uint32_t top, float scale)
+{
+    float amax;
+
+    memcpy(&amax, &top, sizeof amax);
+    double quotient = (double)amax / (double)scale;
+    return amax == 0 || (quotient <= 4 * 448.0 &&
+                         (quotient >= 448.0 / 4 || scale <= 0x1p-126f));
+}
+
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                     uint8_t *scratch, f8_check *check, f8_sums *sums,
                     uint64_t *hist)
@@ -296,6 +309,10 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 check->odd_weights++;
                 note(check, odd.row, odd.col, odd.value);
                 continue;
+            }
+            if (!fits(top, scale)) {
+                check->far_scales++;
+                note(check, ref.row, ref.col, scale);
             }
             check_block(kernel, panel, &ref, scale, scratch, check, sums, hist);
         }

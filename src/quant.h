@@ -53,11 +53,15 @@ typedef struct f8_check {
     uint64_t nan_codes;
     uint64_t bad_scales;  /* not finite or not positive */
     uint64_t odd_weights; /* blocks whose source holds a NaN or an infinity */
+    uint64_t far_scales;  /* nowhere near amax / 448: see f8_panel_check */
     bool has_first;
     f8_spot first; /* the first code or block with a fault, inside the panel */
 } f8_check;
 
-/* Checks the panel's codes and scales against its weights. `scratch` holds
+/* Checks the panel's codes and scales against its weights. A scale may be up
+ * to 4 times larger or smaller than amax / 448 (powers of two, scales chosen
+ * for the least error); beyond that codes can all be nearest, saturated or
+ * zero, and yet hold nothing of the weights. `scratch` holds
  * 128 x 128 bytes. Blocks with a bad scale or an odd weight have no error and
  * are left out of sums. */
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,

@@ -38,6 +38,19 @@ f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *cp,
     return status;
 }
 
+f8_status f8_checkpoint_unchanged(const f8_checkpoint *cp, f8_error *err)
+{
+    f8_handle handle = F8_HANDLE_NONE;
+    f8_status status = F8_OK;
+
+    for (uint32_t i = 0; i < cp->files_count && status == F8_OK; i++) {
+        if (cp->files[i].header_hash) /* else it was never read */
+            status = f8_handle_use(&handle, cp, i, err);
+        f8_handle_close(&handle);
+    }
+    return status;
+}
+
 f8_status f8_handle_read(const f8_handle *handle, void *buffer, size_t n,
                          uint64_t offset, unsigned char **data, f8_error *err)
 {

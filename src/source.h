@@ -14,10 +14,15 @@ typedef struct f8_handle {
     uint32_t index; /* of the checkpoint's file */
     char *path;
 } f8_handle;
-#define F8_HANDLE_NONE ((f8_handle){.file = {-1, -1}})
+#define F8_HANDLE_NONE ((f8_handle){.file = {-1, -1, false}})
 f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *checkpoint,
                         uint32_t file, f8_error *err);
 void f8_handle_close(f8_handle *handle);
+
+/* Whether every shard still is what it was when its header was read: one that
+ * was written to while its weights were read has given a mixture. */
+f8_status f8_checkpoint_unchanged(const f8_checkpoint *checkpoint,
+                                  f8_error *err);
 
 /* Reads n bytes at offset into an aligned buffer with room for them; *data is
  * where they begin in it. */

@@ -192,6 +192,7 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
     to->nan_codes += from->nan_codes;
     to->bad_scales += from->bad_scales;
     to->odd_weights += from->odd_weights;
+    to->far_scales += from->far_scales;
     if (from->has_first && !to->has_first) {
         to->has_first = true;
         to->first = from->first;
@@ -213,6 +214,13 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
                             "%llu, the first fault at row %llu, column %llu",
                             u->name, (unsigned long long)check->odd_weights,
                             row, col);
+    if (check->far_scales && status == F8_OK)
+        status = f8_problem(&v->verdict->problems, err,
+                            "tensor %s_scale_inv: scales more than 4 times "
+                            "off their block's largest weight / 448: %llu, "
+                            "the first fault in block [%llu, %llu]",
+                            u->name, (unsigned long long)check->far_scales,
+                            row / F8_BLOCK, col / F8_BLOCK);
     if (check->bad_scales && status == F8_OK)
         status =
             f8_problem(&v->verdict->problems, err,
@@ -325,6 +333,10 @@ static f8_status verify(verification *v, const char *src, const char *dst,
         status = f8_report_new(&v->pair.plan, &v->verdict->report, err);
     if (status == F8_OK)
         status = check_bytes(v, err);
+    if (status == F8_OK)
+        status = f8_checkpoint_unchanged(v->pair.plan.source, err);
+    if (status == F8_OK)
+        status = f8_checkpoint_unchanged(v->pair.result, err);
     if (status == F8_OK)
         status = f8_report_finish(v->verdict->report, &v->pair.plan, err);
     return status;

@@ -129,9 +129,9 @@ static inline uint32_t amax_halves(const f8_block *block)
     }
     for (unsigned i = 0; i < block->cols; i++)
         most = top[i] > most ? top[i] : most;
-    float w;
-    widen_row((const unsigned char *)&most, block->dtype, 1, &w);
-    return bits_of(w);
+    if (block->dtype == F8_DTYPE_BF16)
+        return (uint32_t)most << 16;
+    return bits_of(widen_f16((uint16_t)most));
 }
 
 static inline uint32_t amax_plain(const f8_block *block)
