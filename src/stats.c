@@ -32,15 +32,8 @@ void f8_stats_add(f8_stats *to, const f8_stats *from)
 /* Lower edge of bin i; of F8_HIST_ABOVE too, which is the last one's end. */
 static double edge(int i)
 {
-    const double step = 1.0 / F8_HIST_STEPS_PER_UNIT;
-
-    if (i < F8_HIST_FINE)
-        return (i - F8_HIST_LOW) * F8_HIST_LOW_STEPS * step;
-    if (i < F8_HIST_HIGH)
-        return (i - F8_HIST_FINE + F8_HIST_FINE_FROM) * step;
     if (i < F8_HIST_COARSE)
-        return ((i - F8_HIST_HIGH) * F8_HIST_HIGH_STEPS + F8_HIST_HIGH_FROM) *
-               step;
+        return (double)(i - F8_HIST_LINEAR) / F8_HIST_STEPS_PER_UNIT;
     int n = i - F8_HIST_COARSE;
     double mantissa =
         1 + (double)(n % F8_HIST_COARSE_PER_OCTAVE) / F8_HIST_COARSE_PER_OCTAVE;

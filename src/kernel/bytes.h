@@ -13,7 +13,7 @@
 
 #include "plain.h"
 
-enum { MANTISSAS = 128, PLAIN_BINS = 32 };
+enum { MANTISSAS = 128 };
 
 /* No bfloat16 can hold a zero times 2^E without a test, so an error of zero
  * stands as 2^(E - 80): far below half a unit in the last place of any sum of
@@ -25,7 +25,7 @@ typedef struct byte_tables {
     uint8_t step[MANTISSAS];
     uint8_t change_low[MANTISSAS], change_high[MANTISSAS];
     float error[MANTISSAS]; /* of 1 + M/128, exact */
-    uint8_t bin[MANTISSAS]; /* of |e| / |w|; below PLAIN_BINS */
+    uint8_t bin[MANTISSAS]; /* of |e| / |w|: at most 1/17, bin 241 */
     uint16_t least, most;   /* |w| as bits: bounds of the plain weights */
 } byte_tables;
 

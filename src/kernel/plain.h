@@ -223,20 +223,14 @@ static inline void tally_end(const tally *t, f8_sums *sums, uint64_t *hist)
 static inline int32_t bin_of(float relative)
 {
     float small = relative < 0x1p-4f ? relative : 0;
-    int32_t step = (int32_t)(small * F8_HIST_STEPS_PER_UNIT);
-    int32_t low = F8_HIST_LOW + step / F8_HIST_LOW_STEPS;
-    int32_t fine = F8_HIST_FINE + step - F8_HIST_FINE_FROM;
-    int32_t high =
-        F8_HIST_HIGH + (step - F8_HIST_HIGH_FROM) / F8_HIST_HIGH_STEPS;
+    int32_t linear = F8_HIST_LINEAR + (int32_t)(small * F8_HIST_STEPS_PER_UNIT);
     int32_t coarse =
-        (int32_t)(bits_of(relative) >> 19) -
+        (int32_t)(bits_of(relative) >> 17) -
         (F8_HIST_COARSE_EXPONENT + 127) * F8_HIST_COARSE_PER_OCTAVE +
         F8_HIST_COARSE;
 
     coarse = coarse > F8_HIST_ABOVE ? F8_HIST_ABOVE : coarse;
-    int32_t bin = step < F8_HIST_FINE_FROM ? low : fine;
-    bin = step < F8_HIST_HIGH_FROM ? bin : high;
-    bin = coarse < F8_HIST_COARSE ? bin : coarse;
+    int32_t bin = coarse < F8_HIST_COARSE ? linear : coarse;
     return bits_of(relative) == 0 ? F8_HIST_EXACT : bin;
 }
 

@@ -10,7 +10,7 @@
  * the first, then eight of the second: unpacking restores the words. */
 typedef struct consts {
     __m512i pack_low, pack_high, natural;
-    __m512i step[2], change_low[2], change_high[2], bin[2];
+    __m512i step[2], change_low[2], change_high[2];
     __m512i least;
     uint16_t span;
 } consts;
@@ -40,7 +40,6 @@ static void consts_begin(consts *c, const byte_tables *t)
         c->step[i] = load(t->step + 64 * i);
         c->change_low[i] = load(t->change_low + 64 * i);
         c->change_high[i] = load(t->change_high + 64 * i);
-        c->bin[i] = load(t->bin + 64 * i);
     }
     c->least = _mm512_set1_epi16((short)t->least);
     c->span = (uint16_t)(t->most - t->least);
@@ -113,131 +112,25 @@ static inline void add_64(__m512i a, __m512i b, __m512i low, const consts *c,
     add_32(b, _mm512_unpackhi_epi8(l, h), c, s, careful);
 }
 
-/* ---- the histogram ------------------------------------------------------- */
-
-/* Occurrences of the 32 bins that plain weights can fall in, eight at a time:
- * a table turns a bin into one bit out of eight, or none, and a tree of full
- * adders counts each of the 512 bits of a vector on its own. The bits of a
- * vector's bytes are counted one by one only for every sixteenth vector. */
-enum { GROUPS = PLAIN_BINS / 8, BATCH = 16, ROW_VECTORS = F8_BLOCK / 64 };
-
-typedef struct bin_counts {
-    __m512i hot[GROUPS];
-    __m512i ones[GROUPS], twos[GROUPS], fours[GROUPS], eights[GROUPS];
-    __m512i sixteens[GROUPS]; /* bytes: of eight bytes, each bit's sum */
-    /* Bins of weights, waiting: less than a batch, and FLUSH_ROWS. The last row
-     * is written before it is known whether it counts. */
-    __m512i bins[BATCH + ROW_VECTORS * FLUSH_ROWS];
-    unsigned waiting;
-} bin_counts;
-
-static void counts_begin(bin_counts *n)
-{
-    memset(n, 0, offsetof(bin_counts, bins));
-    n->waiting = 0;
-    for (unsigned g = 0; g < GROUPS; g++) {
-        const __m512i one = _mm512_castsi128_si512(
-            _mm_cvtsi64_si128((int64_t)0x8040201008040201));
-        n->hot[g] = _mm512_maskz_permutexvar_epi64((__mmask8)(1u << g),
-                                                   _mm512_setzero_si512(), one);
-    }
-}
-
-/* Full adder of bits: returns the carries of *sum + a + b. They are made from
- * the new sum, equal inputs or else the opposite of the sum, since the old one
- * would have to be copied first. */
-static inline __m512i add_bits(__m512i *sum, __m512i a, __m512i b)
-{
-    *sum = _mm512_ternarylogic_epi64(*sum, a, b, 0x96);
-    return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
-}
-
-/* Byte j of each eight: how many of the eight have bit j. */
-static inline __m512i count_bits(__m512i bytes)
-{
-    const __m512i identity = _mm512_set1_epi64((int64_t)0x8040201008040201);
-    return _mm512_popcnt_epi8(
-        _mm512_gf2p8affine_epi64_epi8(identity, bytes, 0));
-}
-
-/* Counts `batches` batches of what is waiting. */
-static inline void count_group(bin_counts *n, unsigned g, unsigned batches)
-{
-    const __m512i hot = n->hot[g];
-    __m512i ones = n->ones[g], twos = n->twos[g], fours = n->fours[g];
-    __m512i eights = n->eights[g], total = n->sixteens[g];
-
-    for (const __m512i *bin = n->bins; bin < n->bins + BATCH * batches;) {
-        __m512i eight[2];
-        for (unsigned i = 0; i < 2; i++) {
-            __m512i four[2];
-            for (unsigned j = 0; j < 2; j++) {
-                __m512i two[2];
-                for (unsigned k = 0; k < 2; k++, bin += 2)
-                    two[k] =
-                        add_bits(&ones, _mm512_permutexvar_epi8(bin[0], hot),
-                                 _mm512_permutexvar_epi8(bin[1], hot));
-                four[j] = add_bits(&twos, two[0], two[1]);
-            }
-            eight[i] = add_bits(&fours, four[0], four[1]);
-        }
-        __m512i sixteen = add_bits(&eights, eight[0], eight[1]);
-        total = _mm512_add_epi8(total, count_bits(sixteen));
-    }
-    n->ones[g] = ones;
-    n->twos[g] = twos;
-    n->fours[g] = fours;
-    n->eights[g] = eights;
-    n->sixteens[g] = total;
-}
-
-/* Counts whole batches; the rest goes on waiting. */
-static void count_waiting(bin_counts *n)
-{
-    unsigned batches = n->waiting / BATCH;
-
-    for (unsigned g = 0; g < GROUPS; g++)
-        count_group(n, g, batches);
-    n->waiting %= BATCH;
-    for (unsigned i = 0; i < n->waiting; i++)
-        n->bins[i] = n->bins[BATCH * batches + i];
-}
-
-static void counts_end(bin_counts *n, uint64_t *hist)
-{
-    if (n->waiting) {
-        while (n->waiting < BATCH)
-            n->bins[n->waiting++] = _mm512_set1_epi8(-1); /* in no group */
-        count_waiting(n);
-    }
-    for (unsigned g = 0; g < GROUPS; g++) {
-        uint8_t rest[64], sixteens[64];
-        __m512i sum =
-            _mm512_add_epi8(count_bits(n->eights[g]), count_bits(n->eights[g]));
-        sum = _mm512_add_epi8(sum, count_bits(n->fours[g]));
-        sum = _mm512_add_epi8(sum, sum);
-        sum = _mm512_add_epi8(sum, count_bits(n->twos[g]));
-        sum = _mm512_add_epi8(sum, sum);
-        sum = _mm512_add_epi8(sum, count_bits(n->ones[g]));
-        _mm512_storeu_si512(rest, sum);
-        _mm512_storeu_si512(sixteens, n->sixteens[g]);
-        uint16_t total[8] = {0};
-        for (unsigned i = 0; i < 64; i += 8)
-            for (unsigned j = 0; j < 8; j++)
-                total[j] = (uint16_t)(total[j] + rest[i + j] +
-                                      BATCH * sixteens[i + j]);
-        for (unsigned j = 0; j < 8; j++)
-            hist[8 * g + j] += total[j];
-    }
-}
-
 /* ---- rows and blocks ----------------------------------------------------- */
 
-/* One row of 128. Returns whether the row was odd: its odd weights are then
- * left out of the sums, and all of it out of the counts. */
+enum { ROW_VECTORS = F8_BLOCK / 64 };
+
+/* Indices for count_pairs() of 64 weights, from their low bytes: which two
+ * are a pair is all the same. */
+static inline __m512i pairs_of(__m512i low)
+{
+    return _mm512_or_si512(
+        _mm512_and_si512(low, _mm512_set1_epi16(0x007f)),
+        _mm512_and_si512(_mm512_srli_epi16(low, 1), _mm512_set1_epi16(0x3f80)));
+}
+
+/* One row of 128. index gets the pairs to count. Returns whether the row was
+ * odd: its odd weights are then left out of the sums, and all of it should be
+ * left out of the counts. */
 static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
                             const consts *c, bool stream, sums *s,
-                            bin_counts *n)
+                            uint16_t *index)
 {
     __m512i w[4], furthest;
 
@@ -261,11 +154,8 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
             add_64(a, b, low, c, s, true);
         else
             add_64(a, b, low, c, s, false);
-        n->bins[n->waiting + i] =
-            _mm512_permutex2var_epi8(c->bin[0], low, c->bin[1]);
+        _mm512_storeu_si512(index + 32 * i, pairs_of(low));
     }
-    if (s && !odd)
-        n->waiting += ROW_VECTORS;
     return odd;
 }
 
@@ -297,10 +187,12 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
                      size_t codes_stride, const byte_tables *tables,
                      const consts *c, bool stream, f8_sums *all, uint64_t *hist)
 {
-    bin_counts n;
+    pair_counts pairs;
+    uint32_t count[MANTISSAS] = {0}, counted = 0;
+    uint16_t index[F8_BLOCK / 2];
     tally t;
 
-    counts_begin(&n);
+    memset(&pairs, 0, sizeof pairs);
     tally_begin(&t, scale);
     double factor = 1 / (t.up * t.up);
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
@@ -312,14 +204,19 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
             const unsigned char *from = row_at(block, r);
             uint8_t *to = codes + r * codes_stride;
             fetch_ahead(from, to, stream);
-            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, &n), 0))
+            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, index), 0)) {
                 odd_row(tables, scale, from, to, &t);
+                continue;
+            }
+            count_pairs(&pairs, index);
+            counted += F8_BLOCK / 2;
         }
-        count_waiting(&n);
         add_lanes(&t, &s, factor);
         add_top(&t, &s);
     }
-    counts_end(&n, hist);
+    if (!fold_pairs(&pairs, counted, count))
+        count_again(block, tables, count);
+    count_mantissas(tables, count, hist);
     tally_end(&t, all, hist);
 }
 

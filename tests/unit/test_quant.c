@@ -260,7 +260,7 @@ static void test_block_by_hand(void **state)
     /* 448, 448, 1 and 2^-9 are exact. */
     assert_int_equal(hist[F8_HIST_EXACT], 4);
     /* 2^-10 became 0: a relative error of 1 = 2^0. */
-    assert_int_equal(hist[F8_HIST_COARSE + 4 * 16], 1);
+    assert_int_equal(hist[F8_HIST_COARSE + 4 * 64], 1);
 }
 
 static void test_odd_weights(void **state)
@@ -323,8 +323,8 @@ static void test_check_accepts_what_is_as_near(void **state)
 {
     /* 17 is as near to 16 (0x58) as to 18 (0x59); 2^-10 to 0 as to 2^-9; both
      * zeros are zero; beyond 448 nothing is nearer than 448. */
-    static const float weights[] = {17, 17, 0x1p-10f,  0x1p-10f, -0.0f,  -0.0f,
-                                    0,  0,  -0x1p-10f, 500,      -1e30f, 1};
+    static const float weights[] = {17, 17, 0x1p-10f,  0x1p-10f, -0.0f, -0.0f,
+                                    0,  0,  -0x1p-10f, 500,      -1000, 1};
     static const uint8_t codes[] = {0x58, 0x59, 0x00, 0x01, 0x80, 0x00,
                                     0x00, 0x80, 0x00, 0x7e, 0xfe, 0x38};
     uint64_t hist[F8_HIST_BINS] = {0};
@@ -335,20 +335,22 @@ static void test_check_accepts_what_is_as_near(void **state)
     assert_int_equal(check.not_nearest, 0);
     assert_int_equal(check.nan_codes, 0);
     assert_int_equal(check.bad_scales, 0);
+    assert_int_equal(check.far_scales, 0);
     assert_false(check.has_first);
 }
 
 static void test_check_counts_faults(void **state)
 {
-    /* 1 is 0x38; its neighbours, the other sign, and both NaN codes. */
-    static const float weights[] = {1, 1, 1, 1, 1, 1, 17, -1, 0};
+    /* 1 is 0x38; its neighbours, the other sign, and both NaN codes. 448, so
+     * that the scale of 1 is right. */
+    static const float weights[] = {1, 1, 1, 1, 1, 1, 17, -1, 0, 448};
     static const uint8_t codes[] = {0x38, 0x39, 0x37, 0xb8, 0x7f,
-                                    0xff, 0x5a, 0x38, 0x01};
+                                    0xff, 0x5a, 0x38, 0x01, 0x7e};
     uint64_t hist[F8_HIST_BINS] = {0};
     f8_sums sums = {0};
 
     (void)state;
-    f8_check check = check_row(weights, codes, 9, &sums, hist);
+    f8_check check = check_row(weights, codes, 10, &sums, hist);
     assert_int_equal(check.not_nearest, 6);
     assert_int_equal(check.nan_codes, 2);
     assert_int_equal(check.bad_scales, 0);
@@ -356,12 +358,31 @@ static void test_check_counts_faults(void **state)
     assert_int_equal(check.first.row, 0);
     assert_int_equal(check.first.col, 1);
     assert_true(check.first.value == 1);
-    /* Eight weights have a relative error, one is zero. */
+    /* Nine weights have a relative error, one is zero. */
     assert_int_equal(hist[F8_HIST_ZERO], 1);
 }
 
-/* amax of 200 x 300 ones is 1 in every block; a block of each row of blocks
- * gets a scale that is none. */
+static void test_check_far_scales(void **state)
+{
+    /* With a scale of 1, amax may be from 448 / 4 to 448 * 4. */
+    static const struct {
+        float amax;
+        uint64_t far_scales;
+    } cases[] = {{112, 0}, {111, 1}, {448, 0}, {1792, 0}, {1800, 1}, {0, 0}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        uint64_t hist[F8_HIST_BINS] = {0};
+        uint8_t code = f8_e4m3_encode(cases[i].amax);
+        f8_sums sums = {0};
+        f8_check check = check_row(&cases[i].amax, &code, 1, &sums, hist);
+        assert_int_equal(check.far_scales, cases[i].far_scales);
+        assert_int_equal(check.not_nearest, 0);
+    }
+}
+
+/* All weights are 448, and every scale but one is 1; a block of each row of
+ * blocks gets a scale that is none. */
 static void test_check_bad_scales(void **state)
 {
     enum { ROWS = 200, COLS = 300 };
@@ -373,8 +394,8 @@ static void test_check_bad_scales(void **state)
 
     (void)state;
     for (size_t i = 0; i < ROWS * COLS; i++) {
-        weights[i] = 1;
-        codes[i] = 0x38;
+        weights[i] = 448;
+        codes[i] = 0x7e;
     }
     f8_panel panel = {
         weights, COLS * 4,     F8_DTYPE_F32,      ROWS, COLS, codes,
@@ -394,8 +415,8 @@ static void test_check_bad_scales(void **state)
         assert_int_equal(check.first.row, 128);
         assert_int_equal(check.first.col, 128);
         assert_int_equal(bits_of(check.first.value), bits_of(bad[i]));
-        /* The 72 x 128 weights of that block are left out: w^2 = 1 each. */
-        assert_true(sums.w2 == ROWS * COLS - 72 * 128);
+        /* The 72 x 128 weights of that block are left out. */
+        assert_true(sums.w2 == 448.0 * 448 * (ROWS * COLS - 72 * 128));
         assert_int_equal(hist[F8_HIST_EXACT], ROWS * COLS - 72 * 128);
     }
 }
@@ -451,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_odd_weights),
         cmocka_unit_test(test_check_accepts_what_is_as_near),
         cmocka_unit_test(test_check_counts_faults),
+        cmocka_unit_test(test_check_far_scales),
         cmocka_unit_test(test_check_bad_scales),
         cmocka_unit_test(test_check_adds_up),
     };

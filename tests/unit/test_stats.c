@@ -1,23 +1,22 @@
 /* test_stats.c - figures derived from sums and histograms, worked out by
- * hand. The bins of the histogram are described in stats.h: in steps of 2^-12
- * 0 to 78 in sixteens, 78 to 99 in ones, 99 to 256 in thirty-twos; from 2^-4
- * on sixteen an octave. */
+ * hand. The bins of the histogram are described in stats.h: steps of 2^-12 up
+ * to 2^-4, then 64 an octave. */
 #include "helpers.h"
 
 #include <math.h>
 
 #include "stats.h"
 
-/* The bin of steps `step` and up, one of those that are one step wide. */
+/* The bin from `step` steps of 2^-12 to one more. */
 static int fine(int step)
 {
-    return F8_HIST_FINE + step - 78;
+    return F8_HIST_LINEAR + step;
 }
 
-/* The bin whose lower edge is 2^exponent * (1 + part / 16). */
+/* The bin whose lower edge is 2^exponent * (1 + part / 64). */
 static int coarse(int exponent, int part)
 {
-    return F8_HIST_COARSE + (exponent + 4) * 16 + part;
+    return F8_HIST_COARSE + (exponent + 4) * 64 + part;
 }
 
 static void expect_close(double value, double expected)
@@ -49,15 +48,15 @@ static void test_median_inside_a_bin(void **state)
     expect_close(f8_hist_median(hist), 88.5 / 4096);
     hist[F8_HIST_ZERO] = 77;
     expect_close(f8_hist_median(hist), 88.5 / 4096);
-    /* One before, three in the bin from 131 to 163 steps: half, 2, is a third
+    /* One before, three in the bin from 131 to 132 steps: half, 2, is a third
      * of the way. */
     memset(hist, 0, sizeof hist);
     hist[fine(80)] = 1;
-    hist[F8_HIST_HIGH + 1] = 3;
-    expect_close(f8_hist_median(hist), (131 + 32.0 / 3) / 4096);
+    hist[fine(131)] = 3;
+    expect_close(f8_hist_median(hist), (131 + 1.0 / 3) / 4096);
     /* Three before and one in the bin behind: two thirds of the first. */
     hist[fine(80)] = 3;
-    hist[F8_HIST_HIGH + 1] = 1;
+    hist[fine(131)] = 1;
     expect_close(f8_hist_median(hist), (80 + 2.0 / 3) / 4096);
 }
 
@@ -70,24 +69,16 @@ static void test_median_between_bins(void **state)
     hist[fine(81)] = 2;
     hist[coarse(-1, 0)] = 2;
     expect_close(f8_hist_median(hist), 82.0 / 4096);
-    /* The last bin of each width ends where the next width begins: 64 to 78,
-     * 98 to 99, 227 to 256 steps. */
+    /* The last of these bins ends where octaves begin, at 256 steps. */
     memset(hist, 0, sizeof hist);
-    hist[F8_HIST_LOW + 4] = 2;
-    expect_close(f8_hist_median(hist), 71.0 / 4096);
-    memset(hist, 0, sizeof hist);
-    hist[fine(98)] = 2;
-    hist[coarse(-1, 0)] = 2;
-    expect_close(f8_hist_median(hist), 99.0 / 4096);
-    memset(hist, 0, sizeof hist);
-    hist[F8_HIST_HIGH + 4] = 2;
-    expect_close(f8_hist_median(hist), 241.5 / 4096);
+    hist[fine(255)] = 2;
+    expect_close(f8_hist_median(hist), 255.5 / 4096);
     hist[coarse(-1, 0)] = 2;
     expect_close(f8_hist_median(hist), 0.0625);
     /* And so does the last of an octave. */
     memset(hist, 0, sizeof hist);
-    hist[coarse(-3, 15)] = 2;
-    expect_close(f8_hist_median(hist), 0.125 * (1 + 15.5 / 16));
+    hist[coarse(-3, 63)] = 2;
+    expect_close(f8_hist_median(hist), 0.125 * (1 + 63.5 / 64));
     hist[coarse(0, 0)] = 2;
     expect_close(f8_hist_median(hist), 0.25);
 }
@@ -103,17 +94,17 @@ static void test_median_at_the_ends(void **state)
     assert_true(f8_hist_median(hist) == 0);
     /* The first and the last bin with two edges. */
     memset(hist, 0, sizeof hist);
-    hist[F8_HIST_LOW] = 2;
-    expect_close(f8_hist_median(hist), 8.0 / 4096);
+    hist[F8_HIST_LINEAR] = 2;
+    expect_close(f8_hist_median(hist), 0.5 / 4096);
     memset(hist, 0, sizeof hist);
     hist[F8_HIST_ABOVE - 1] = 2;
-    expect_close(f8_hist_median(hist), 1 + 15.5 / 16);
+    expect_close(f8_hist_median(hist), 1 + 63.5 / 64);
     /* Behind it nothing is told apart: 5 octaves from 2^-4 end at 2. */
     memset(hist, 0, sizeof hist);
     hist[F8_HIST_ABOVE] = 2;
     expect_close(f8_hist_median(hist), 2);
-    /* 1 exact, 5 of sixteen steps, 21 of one, 5 of thirty-two, 5 octaves. */
-    assert_int_equal(F8_HIST_ABOVE, 1 + 5 + 21 + 5 + 5 * 16);
+    /* 1 exact, 256 steps, 5 octaves. */
+    assert_int_equal(F8_HIST_ABOVE, 1 + 256 + 5 * 64);
 }
 
 /* ---- merging ------------------------------------------------------------- */
@@ -182,7 +173,7 @@ static void test_figures(void **state)
     assert_int_equal(out.elems, 2);
     assert_int_equal(out.blocks, 1);
     assert_int_equal(out.zeros, 6);
-    expect_close(out.median_relative_error, 0.25 * (1 + 0.5 / 16));
+    expect_close(out.median_relative_error, 0.25 * (1 + 0.5 / 64));
     expect_close(out.relative_rms, 0.2);           /* sqrt(1 / 25) */
     expect_close(out.sqnr_db, 13.979400086720377); /* 10 log10(25) */
     expect_close(out.cosine, 0.99469179382655132); /* 29 / sqrt(850) */
