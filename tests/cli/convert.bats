@@ -636,3 +636,52 @@ END
     program 1 quantize "$shared/src" z80
     grep -q '^fp8cast: no kernels called z80 run on this CPU; these do: ' err
 }
+
+@test "a link from SRC into DST is not followed into its own removal" {
+    local file
+    for file in tokenizer.json config.json; do
+        rm -rf src dst
+        cp -r "$shared/src" src
+        program 0 quantize src dst
+        cp "src/$file" "dst/$file"
+        cp "src/$file" kept
+        rm "src/$file"
+        ln -s "../dst/$file" "src/$file"
+        refuses "fp8cast: dst/$file: is the source's $file itself" \
+            quantize src dst --overwrite --scale-dtype f32
+        cmp "dst/$file" kept
+    done
+}
+
+@test "a source that changes while it is read is noticed" {
+    # stderr is a full pipe, so that the run stands still where it tells of its
+    # first finished shard; the others are yet to come.
+    cp -r "$shared/src" src
+    "$PYTHON" - "$fp8cast" <<'PYTHON_END'
+import fcntl, os, subprocess, sys, time
+read, write = os.pipe()
+size = fcntl.fcntl(write, 1031, 4096)  # F_SETPIPE_SZ
+os.write(write, b"\n" * size)
+run = subprocess.Popen([sys.argv[1], "quantize", "src", "dst", "--threads",
+                        "1", "--shard-size", "300000"], stderr=write,
+                       stdout=subprocess.DEVNULL)
+os.close(write)
+while not (os.path.isdir("dst") and
+           any(name.startswith("model-") for name in os.listdir("dst"))):
+    assert run.poll() is None, "it ended without a shard"
+    time.sleep(0.01)
+for name in os.listdir("src"):
+    if name.endswith(".safetensors"):
+        os.utime(os.path.join("src", name))
+lines = b""
+while True:
+    chunk = os.read(read, 65536)
+    if not chunk:
+        break
+    lines += chunk
+status, text = run.wait(), lines.decode().strip()
+assert status == 1, (status, text)
+assert "changed since its header was read" in text, text
+assert not os.path.exists("dst/config.json")
+PYTHON_END
+}

@@ -118,6 +118,29 @@ accepts() {
         '": codes that are not the nearest to weight / scale: " in d["fault_list"][0]'
 }
 
+@test "a scale so small that every code is the nearest" {
+    # bf16 0x0080 is 2^-126: every weight saturates, and 448 is the nearest.
+    name=$L.1.mlp.shared_expert.down_proj.weight
+    sabotage scale $name 1 0080
+    program 3 verify "$shared/src" dst --json
+    holds out "any(f.startswith('tensor ${name}_scale_inv: scales more than 4 times off their block') and f.endswith(': 1, the first fault in block [1, 0]') for f in d['fault_list'])"
+}
+
+@test "modules_to_not_convert: what vLLM takes for a layer's experts" {
+    sabotage list-too $L.0.mlp.experts.gate_up_proj
+    finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.gate_up_proj\" also means $L.0.mlp.experts, which is FP8"
+    sabotage list-too $L.0.mlp.experts.1.gate_proj
+    finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.1.gate_proj\" also means $L.0.mlp.experts, which is FP8"
+    sabotage list-too $L.3.self_attn.qkv_proj
+    finds "config.json: modules_to_not_convert: \"$L.3.self_attn.qkv_proj\" also means $L.3.self_attn.qkv_proj, which is FP8"
+}
+
+@test "ignored_layers beside the list: vLLM reads it instead" {
+    sabotage set ignored_layers '["lm_head"]'
+    program 3 verify "$shared/src" dst --json
+    holds out 'any("in_proj_a is not FP8 and not listed" in f for f in d["fault_list"])'
+}
+
 @test "a kept tensor, one byte of it" {
     sabotage flip lm_head.weight 163839
     finds "tensor lm_head.weight: expected the source's bytes, found others, the first at byte 163839 of 163840"
