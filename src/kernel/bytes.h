@@ -174,20 +174,44 @@ static inline bool fold_pairs(const pair_counts *pairs, uint32_t expected,
     return true;
 }
 
-/* The slow way to count, of all plain weights of a block. */
+/* Whether all weights of a row are plain. */
+static inline bool is_plain_row(const uint16_t *w, const byte_tables *t)
+{
+    bool plain = true;
+
+    for (unsigned i = 0; i < F8_BLOCK; i++) {
+        uint16_t a = w[i] & 0x7fff;
+        plain = plain && a >= t->least && a <= t->most;
+    }
+    return plain;
+}
+
+/* The slow way to count, of all rows but the odd ones: odd_row() has counted
+ * those. */
 static inline void count_again(const f8_block *block, const byte_tables *t,
                                uint32_t count[MANTISSAS])
 {
     memset(count, 0, MANTISSAS * sizeof *count);
     for (unsigned r = 0; r < block->rows; r++) {
-        for (unsigned i = 0; i < F8_BLOCK; i++) {
-            uint16_t a;
-            memcpy(&a, row_at(block, r) + 2 * i, sizeof a);
-            a &= 0x7fff;
-            if (a >= t->least && a <= t->most)
-                count[a & (MANTISSAS - 1)]++;
-        }
+        uint16_t w[F8_BLOCK];
+        memcpy(w, row_at(block, r), sizeof w);
+        if (!is_plain_row(w, t))
+            continue;
+        for (unsigned i = 0; i < F8_BLOCK; i++)
+            count[w[i] & (MANTISSAS - 1)]++;
     }
+}
+
+/* Into the histogram what `counted` pairs and a block's odd rows came to. */
+static inline void counts_end(const pair_counts *pairs, uint32_t counted,
+                              const f8_block *block, const byte_tables *t,
+                              uint64_t *hist)
+{
+    uint32_t count[MANTISSAS] = {0};
+
+    if (!fold_pairs(pairs, counted, count))
+        count_again(block, t, count);
+    count_mantissas(t, count, hist);
 }
 
 #endif

@@ -175,7 +175,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
                             uint64_t *hist)
 {
     pair_counts pairs;
-    uint32_t count[MANTISSAS] = {0}, counted = 0;
+    uint32_t counted = 0;
     uint16_t index[F8_BLOCK / 2];
     tally t;
 
@@ -201,9 +201,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
         }
         take_sums(&t, &s, factor);
     }
-    if (!fold_pairs(&pairs, counted, count))
-        count_again(block, tables, count);
-    count_mantissas(tables, count, hist);
+    counts_end(&pairs, counted, block, tables, hist);
     tally_end(&t, all, hist);
 }
 

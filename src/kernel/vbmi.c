@@ -188,7 +188,7 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
                      const consts *c, bool stream, f8_sums *all, uint64_t *hist)
 {
     pair_counts pairs;
-    uint32_t count[MANTISSAS] = {0}, counted = 0;
+    uint32_t counted = 0;
     uint16_t index[F8_BLOCK / 2];
     tally t;
 
@@ -214,9 +214,7 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
         add_lanes(&t, &s, factor);
         add_top(&t, &s);
     }
-    if (!fold_pairs(&pairs, counted, count))
-        count_again(block, tables, count);
-    count_mantissas(tables, count, hist);
+    counts_end(&pairs, counted, block, tables, hist);
     tally_end(&t, all, hist);
 }
 

@@ -613,6 +613,33 @@ static void test_sums(void **unused)
     }
 }
 
+/* Weights that are all alike run a counter of pairs over, while rows with a
+ * zero are counted one by one: each weight must be counted once. */
+static void test_each_is_counted_once(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 128, COLS = 128, WITH_ZERO = 64 };
+    static uint16_t weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS], scales[4];
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        weights[i] = 0x3f81; /* 1 + 2^-7 */
+    for (size_t r = 0; r < WITH_ZERO; r++)
+        weights[2 * r * COLS] = 0;
+    for (size_t k = 0; k < kernels; k++) {
+        matrix m = {(uint8_t *)weights, F8_DTYPE_BF16, ROWS, COLS};
+        outcome out = quantise(list[k], &m, F8_SCALE_BF16, false, false, 0,
+                               codes, scales);
+        uint64_t total = 0;
+        for (size_t i = 0; i < F8_HIST_BINS; i++)
+            total += out.hist[i];
+        assert_int_equal(total, ROWS * COLS);
+        assert_int_equal(out.hist[F8_HIST_ZERO], WITH_ZERO);
+    }
+}
+
 static void test_names(void **unused)
 {
     (void)unused;
@@ -641,6 +668,7 @@ int main(void)
         cmocka_unit_test_setup(test_finite_patterns, start),
         cmocka_unit_test_setup(test_not_finite, start),
         cmocka_unit_test_setup(test_ties, start),
+        cmocka_unit_test_setup(test_each_is_counted_once, start),
         cmocka_unit_test_setup(test_sums, start),
     };
     const char *given = getenv("F8_KERNEL_SEED");
