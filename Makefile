@@ -28,8 +28,11 @@ bench: all
 	@scripts/setup bench
 	@bench/convert $(BUILD)
 
+# Configured anew, since PREFIX stands in the pkg-config file too.
 install: all
-	@cmake -DCMAKE_INSTALL_PREFIX=$(PREFIX) -P $(BUILD)/cmake_install.cmake
+	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) >/dev/null
+	@cmake -P $(BUILD)/cmake_install.cmake
 
 uninstall:
 	@xargs -r -I{} rm -fv "$(DESTDIR){}" < $(BUILD)/install_manifest.txt
