@@ -54,6 +54,10 @@ variant() {
 }
 @test "as the reference: one shard" { variant one-shard bf16; }
 @test "as the reference: MTP experts one by one" { variant per-expert bf16; }
+@test "as the reference: the dense family" {
+    variant dense bf16
+    holds quantized.json 'd["quantized"] == 12 + 3 * 3 + 4 + 3'
+}
 @test "as the reference: all experts one by one" {
     variant trunk-per-expert bf16
 }

@@ -40,6 +40,7 @@ VARIANTS = {
     "f32": {"shards": 2, "dtype": "F32"},
     "tiny-values": {"shards": 2, "odd_values": True},
     "dense-compact-config": {"shards": 2, "compact": True},
+    "dense": {"shards": 2, "trunk": "dense", "mtp": "dense"},
 }
 
 
@@ -174,6 +175,10 @@ def linear_attention(prefix, s):
 
 def experts(prefix, s, how):
     hidden, inter = s["hidden"], s["inter"]
+    if how == "dense":
+        return {prefix + "mlp.gate_proj.weight": [inter, hidden],
+                prefix + "mlp.up_proj.weight": [inter, hidden],
+                prefix + "mlp.down_proj.weight": [hidden, inter]}
     shapes = {
         prefix + "mlp.gate.weight": [s["experts"], hidden],
         prefix + "mlp.shared_expert_gate.weight": [1, hidden],
@@ -437,8 +442,10 @@ def make(variant, folder, seed=0):
         options.get("f32_alog", False), options.get("odd_values", False))
     write_weights(folder, random, tensors, options["shards"])
     write_side_files(folder)
-    printed = json.dumps(config(s, dtype, mtp),
-                         indent=None if options.get("compact") else 2)
+    values = config(s, dtype, mtp)
+    if mtp == "dense":
+        values["model_type"] = "qwen3_5"
+    printed = json.dumps(values, indent=None if options.get("compact") else 2)
     with open(os.path.join(folder, "config.json"), "w",
               encoding="utf-8") as file:
         file.write(printed + "\n")
