@@ -25,7 +25,6 @@ typedef struct slot {
 typedef struct pipeline {
     const f8_pipeline_ops *ops;
     uint64_t units;
-    uint32_t shards;
     unsigned workers;
     uint64_t chunk_bytes;
     sem_t turns; /* as many as threads */
@@ -347,7 +346,6 @@ static thread_start *new_workers(pipeline *p)
     for (unsigned i = 0; starts && i < p->workers; i++) {
         f8_worker *w = &starts[i].worker;
         starts[i].p = p;
-        w->index = i;
         w->turns = &p->turns;
         w->in = f8_aligned_alloc(p->chunk_bytes);
         w->out = f8_aligned_alloc(p->chunk_bytes);
@@ -387,7 +385,6 @@ f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
 {
     pipeline p = {.ops = ops,
                   .units = units,
-                  .shards = shards,
                   .workers = worker_count(threads),
                   .ring_size = (uint64_t)worker_count(threads) * 4,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,

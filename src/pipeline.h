@@ -32,7 +32,6 @@ typedef struct f8_item {
 
 /* A worker's own memory; nothing in it is shared. */
 typedef struct f8_worker {
-    unsigned index;
     unsigned char *in;     /* chunk_bytes: source, or the side to compare */
     unsigned char *out;    /* chunk_bytes: codes, or the other side */
     unsigned char *scales; /* scales_bytes */
