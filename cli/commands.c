@@ -2,6 +2,7 @@
  * struct, calls the library, hands the outcome to tables.c or json.c, and
  * chooses the exit status. */
 #include "commands.h"
+#include "confine.h"
 #include "json.h"
 #include "message.h"
 #include "tables.h"
@@ -9,9 +10,13 @@
 #include "values.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #define LARGEST_SHOWN 5
 
@@ -376,7 +381,7 @@ bool command_can_stop(command_id command)
            command == COMMAND_SYNTH;
 }
 
-int command_run(const arguments *given, atomic_int *stop)
+static int dispatch(const arguments *given, atomic_int *stop)
 {
     switch (given->command) {
     case COMMAND_QUANTIZE:
@@ -397,4 +402,69 @@ int command_run(const arguments *given, atomic_int *stop)
         break;
     }
     return EXIT_USAGE;
+}
+
+/* The folder that the command writes into; NULL when it writes nowhere. */
+static const char *written_folder(const arguments *given)
+{
+    if (given->command == COMMAND_QUANTIZE)
+        return given->paths[1];
+    return given->command == COMMAND_SYNTH ? given->paths[0] : NULL;
+}
+
+/* Leaves the process what the command line names. */
+static bool confine(const arguments *given, const char *around)
+{
+    const char *written = written_folder(given);
+    char problem[PROBLEM_BYTES];
+    confine_place places[] = {
+        {given->paths[0], CONFINE_SOURCE}, {given->paths[1], CONFINE_SOURCE},
+        {given->rules, CONFINE_READ},      {given->model, CONFINE_READ},
+        {around, CONFINE_AROUND},
+    };
+    for (int i = 0; i < 2; i++) {
+        if (written && places[i].path == written)
+            places[i].use = CONFINE_WRITE;
+    }
+    if (confine_process(places, sizeof places / sizeof *places, problem))
+        return true;
+    message_error("%s", problem);
+    return false;
+}
+
+/* Makes the result's folder, so that the process can be confined to it before
+ * it reads anything; an entry that is to last is synced with what it is in.
+ * A folder that cannot be made, or is there, is the command's to judge. */
+static bool make_folder(const char *folder, const char *around, bool *made)
+{
+    *made = mkdir(folder, 0777) == 0;
+    if (!*made)
+        return true;
+    int fd = open(around, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* EINVAL: a file system that cannot sync a folder. */
+    bool synced = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+    if (!synced)
+        message_error("%s: cannot sync: %s", around, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return synced;
+}
+
+int command_run(const arguments *given, atomic_int *stop)
+{
+    const char *written = written_folder(given);
+    char *copy = written ? strdup(written) : NULL;
+    int status = EXIT_FAILED;
+    bool made = false;
+
+    if (written && !copy)
+        message_no_memory();
+    const char *around = copy ? dirname(copy) : NULL;
+    if ((!written || make_folder(written, around, &made)) &&
+        confine(given, around))
+        status = dispatch(given, stop);
+    if (made && status != EXIT_DONE)
+        rmdir(written); /* only when it is empty */
+    free(copy);
+    return status;
 }
