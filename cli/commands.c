@@ -281,6 +281,24 @@ static int run_inspect(const arguments *given)
     return summary.agrees ? EXIT_DONE : EXIT_FAILED;
 }
 
+/* ---- roofline ---------------------------------------------------------- */
+
+static int run_roofline(const arguments *given)
+{
+    f8_error err;
+    f8_roofline *roofline = NULL;
+    f8_options options = library_options(given, NULL);
+    if (f8_roofline_create(given->paths[0], &options, given->batch,
+                           given->context, &roofline, &err) != F8_OK)
+        return failed(&err);
+    if (given->json)
+        print_json(json_roofline(roofline, given->bandwidth));
+    else if (!given->quiet)
+        table_roofline(roofline, given->bandwidth);
+    f8_roofline_free(roofline);
+    return EXIT_DONE;
+}
+
 /* ---- synth ------------------------------------------------------------- */
 
 static int show_synth(const arguments *given, const f8_synth_options *options,
@@ -392,6 +410,8 @@ static int dispatch(const arguments *given, atomic_int *stop)
         return run_verify(given, stop);
     case COMMAND_INSPECT:
         return run_inspect(given);
+    case COMMAND_ROOFLINE:
+        return run_roofline(given);
     case COMMAND_SYNTH:
         return run_synth(given, stop);
     case COMMAND_RULES:

@@ -304,6 +304,59 @@ json_t *json_inventory(const f8_inventory *inventory,
     return document;
 }
 
+static json_t *machine_bound(const f8_roofline_summary *summary,
+                             const f8_machine *machine)
+{
+    double rate = (double)summary->batch * machine->bytes_per_second;
+    json_t *entry = object();
+    put(entry, "name", string(machine->name));
+    put(entry, "bytes_per_second", real(machine->bytes_per_second));
+    put(entry, "tokens_per_second_before", real(rate / summary->before_bytes));
+    put(entry, "tokens_per_second_after", real(rate / summary->after_bytes));
+    return entry;
+}
+
+static json_t *roofline_groups(const f8_roofline *roofline)
+{
+    f8_roofline_group group;
+    json_t *list = array();
+    for (size_t i = 0; f8_roofline_get_group(roofline, i, &group); i++) {
+        json_t *entry = object();
+        put(entry, "name", string(group.name));
+        put(entry, "before_bytes", real(group.before_bytes));
+        put(entry, "after_bytes", real(group.after_bytes));
+        append(list, entry);
+    }
+    return list;
+}
+
+json_t *json_roofline(const f8_roofline *roofline, uint64_t bandwidth)
+{
+    f8_roofline_summary summary;
+    f8_machine machine = {"this machine", (double)bandwidth};
+    json_t *document = object(), *list = array();
+    f8_roofline_get_summary(roofline, &summary);
+    put(document, "is_quantized", json_boolean(summary.is_quantized));
+    put(document, "batch", count(summary.batch));
+    put(document, "context", count(summary.context));
+    put(document, "before_bytes", real(summary.before_bytes));
+    put(document, "after_bytes", real(summary.after_bytes));
+    put(document, "ratio", real(summary.before_bytes / summary.after_bytes));
+    put(document, "not_read_before_bytes", real(summary.not_read_before_bytes));
+    put(document, "not_read_after_bytes", real(summary.not_read_after_bytes));
+    put(document, "experts", count(summary.experts));
+    put(document, "experts_per_token", count(summary.experts_per_token));
+    put(document, "experts_read", real(summary.experts_read));
+    put(document, "groups", roofline_groups(roofline));
+    if (bandwidth > 0)
+        append(list, machine_bound(&summary, &machine));
+    for (size_t i = 0;
+         bandwidth == 0 && f8_roofline_get_machine(roofline, i, &machine); i++)
+        append(list, machine_bound(&summary, &machine));
+    put(document, "machines", list);
+    return document;
+}
+
 json_t *json_synth(const char *dir, const f8_inventory *inventory,
                    const f8_synth_options *options, double seconds)
 {

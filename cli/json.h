@@ -19,6 +19,7 @@ json_t *json_verdict(const f8_verdict *verdict);
 json_t *json_inventory(const f8_inventory *inventory,
                        const f8_tensor_info *largest, size_t largest_count,
                        bool with_tensors);
+json_t *json_roofline(const f8_roofline *roofline, uint64_t bandwidth);
 json_t *json_synth(const char *dir, const f8_inventory *inventory,
                    const f8_synth_options *options, double seconds);
 /* ["qwen3_5_moe", ...], and one family as {"name", "text"}. */

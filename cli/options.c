@@ -36,6 +36,10 @@ static const struct command {
     {"inspect", 1, 1, "PATH", NULL,
      "say what is in a checkpoint folder or .safetensors file",
      "The exit status is 1 when index and shards disagree.\n"},
+    {"roofline", 1, 1, "CKPT", NULL,
+     "say what a token costs, and how fast memory lets it be",
+     "Reads config and headers alone. CKPT is a checkpoint before or after\n"
+     "quantizing; the other side is reckoned.\n"},
     {"synth", 1, 1, "DIR", NULL,
      "write a synthetic checkpoint with a real model's layout",
      "The same options give the same bytes on every machine. Dimensions that\n"
@@ -52,6 +56,7 @@ typedef enum option_kind {
     KIND_TEXT,     /* const char *                          */
     KIND_COUNT,    /* uint64_t from least to most           */
     KIND_SIZE,     /* uint64_t bytes, at least 1            */
+    KIND_RATE,     /* uint64_t bytes a second, at least 1  */
     KIND_KEEP,     /* one more override: keep what matches  */
     KIND_QUANTIZE, /* one more override: quantize it        */
     KIND_SCALE     /* f8_scale_dtype                        */
@@ -59,8 +64,10 @@ typedef enum option_kind {
 
 #define ON(command) (1u << COMMAND_##command)
 #define ON_CONVERT (ON(QUANTIZE) | ON(PLAN))
+#define ON_DECIDE (ON_CONVERT | ON(ROOFLINE))
 #define ON_WORK (ON_CONVERT | ON(VERIFY))
-#define ON_CHECKPOINT (ON_WORK | ON(INSPECT) | ON(SYNTH))
+#define ON_PLAN (ON_WORK | ON(ROOFLINE))
+#define ON_CHECKPOINT (ON_PLAN | ON(INSPECT) | ON(SYNTH))
 #define ON_ALL ((1u << COMMAND_NONE) - 1)
 
 /* The middle of an option's row: its kind, its field in `arguments`, and for
@@ -82,19 +89,25 @@ static const struct option {
     uint64_t least, most; /* KIND_COUNT                                    */
     const char *help;
 } options[] = {
-    {"rules", 0, "NAME|FILE", ON_WORK, TEXT(rules),
+    {"rules", 0, "NAME|FILE", ON_PLAN, TEXT(rules),
      "a built-in family or your file (default: by model)"},
-    {"keep", 0, "GLOB", ON_CONVERT, FIELD(KEEP, overrides), 0, 0,
+    {"keep", 0, "GLOB", ON_DECIDE, FIELD(KEEP, overrides), 0, 0,
      "copy these tensors; repeatable, later ones win"},
-    {"quantize", 0, "GLOB", ON_CONVERT, FIELD(QUANTIZE, overrides), 0, 0,
+    {"quantize", 0, "GLOB", ON_DECIDE, FIELD(QUANTIZE, overrides), 0, 0,
      "quantize these tensors; repeatable, later ones win"},
-    {"scale-dtype", 0, "TYPE", ON_CONVERT, FIELD(SCALE, scale_dtype), 0, 0,
+    {"scale-dtype", 0, "TYPE", ON_DECIDE, FIELD(SCALE, scale_dtype), 0, 0,
      "bf16, f32 or ue8m0 (default: bf16)"},
     {"shard-size", 0, "SIZE", ON_CONVERT, SIZE(shard_bytes),
      "largest result file (default: 5GB)"},
     {"overwrite", 0, NULL, ON_CONVERT, FLAG(overwrite),
      "replace another conversion that is in DST"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
+    {"batch", 0, "N", ON(ROOFLINE), COUNT(batch, 1, 1000000),
+     "sequences decoded together (default: 1)"},
+    {"context", 0, "N", ON(ROOFLINE), COUNT(context, 0, 1000000000),
+     "earlier tokens of each sequence (default: 0)"},
+    {"bandwidth", 0, "RATE", ON(ROOFLINE), FIELD(RATE, bandwidth), 0, 0,
+     "of one machine, such as 273GB/s, in place of the list"},
     {"model", 0, "NAME", ON(SYNTH), TEXT(model),
      "layout to follow (default: qwen3.6-35b-a3b-mini)"},
     {"layers", 0, "N", ON(SYNTH), COUNT(layers, 1, 10000),
@@ -253,6 +266,13 @@ static bool take_value(parser *p, const struct option *option,
             return refuse(p, "", NULL,
                           "--%s: '%.200s' is not a size from 1 byte to 16 "
                           "EiB: " VALUE_SIZE_FORMS,
+                          option->name, value);
+        *(uint64_t *)field = number;
+        break;
+    case KIND_RATE:
+        if (!value_rate(value, &number) || number == 0)
+            return refuse(p, "", NULL,
+                          "--%s: '%.200s' is not a rate such as 273GB/s",
                           option->name, value);
         *(uint64_t *)field = number;
         break;

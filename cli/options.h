@@ -12,6 +12,7 @@ typedef enum command_id {
     COMMAND_PLAN,
     COMMAND_VERIFY,
     COMMAND_INSPECT,
+    COMMAND_ROOFLINE,
     COMMAND_SYNTH,
     COMMAND_RULES,
     COMMAND_HELP,
@@ -35,6 +36,7 @@ typedef struct arguments {
     f8_override *overrides; /* owned; in the order given */
     size_t overrides_count;
     const char *model;
+    uint64_t batch, context, bandwidth; /* bytes a second */
     uint64_t layers, experts, hidden, inter, vocab, seed, shards;
 } arguments;
 

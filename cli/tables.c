@@ -218,6 +218,67 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     fact("time", text_seconds(summary.seconds).text);
 }
 
+/* ---- roofline ---------------------------------------------------------- */
+
+static void gigabytes_row(const char *name, double before, double after)
+{
+    message_line("%-30s%12s%12s", name, text_real(before / 1e9, 3).text,
+                 text_real(after / 1e9, 3).text);
+}
+
+static void bound_row(const f8_roofline_summary *summary,
+                      const f8_machine *machine)
+{
+    double rate = (double)summary->batch * machine->bytes_per_second;
+    message_line("%-42s%10s%10s%10s", machine->name,
+                 text_real(machine->bytes_per_second / 1e9, 0).text,
+                 text_real(rate / summary->before_bytes, 1).text,
+                 text_real(rate / summary->after_bytes, 1).text);
+}
+
+static void roofline_facts(const f8_roofline_summary *summary)
+{
+    blank();
+    if (summary->experts > 0)
+        message_line("routed experts        %s of %s for a token, %s a step",
+                     text_count(summary->experts_per_token).text,
+                     text_count(summary->experts).text,
+                     text_real(summary->experts_read, 1).text);
+    message_line("batch, context        %s sequence%s, %s earlier tokens each",
+                 text_count(summary->batch).text,
+                 summary->batch == 1 ? "" : "s",
+                 text_count(summary->context).text);
+    if (summary->not_read_after_bytes > 0)
+        message_line("not read in a step    %s (%s before): vision, audio, "
+                     "token prediction",
+                     text_bytes((uint64_t)summary->not_read_after_bytes).text,
+                     text_bytes((uint64_t)summary->not_read_before_bytes).text);
+}
+
+void table_roofline(const f8_roofline *roofline, uint64_t bandwidth)
+{
+    f8_roofline_summary summary;
+    f8_roofline_group group;
+    f8_machine machine = {"this machine", (double)bandwidth};
+    f8_roofline_get_summary(roofline, &summary);
+    message_line("%-30s%12s%12s", "GB moved by a decoding step", "before",
+                 "after");
+    for (size_t i = 0; f8_roofline_get_group(roofline, i, &group); i++)
+        gigabytes_row(group.name, group.before_bytes, group.after_bytes);
+    gigabytes_row("in all", summary.before_bytes, summary.after_bytes);
+    message_line("%-30s%24s", "before / after",
+                 text_real(summary.before_bytes / summary.after_bytes, 2).text);
+    roofline_facts(&summary);
+    blank();
+    message_line("%-42s%10s%10s%10s", "at most, tokens a second", "GB/s",
+                 "before", "after");
+    if (bandwidth > 0)
+        bound_row(&summary, &machine);
+    for (size_t i = 0;
+         bandwidth == 0 && f8_roofline_get_machine(roofline, i, &machine); i++)
+        bound_row(&summary, &machine);
+}
+
 /* ---- inventory --------------------------------------------------------- */
 
 static void inventory_facts(const f8_inventory *inventory,

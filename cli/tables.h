@@ -24,6 +24,9 @@ void table_errors(const f8_report *report);
 
 void table_verdict(const char *dst, const f8_verdict *verdict);
 
+/* For one machine of this bandwidth; 0 for all that are built in. */
+void table_roofline(const f8_roofline *roofline, uint64_t bandwidth);
+
 void table_inventory(const f8_inventory *inventory,
                      const f8_tensor_info *largest, size_t largest_count);
 void table_inventory_tensors(const f8_inventory *inventory);

@@ -116,6 +116,18 @@ bool value_size(const char *text, uint64_t *bytes)
     return false;
 }
 
+bool value_rate(const char *text, uint64_t *bytes_per_second)
+{
+    char size[64];
+    size_t n = strlen(text);
+
+    if (n < 2 || n - 2 >= sizeof size || strcmp(text + n - 2, "/s") != 0)
+        return false;
+    memcpy(size, text, n - 2);
+    size[n - 2] = '\0';
+    return value_size(size, bytes_per_second);
+}
+
 void value_nearest_begin(value_nearest *nearest, const char *typed)
 {
     /* A third of the word may be wrong: one letter of three, two of six.

@@ -20,6 +20,9 @@ bool value_count(const char *text, uint64_t *count);
  * only before a unit; a fraction of a byte is dropped. */
 bool value_size(const char *text, uint64_t *bytes);
 
+/* A size and "/s": "273GB/s"; bytes a second. */
+bool value_rate(const char *text, uint64_t *bytes_per_second);
+
 /* Looks for the nearest of many names: begin, offer each, read `name`, which
  * is NULL when none is near enough to be worth a suggestion. Strings are
  * borrowed. */

@@ -340,6 +340,51 @@ F8_API const char *f8_inventory_problem(const f8_inventory *inventory,
                                         size_t i);
 F8_API void f8_inventory_free(f8_inventory *inventory);
 
+/* ---- roofline: what a decoding step reads ------------------------------ */
+
+typedef struct f8_roofline f8_roofline;
+
+typedef struct f8_roofline_summary {
+    bool is_quantized; /* the checkpoint is in FP8; `before` is then its
+                          weights in BF16, else `after` is the plan's result */
+    uint64_t batch, context;
+    double before_bytes, after_bytes; /* read (state: and written) a step     */
+    double not_read_before_bytes;     /* stored, but no part of a plain step: */
+    double not_read_after_bytes; /* vision, audio, multi-token prediction */
+    uint64_t experts, experts_per_token; /* 0: no routed experts              */
+    double experts_read; /* distinct ones a layer, expected for the batch:
+                            experts (1 - (1 - chosen / experts)^batch)        */
+} f8_roofline_summary;
+
+typedef struct f8_roofline_group {
+    const char *name; /* "routed experts", "KV cache"                         */
+    double before_bytes, after_bytes;
+} f8_roofline_group;
+
+/* A machine that serves models, with the bandwidth that its maker publishes. */
+typedef struct f8_machine {
+    const char *name;
+    double bytes_per_second;
+} f8_machine;
+
+/* Reckons, from config.json and headers of folder `path`, the bytes that one
+ * decoding step of the language model moves: `batch` sequences (0: 1) of
+ * `context` earlier tokens each, key-value cache in BF16. Bandwidth divided by
+ * it, times batch, bounds the tokens a second. Options as for f8_plan_create.
+ * Williams, Waterman and Patterson, "Roofline", 2009. */
+F8_API f8_status f8_roofline_create(const char *path, const f8_options *options,
+                                    uint64_t batch, uint64_t context,
+                                    f8_roofline **roofline, f8_error *err);
+F8_API void f8_roofline_free(f8_roofline *roofline); /* NULL is fine */
+F8_API void f8_roofline_get_summary(const f8_roofline *roofline,
+                                    f8_roofline_summary *out);
+/* Group i, without those of no bytes; false past the end. */
+F8_API bool f8_roofline_get_group(const f8_roofline *roofline, size_t i,
+                                  f8_roofline_group *out);
+/* Built-in machine i, slowest first; false past the end. */
+F8_API bool f8_roofline_get_machine(const f8_roofline *roofline, size_t i,
+                                    f8_machine *out);
+
 /* ---- synth: checkpoints with a real model's layout --------------------- */
 
 typedef struct f8_synth_options {

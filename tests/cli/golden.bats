@@ -81,7 +81,7 @@ prints() {
     prints usage 2
     prints help 0 help
     prints help-all 0 help --all
-    for command in quantize plan verify inspect synth rules help; do
+    for command in quantize plan verify inspect roofline synth rules help; do
         prints "help-$command" 0 help "$command"
     done
     prints version 0 --version
@@ -102,6 +102,11 @@ prints() {
              "results"] for t in d["tensors"])' \
         'all(list(r)[:3] == ["name", "dtype", "shape"] and "shard" in r
              for t in d["tensors"] for r in t["results"])'
+}
+
+@test "roofline" {
+    prints roofline 0 roofline SRC --context 1000
+    prints roofline 0 roofline SRC --context 1000 --bandwidth 1GB/s --json
 }
 
 @test "quantize" {

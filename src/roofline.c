@@ -1,0 +1,427 @@
+/* roofline.c - the public entry f8_roofline: what a decoding step must read,
+ * before and after quantising, from config and headers alone. At small batches
+ * a model is as fast as its memory is read, so bytes a step are its speed.
+ *
+ * Counted are the weights that one step of the language model reads (of
+ * routed experts those that are expected to be chosen, of the embedding a row
+ * a token), the key-value cache that it reads, and the state of linear
+ * attention, which it reads and writes. Not counted are vision and audio
+ * towers and multi-token prediction, which take no part in a plain step. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "builtin.h"
+#include "plan.h"
+#include "quant.h"
+
+enum { CACHE_BYTES = 2, STATE_BYTES = 4, MACHINES_MAX = 64 };
+
+typedef enum group {
+    ROUTED,
+    SHARED,
+    DENSE,
+    ATTENTION,
+    LINEAR,
+    HEAD,
+    EMBEDDING,
+    OTHER,
+    STATE,
+    CACHE,
+    GROUPS,
+    NOT_READ = GROUPS
+} group;
+
+static const char *const group_names[GROUPS] = {
+    [ROUTED] = "routed experts",
+    [SHARED] = "shared experts",
+    [DENSE] = "dense MLP",
+    [ATTENTION] = "attention",
+    [LINEAR] = "linear attention",
+    [HEAD] = "output head",
+    [EMBEDDING] = "embedding rows",
+    [OTHER] = "norms and routers",
+    [STATE] = "linear attention state",
+    [CACHE] = "KV cache",
+};
+
+/* What config.json says; 0 for what it does not. */
+typedef struct anatomy {
+    double experts, chosen, rows, layers;
+    double cache_bytes; /* of one token in all layers */
+    double state_bytes; /* of one sequence in all layers */
+    bool tied;
+} anatomy;
+
+struct f8_roofline {
+    f8_roofline_summary summary;
+    double before[GROUPS + 1], after[GROUPS + 1];
+    f8_arena strings;
+    f8_machine machines[MACHINES_MAX];
+    size_t machines_count;
+};
+
+/* ---- which group a tensor belongs to --------------------------------------
+ */
+
+/* Whether a dotted name has a part that begins with `start`. */
+static bool has_part(const char *name, const char *start)
+{
+    size_t n = strlen(start);
+
+    for (const char *at = name; at; at = strchr(at, '.')) {
+        at += *at == '.';
+        if (strncmp(at, start, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The n of the first `layers.n.` of a name; -1 without one. */
+static double layer_of(const char *name)
+{
+    const char *at = strstr(name, "layers.");
+
+    return at ? strtod(at + strlen("layers."), NULL) : -1;
+}
+
+static group group_of(const char *name, const anatomy *model)
+{
+    static const struct {
+        const char *part;
+        group group;
+    } parts[] = {
+        {"visual", NOT_READ},        {"vision_", NOT_READ},
+        {"audio_", NOT_READ},        {"multi_modal_projector", NOT_READ},
+        {"mtp", NOT_READ},           {"shared_expert", SHARED},
+        {"shared_mlp", SHARED},      {"experts", ROUTED},
+        {"linear_attn", LINEAR},     {"self_attn", ATTENTION},
+        {"attention", ATTENTION},    {"lm_head", HEAD},
+        {"embed_tokens", EMBEDDING}, {"gate.", OTHER},
+        {"router", OTHER},           {"mlp", DENSE},
+        {"feed_forward", DENSE},
+    };
+
+    /* Multi-token prediction may be stored as layers behind the last. */
+    if (model->layers > 0 && layer_of(name) >= model->layers)
+        return NOT_READ;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (has_part(name, parts[i].part))
+            return parts[i].group == EMBEDDING && model->tied ? HEAD
+                                                              : parts[i].group;
+    }
+    return OTHER;
+}
+
+/* ---- config.json -----------------------------------------------------------
+ */
+
+/* The first of the names that is there; 0 for none. */
+static double number(const json_t *config, const char *const *names)
+{
+    for (; *names; names++) {
+        const json_t *value = json_object_get(config, *names);
+        if (json_is_integer(value) && json_integer_value(value) > 0)
+            return (double)json_integer_value(value);
+    }
+    return 0;
+}
+#define NUMBER(config, ...) \
+    number(config, (const char *const[]){__VA_ARGS__, NULL})
+
+/* How many of the layers are of this type; all are full attention where the
+ * config does not list types. */
+static double layers_of(const json_t *text, const char *type)
+{
+    const json_t *types = json_object_get(text, "layer_types"), *one;
+    double count = 0;
+    size_t i;
+
+    if (!json_is_array(types))
+        return strcmp(type, "full_attention")
+                   ? 0
+                   : NUMBER(text, "num_hidden_layers");
+    json_array_foreach(types, i, one)
+    {
+        const char *name = json_string_value(one);
+        count += name && strcmp(name, type) == 0;
+    }
+    return count;
+}
+
+/* Keys and values that one token leaves in one layer's cache. */
+static double cache_elems(const json_t *text)
+{
+    double heads = NUMBER(text, "num_attention_heads");
+    double kv_heads = NUMBER(text, "num_key_value_heads");
+    double head_dim = NUMBER(text, "head_dim");
+    double latent = NUMBER(text, "kv_lora_rank");
+
+    if (latent > 0) /* multi-head latent attention */
+        return latent + NUMBER(text, "qk_rope_head_dim");
+    if (head_dim == 0 && heads > 0)
+        head_dim = NUMBER(text, "hidden_size") / heads;
+    return 2 * (kv_heads > 0 ? kv_heads : heads) * head_dim;
+}
+
+/* The recurrent state in binary32, and the last inputs of the convolution. */
+static double state_bytes(const json_t *text)
+{
+    double value_heads = NUMBER(text, "linear_num_value_heads");
+    double key_dim = NUMBER(text, "linear_key_head_dim");
+    double value_dim = NUMBER(text, "linear_value_head_dim");
+    double kernel = NUMBER(text, "linear_conv_kernel_dim");
+    double channels = 2 * NUMBER(text, "linear_num_key_heads") * key_dim +
+                      value_heads * value_dim;
+
+    return value_heads * key_dim * value_dim * STATE_BYTES +
+           channels * (kernel > 0 ? kernel - 1 : 0) * CACHE_BYTES;
+}
+
+static anatomy read_anatomy(const f8_checkpoint *cp, double context)
+{
+    const json_t *text = json_object_get(cp->config, "text_config");
+    double window;
+    anatomy found = {0};
+
+    if (!json_is_object(text))
+        text = cp->config;
+    window = NUMBER(text, "sliding_window");
+    found.experts = NUMBER(text, "num_experts", "n_routed_experts",
+                           "num_local_experts", "moe_num_experts");
+    found.chosen = NUMBER(text, "num_experts_per_tok", "num_experts_per_token",
+                          "moe_topk", "moe_k");
+    found.rows = NUMBER(text, "vocab_size");
+    found.layers = NUMBER(text, "num_hidden_layers");
+    found.tied =
+        json_is_true(json_object_get(text, "tie_word_embeddings")) ||
+        (text != cp->config &&
+         json_is_true(json_object_get(cp->config, "tie_word_embeddings")));
+    double seen = window > 0 && window < context ? window : context;
+    found.cache_bytes = cache_elems(text) * CACHE_BYTES *
+                        (layers_of(text, "full_attention") * context +
+                         layers_of(text, "sliding_attention") * seen);
+    found.state_bytes = state_bytes(text) * layers_of(text, "linear_attention");
+    return found;
+}
+
+/* ---- adding up --------------------------------------------------------------
+ */
+
+typedef struct count {
+    f8_roofline *made;
+    anatomy model;
+    double experts_share; /* of the routed experts' bytes, that a step reads */
+    double batch;
+} count;
+
+static void add(count *c, const char *name, double before, double after)
+{
+    group g = group_of(name, &c->model);
+    double share = 1;
+
+    if (g == ROUTED)
+        share = c->experts_share;
+    else if (g == EMBEDDING && c->model.rows > 0)
+        share = c->batch / c->model.rows;
+    c->made->before[g] += before * share;
+    c->made->after[g] += after * share;
+}
+
+/* A source to be quantised: before is what it is, after what it becomes. */
+static void count_plan(count *c, const f8_plan *plan)
+{
+    double scale_bytes =
+        (double)f8_dtype_bytes(f8_scale_storage(plan->scale_dtype));
+
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        const f8_unit *u = &plan->units[i];
+        double before = (double)u->bytes, after = before;
+        if (u->action == F8_QUANTIZE) {
+            uint64_t rows = f8_unit_rows(u), cols = f8_unit_cols(u);
+            after = (double)rows * (double)cols +
+                    (double)f8_ceil_div(rows, F8_BLOCK) *
+                        (double)f8_ceil_div(cols, F8_BLOCK) * scale_bytes;
+        }
+        add(c, u->name, before, after);
+    }
+}
+
+/* A checkpoint in FP8: after is what it is, before its weights in BF16. */
+static void count_result(count *c, const f8_checkpoint *cp)
+{
+    static const char suffix[] = ".weight_scale_inv";
+
+    for (size_t i = 0; i < cp->tensors.count; i++) {
+        const f8_tensor *t = &cp->tensors.items[i];
+        size_t n = strlen(t->name), m = sizeof suffix - 1;
+        double after = (double)t->bytes, before = after;
+        if (n > m && strcmp(t->name + n - m, suffix) == 0)
+            before = 0;
+        else if (t->dtype == F8_DTYPE_E4M3)
+            before = 2 * after;
+        add(c, t->name, before, after);
+    }
+}
+
+static void add_sequences(count *c)
+{
+    f8_roofline *r = c->made;
+    f8_roofline_summary *s = &r->summary;
+
+    r->before[STATE] = r->after[STATE] = 2 * c->batch * c->model.state_bytes;
+    r->before[CACHE] = r->after[CACHE] = c->batch * c->model.cache_bytes;
+    for (int g = 0; g < GROUPS; g++) {
+        s->before_bytes += r->before[g];
+        s->after_bytes += r->after[g];
+    }
+    s->not_read_before_bytes = r->before[NOT_READ];
+    s->not_read_after_bytes = r->after[NOT_READ];
+    s->experts = (uint64_t)c->model.experts;
+    s->experts_per_token = (uint64_t)c->model.chosen;
+    s->experts_read = c->experts_share * c->model.experts;
+}
+
+/* ---- machines
+ * ---------------------------------------------------------------- */
+
+/* Lines "GB/s  name", # begins a comment. The file is ours: what is wrong with
+ * it is a defect. */
+static f8_status read_machines(f8_roofline *made, f8_error *err)
+{
+    const char *at = f8_builtin_machines[0].text;
+
+    while (*at) {
+        size_t n = strcspn(at, "\n");
+        char *name = NULL;
+        double gigabytes = strtod(at, &name);
+        if (*at != '#' && n > 0) {
+            if (made->machines_count == MACHINES_MAX || gigabytes <= 0)
+                return f8_fail(err, F8_ERR_INTERNAL, "machines: bad line: %.*s",
+                               (int)n, at);
+            name += strspn(name, " ");
+            const char *kept =
+                f8_arena_copy(&made->strings, name, (size_t)(at + n - name));
+            if (!kept)
+                return f8_fail_nomem(err, "the machines");
+            made->machines[made->machines_count++] =
+                (f8_machine){kept, gigabytes * 1e9};
+        }
+        at += n + (at[n] == '\n');
+    }
+    return F8_OK;
+}
+
+/* ---- the whole
+ * ----------------------------------------------------------------- */
+
+static f8_status begin(count *c, const f8_checkpoint *cp, double context,
+                       f8_error *err)
+{
+    bool routed = false;
+
+    c->model = read_anatomy(cp, context);
+    for (size_t i = 0; i < cp->tensors.count && !routed; i++)
+        routed = group_of(cp->tensors.items[i].name, &c->model) == ROUTED;
+    if (!routed)
+        return F8_OK;
+    if (c->model.experts == 0 || c->model.chosen == 0 ||
+        c->model.chosen > c->model.experts)
+        return f8_fail(err, F8_ERR_FORMAT,
+                       "%s/%s: expected num_experts and num_experts_per_tok "
+                       "of it, since there are routed experts; found %.0f and "
+                       "%.0f",
+                       cp->dir, F8_CONFIG_NAME, c->model.experts,
+                       c->model.chosen);
+    /* Each of the batch's tokens misses an expert with 1 - chosen / experts,
+     * if the choices are independent and even. */
+    c->experts_share =
+        1 - pow(1 - c->model.chosen / c->model.experts, c->batch);
+    return F8_OK;
+}
+
+static f8_status count_checkpoint(count *c, const char *path, double context,
+                                  f8_error *err)
+{
+    f8_checkpoint *cp = NULL;
+    const char *where;
+
+    f8_status status = f8_checkpoint_open(path, true, NULL, &cp, err);
+    if (status != F8_OK)
+        return status;
+    c->made->summary.is_quantized =
+        f8_checkpoint_quantization(cp, &where) != NULL;
+    status = begin(c, cp, context, err);
+    if (status == F8_OK && c->made->summary.is_quantized)
+        count_result(c, cp);
+    f8_checkpoint_free(cp);
+    return status;
+}
+
+f8_status f8_roofline_create(const char *path, const f8_options *options,
+                             uint64_t batch, uint64_t context,
+                             f8_roofline **roofline, f8_error *err)
+{
+    f8_plan *plan = NULL;
+    f8_roofline *made = f8_alloc(1, sizeof *made);
+    count c = {.made = made, .batch = batch > 0 ? (double)batch : 1};
+
+    *roofline = NULL;
+    if (!made)
+        return f8_fail_nomem(err, "the roofline");
+    f8_status status = read_machines(made, err);
+    if (status == F8_OK)
+        status = count_checkpoint(&c, path, (double)context, err);
+    if (status == F8_OK && !made->summary.is_quantized)
+        status = f8_plan_create(path, options, &plan, err);
+    if (status != F8_OK) {
+        f8_roofline_free(made);
+        return status;
+    }
+    if (plan)
+        count_plan(&c, plan);
+    f8_plan_free(plan);
+    made->summary.batch = (uint64_t)c.batch;
+    made->summary.context = context;
+    add_sequences(&c);
+    *roofline = made;
+    return F8_OK;
+}
+
+void f8_roofline_get_summary(const f8_roofline *roofline,
+                             f8_roofline_summary *out)
+{
+    *out = roofline->summary;
+}
+
+bool f8_roofline_get_group(const f8_roofline *roofline, size_t i,
+                           f8_roofline_group *out)
+{
+    for (int g = 0; g < GROUPS; g++) {
+        if (roofline->before[g] == 0 && roofline->after[g] == 0)
+            continue;
+        if (i-- > 0)
+            continue;
+        *out = (f8_roofline_group){group_names[g], roofline->before[g],
+                                   roofline->after[g]};
+        return true;
+    }
+    return false;
+}
+
+bool f8_roofline_get_machine(const f8_roofline *roofline, size_t i,
+                             f8_machine *out)
+{
+    if (i >= roofline->machines_count)
+        return false;
+    *out = roofline->machines[i];
+    return true;
+}
+
+void f8_roofline_free(f8_roofline *roofline)
+{
+    if (!roofline)
+        return;
+    f8_arena_free(&roofline->strings);
+    free(roofline);
+}
