@@ -99,6 +99,8 @@ static const struct option {
      "bf16, f32 or ue8m0 (default: bf16)"},
     {"shard-size", 0, "SIZE", ON_CONVERT, SIZE(shard_bytes),
      "largest result file (default: 5GB)"},
+    {"follow-links", 0, NULL, ON_CONVERT, FLAG(follow_links),
+     "let links in SRC lead to files elsewhere"},
     {"overwrite", 0, NULL, ON_CONVERT, FLAG(overwrite),
      "replace another conversion that is in DST"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},

@@ -29,7 +29,7 @@ typedef struct arguments {
     const char *paths[2]; /* SRC and DST, PATH, DIR or NAME */
     unsigned paths_count;
     bool help, all, version;
-    bool json, quiet, tensors, overwrite, verify, sparse;
+    bool json, quiet, tensors, overwrite, verify, sparse, follow_links;
     uint64_t threads, memory_bytes, shard_bytes;
     const char *rules;
     f8_scale_dtype scale_dtype;

@@ -143,7 +143,9 @@ typedef struct f8_options {
     const f8_override *overrides; /* borrowed for the call                 */
     size_t overrides_count;
     f8_scale_dtype scale_dtype;
-    bool overwrite; /* replace an earlier, different conversion in DST     */
+    bool overwrite;    /* replace an earlier, different conversion in DST     */
+    bool follow_links; /* plan: files of SRC may be links that lead out of
+                          it; else only a hub's cache may have such */
     f8_progress_fn progress;
     void *progress_user;
     const char *cpu; /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:

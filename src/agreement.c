@@ -414,7 +414,8 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     memset(pair, 0, sizeof *pair);
     pair->problems = problems;
     f8_status status =
-        f8_checkpoint_open(src, true, NULL, &pair->plan.source, err);
+        f8_checkpoint_open(src, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL,
+                           &pair->plan.source, err);
     if (status == F8_OK &&
         f8_checkpoint_quantization(pair->plan.source, &where))
         status = f8_fail(err, F8_ERR_REFUSED,
@@ -424,7 +425,8 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     if (status == F8_OK)
         status = f8_plan_decide(&pair->plan, options, err);
     if (status == F8_OK)
-        status = f8_checkpoint_open(dst, true, problems, &pair->result, err);
+        status = f8_checkpoint_open(dst, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS,
+                                    problems, &pair->result, err);
     if (status != F8_OK)
         return status;
     pair->parts = f8_alloc(pair->plan.units_count, sizeof *pair->parts);

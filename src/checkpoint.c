@@ -78,14 +78,14 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /* A small JSON document that must be an object. *text keeps the bytes. */
-static f8_status load_json(const char *path, const char *name,
+static f8_status load_json(const f8_folder *folder, const char *name,
                            uint64_t max_bytes, f8_buf *text, json_t **out,
                            f8_error *err)
 {
     json_error_t why;
 
     *out = NULL;
-    f8_status status = f8_read_file(path, max_bytes, text, err);
+    f8_status status = f8_folder_read_file(folder, name, max_bytes, text, err);
     if (status != F8_OK)
         return status;
     if (!strncmp(text->data, "\xef\xbb\xbf", 3))
@@ -117,7 +117,7 @@ static f8_status read_config(opening *o, bool required)
         status = f8_fail(o->err, F8_ERR_FORMAT, "%s: expected %s, found none",
                          cp->dir, F8_CONFIG_NAME);
     else if (there)
-        status = load_json(path, F8_CONFIG_NAME, CONFIG_MAX_BYTES,
+        status = load_json(&cp->folder, F8_CONFIG_NAME, CONFIG_MAX_BYTES,
                            &cp->config_text, &cp->config, o->err);
     const json_t *type = json_object_get(cp->config, "model_type");
     if (status == F8_OK && json_is_string(type))
@@ -195,12 +195,12 @@ static f8_status files_of_index(opening *o)
     return F8_OK;
 }
 
-static f8_status read_index(opening *o, const char *path)
+static f8_status read_index(opening *o)
 {
     f8_buf text = {0};
 
-    f8_status status = load_json(path, F8_INDEX_NAME, INDEX_MAX_BYTES, &text,
-                                 &o->index, o->err);
+    f8_status status = load_json(&o->cp->folder, F8_INDEX_NAME, INDEX_MAX_BYTES,
+                                 &text, &o->index, o->err);
     f8_buf_free(&text);
     if (status != F8_OK)
         return status;
@@ -231,7 +231,7 @@ static f8_status find_files(opening *o)
     if (!index || !single)
         status = f8_fail_nomem(o->err, "a path");
     else if (access(index, F_OK) == 0)
-        status = read_index(o, index);
+        status = read_index(o);
     else if (access(single, F_OK) == 0)
         status = add_file(o, &capacity, F8_SINGLE_NAME);
     else
@@ -280,12 +280,9 @@ static f8_status read_shard(opening *o, uint32_t i)
     f8_shard_file *file = &cp->files[i];
     size_t before = cp->tensors.count;
     int fd = -1;
-    char *path = f8_path_join(cp->dir, file->name);
 
-    if (!path)
-        return f8_fail_nomem(o->err, "a path");
-    f8_status status =
-        f8_open_read(path, &fd, &file->bytes, &file->mtime_ns, o->err);
+    f8_status status = f8_folder_open_file(
+        &cp->folder, file->name, &fd, &file->bytes, &file->mtime_ns, o->err);
     if (status == F8_ERR_IO && o->err && o->err->sys_errno == ENOENT &&
         cp->has_index)
         status = f8_fail(o->err, F8_ERR_FORMAT,
@@ -298,7 +295,6 @@ static f8_status read_shard(opening *o, uint32_t i)
         cp->tensors.count = before;
     if (fd >= 0)
         close(fd);
-    free(path);
     return f8_problem_from(o->problems, status, o->err);
 }
 
@@ -406,6 +402,7 @@ static f8_checkpoint *new_checkpoint(const char *dir)
         return NULL;
     cp->model_type = "";
     cp->index_total_size = -1;
+    cp->folder = F8_FOLDER_NONE;
     cp->dir = strdup(dir);
     if (!cp->dir) {
         free(cp);
@@ -414,9 +411,8 @@ static f8_checkpoint *new_checkpoint(const char *dir)
     return cp;
 }
 
-f8_status f8_checkpoint_open(const char *dir, bool need_config,
-                             f8_problems *problems, f8_checkpoint **checkpoint,
-                             f8_error *err)
+f8_status f8_checkpoint_open(const char *dir, int flags, f8_problems *problems,
+                             f8_checkpoint **checkpoint, f8_error *err)
 {
     f8_error own; /* the checks read what was said, so there must be one */
     opening o = {.cp = new_checkpoint(dir),
@@ -426,14 +422,10 @@ f8_status f8_checkpoint_open(const char *dir, bool need_config,
     *checkpoint = NULL;
     if (!o.cp)
         return f8_fail_nomem(err, "a checkpoint");
-    f8_status status = F8_OK;
-    DIR *probe = opendir(dir);
-    if (!probe)
-        status = f8_fail_errno(err, errno, "%s: cannot open the folder", dir);
-    else
-        closedir(probe);
+    f8_status status = f8_folder_open(dir, (flags & F8_OPEN_FOLLOW_LINKS) != 0,
+                                      &o.cp->folder, o.err);
     if (status == F8_OK)
-        status = read_config(&o, need_config);
+        status = read_config(&o, (flags & F8_OPEN_CONFIG) != 0);
     if (status == F8_OK)
         status = f8_problem_from(problems, find_files(&o), o.err);
     if (status == F8_OK)
@@ -464,7 +456,9 @@ f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
     free(dir);
     if (!o.cp)
         return f8_fail_nomem(err, "a checkpoint");
-    f8_status status = add_file(&o, &capacity, slash ? slash + 1 : path);
+    f8_status status = f8_folder_open(o.cp->dir, true, &o.cp->folder, err);
+    if (status == F8_OK)
+        status = add_file(&o, &capacity, slash ? slash + 1 : path);
     if (status == F8_OK)
         status = read_shard(&o, 0);
     if (status == F8_OK)
@@ -481,6 +475,7 @@ void f8_checkpoint_free(f8_checkpoint *cp)
     if (!cp)
         return;
     free(cp->dir);
+    f8_folder_close(&cp->folder);
     free(cp->files);
     free(cp->tensors.items);
     free(cp->by_name);

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "folder.h"
 #include "safetensors.h"
 
 #define F8_INDEX_NAME "model.safetensors.index.json"
@@ -41,6 +42,7 @@ typedef struct f8_shard_file {
 
 typedef struct f8_checkpoint {
     char *dir;
+    f8_folder folder;     /* dir, to open what is in it */
     f8_shard_file *files; /* by name */
     uint32_t files_count;
     f8_tensor_list tensors; /* by file, then offset: the reading order */
@@ -56,10 +58,13 @@ typedef struct f8_checkpoint {
 
 /* Opens and checks the folder `dir`; docs/format.md, section 1. With problems
  * NULL every defect is an error; else defects are noted and what can be read
- * is. config.json is required when need_config. */
-f8_status f8_checkpoint_open(const char *dir, bool need_config,
-                             f8_problems *problems, f8_checkpoint **checkpoint,
-                             f8_error *err);
+ * is. */
+enum f8_open_flags {
+    F8_OPEN_CONFIG = 1,      /* config.json must be there */
+    F8_OPEN_FOLLOW_LINKS = 2 /* those that lead out of the folder too */
+};
+f8_status f8_checkpoint_open(const char *dir, int flags, f8_problems *problems,
+                             f8_checkpoint **checkpoint, f8_error *err);
 /* The same view of a single .safetensors file, without config and index. */
 f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
                                   f8_error *err);

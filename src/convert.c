@@ -355,7 +355,7 @@ static f8_status copy_sides(convert *c, f8_error *err)
         return f8_fail_nomem(err, "a buffer");
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
         if (plan->sides.items[i].carried)
-            status = f8_target_copy(&c->target, plan->source->dir,
+            status = f8_target_copy(&c->target, &plan->source->folder,
                                     &plan->sides.items[i], buffer, BUFFER_BYTES,
                                     keep_going, c, err);
     }

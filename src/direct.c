@@ -19,11 +19,26 @@ void *f8_aligned_alloc(uint64_t n)
     return buffer;
 }
 
+/* The path may lead to another file by now. */
+static void drop_stranger(f8_file *file)
+{
+    struct stat known, found;
+
+    if (file->direct_fd >= 0 && fstat(file->fd, &known) == 0 &&
+        fstat(file->direct_fd, &found) == 0 && known.st_dev == found.st_dev &&
+        known.st_ino == found.st_ino)
+        return;
+    if (file->direct_fd >= 0)
+        close(file->direct_fd);
+    file->direct_fd = -1;
+}
+
 void f8_file_open_direct(f8_file *file, const char *path, int flags)
 {
     file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
     if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
         file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC);
+    drop_stranger(file);
     /* mincore calls everything resident for a file that is neither ours nor
      * writable: believing it would fill the cache with a shared model. */
     struct stat st;

@@ -54,7 +54,7 @@ f8_status f8_inspect(const char *path, f8_inventory **inventory, f8_error *err)
     if (stat(path, &st) != 0)
         status = f8_fail_errno(err, errno, "%s: cannot open", path);
     else if (S_ISDIR(st.st_mode))
-        status = f8_checkpoint_open(path, false, &made->problems,
+        status = f8_checkpoint_open(path, F8_OPEN_FOLLOW_LINKS, &made->problems,
                                     &made->checkpoint, err);
     else
         status = f8_checkpoint_open_file(path, &made->checkpoint, err);

@@ -219,27 +219,22 @@ static const char *kind_of(mode_t mode)
     return "something else";
 }
 
-f8_status f8_open_read(const char *path, int *fd, uint64_t *bytes,
-                       int64_t *mtime_ns, f8_error *err)
+f8_status f8_look_at(int *fd, const char *path, uint64_t *bytes,
+                     int64_t *mtime_ns, f8_error *err)
 {
     struct stat st;
+    f8_status status = F8_OK;
 
-    /* O_NONBLOCK: opening a fifo that nobody writes must not hang. It means
-     * nothing for a regular file, the only kind that is kept open. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (*fd < 0)
-        return f8_fail_errno(err, errno, "%s: cannot open", path);
-    if (fstat(*fd, &st) != 0) {
-        f8_status status = f8_fail_errno(err, errno, "%s: cannot stat", path);
+    if (fstat(*fd, &st) != 0)
+        status = f8_fail_errno(err, errno, "%s: cannot stat", path);
+    else if (!S_ISREG(st.st_mode))
+        status =
+            f8_fail(err, F8_ERR_IO, "%s: expected a regular file, found %s",
+                    path, kind_of(st.st_mode));
+    if (status != F8_OK) {
         close(*fd);
         *fd = -1;
         return status;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        close(*fd);
-        *fd = -1;
-        return f8_fail(err, F8_ERR_IO, "%s: expected a regular file, found %s",
-                       path, kind_of(st.st_mode));
     }
     if (bytes)
         *bytes = (uint64_t)st.st_size;
@@ -248,6 +243,17 @@ f8_status f8_open_read(const char *path, int *fd, uint64_t *bytes,
         *mtime_ns = (int64_t)((uint64_t)st.st_mtim.tv_sec * 1000000000u +
                               (uint64_t)st.st_mtim.tv_nsec);
     return F8_OK;
+}
+
+f8_status f8_open_read(const char *path, int *fd, uint64_t *bytes,
+                       int64_t *mtime_ns, f8_error *err)
+{
+    /* O_NONBLOCK: opening a fifo that nobody writes must not hang. It means
+     * nothing for a regular file, the only kind that is kept open. */
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (*fd < 0)
+        return f8_fail_errno(err, errno, "%s: cannot open", path);
+    return f8_look_at(fd, path, bytes, mtime_ns, err);
 }
 
 f8_status f8_read_at(int fd, void *buffer, size_t n, uint64_t offset,
@@ -294,6 +300,24 @@ f8_status f8_write_at(int fd, const void *buffer, size_t n, uint64_t offset,
     return F8_OK;
 }
 
+f8_status f8_read_all(int fd, uint64_t bytes, uint64_t max_bytes,
+                      const char *path, f8_buf *buf, f8_error *err)
+{
+    if (bytes > max_bytes)
+        return f8_fail(
+            err, F8_ERR_FORMAT, "%s: %llu bytes, expected at most %llu", path,
+            (unsigned long long)bytes, (unsigned long long)max_bytes);
+    if (!reserve(buf, (size_t)bytes + 1))
+        return f8_fail_nomem(err, path);
+    f8_status status =
+        f8_read_at(fd, buf->data + buf->length, (size_t)bytes, 0, path, err);
+    if (status == F8_OK) {
+        buf->length += (size_t)bytes;
+        buf->data[buf->length] = '\0';
+    }
+    return status;
+}
+
 f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
                        f8_error *err)
 {
@@ -303,20 +327,7 @@ f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
     f8_status status = f8_open_read(path, &fd, &bytes, NULL, err);
     if (status != F8_OK)
         return status;
-    if (bytes > max_bytes) {
-        status = f8_fail(
-            err, F8_ERR_FORMAT, "%s: %llu bytes, expected at most %llu", path,
-            (unsigned long long)bytes, (unsigned long long)max_bytes);
-    } else if (!reserve(buf, (size_t)bytes + 1)) {
-        status = f8_fail_nomem(err, path);
-    } else {
-        status = f8_read_at(fd, buf->data + buf->length, (size_t)bytes, 0, path,
-                            err);
-        if (status == F8_OK) {
-            buf->length += (size_t)bytes;
-            buf->data[buf->length] = '\0';
-        }
-    }
+    status = f8_read_all(fd, bytes, max_bytes, path, buf, err);
     close(fd);
     return status;
 }

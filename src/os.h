@@ -66,6 +66,11 @@ char *f8_path_join(const char *dir, const char *name);
 f8_status f8_open_read(const char *path, int *fd, uint64_t *bytes,
                        int64_t *mtime_ns, f8_error *err);
 
+/* The part of it that comes after opening: *fd is closed, and -1, when it is
+ * no regular file. */
+f8_status f8_look_at(int *fd, const char *path, uint64_t *bytes,
+                     int64_t *mtime_ns, f8_error *err);
+
 /* Reads exactly n bytes at offset; a file that ends early is F8_ERR_IO. */
 f8_status f8_read_at(int fd, void *buffer, size_t n, uint64_t offset,
                      const char *path, f8_error *err);
@@ -75,6 +80,10 @@ f8_status f8_write_at(int fd, const void *buffer, size_t n, uint64_t offset,
 /* Whole small file into buf; more than max_bytes is refused. */
 f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
                        f8_error *err);
+
+/* The same for an open file of so many bytes, which stays open. */
+f8_status f8_read_all(int fd, uint64_t bytes, uint64_t max_bytes,
+                      const char *path, f8_buf *buf, f8_error *err);
 
 /* mkdir that is content with an existing directory; a new one is durable. */
 f8_status f8_make_dir(const char *path, f8_error *err);

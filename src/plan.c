@@ -610,7 +610,10 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
     f8_status status =
         f8_pipeline_chunk(options->threads, options->memory_bytes, &least, err);
     if (status == F8_OK)
-        status = f8_checkpoint_open(src, true, NULL, &plan->source, err);
+        status = f8_checkpoint_open(
+            src,
+            F8_OPEN_CONFIG | (options->follow_links ? F8_OPEN_FOLLOW_LINKS : 0),
+            NULL, &plan->source, err);
     if (status == F8_OK && f8_checkpoint_quantization(plan->source, &where))
         status = f8_fail(err, F8_ERR_REFUSED,
                          "%s: already quantised? expected no \"%s\", found "

@@ -346,7 +346,8 @@ static f8_status count_checkpoint(count *c, const char *path, double context,
     f8_checkpoint *cp = NULL;
     const char *where;
 
-    f8_status status = f8_checkpoint_open(path, true, NULL, &cp, err);
+    f8_status status = f8_checkpoint_open(
+        path, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL, &cp, err);
     if (status != F8_OK)
         return status;
     c->made->summary.is_quantized =

@@ -84,14 +84,20 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
     if (fstatat(AT_FDCWD, full, &st, w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) !=
         0) {
         status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
-    } else if (S_ISDIR(st.st_mode)) {
-        if (!w->checkpoint || !is_private_folder(name))
-            status = walk_folder(w, path, depth + 1);
     } else if (!w->checkpoint) {
-        status = add(w, path, &st, false);
+        status = S_ISDIR(st.st_mode) ? walk_folder(w, path, depth + 1)
+                                     : add(w, path, &st, false);
+    } else if (S_ISDIR(st.st_mode)) {
+        if (!is_private_folder(name))
+            status = f8_folder_check(&w->checkpoint->folder, path, w->err);
+        if (status == F8_OK && !is_private_folder(name))
+            status = walk_folder(w, path, depth + 1);
     } else if (!is_own(w->checkpoint, path)) {
-        status =
-            add(w, path, &st, S_ISREG(st.st_mode) && !is_left_behind(path));
+        bool carried = S_ISREG(st.st_mode) && !is_left_behind(path);
+        if (carried)
+            status = f8_folder_check(&w->checkpoint->folder, path, w->err);
+        if (status == F8_OK)
+            status = add(w, path, &st, carried);
     }
     free(full);
     return status;

@@ -24,8 +24,8 @@ f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *cp,
     handle->path = f8_path_join(cp->dir, known->name);
     if (!handle->path)
         return f8_fail_nomem(err, "a path");
-    f8_status status =
-        f8_open_read(handle->path, &handle->file.fd, &bytes, &mtime_ns, err);
+    f8_status status = f8_folder_open_file(
+        &cp->folder, known->name, &handle->file.fd, &bytes, &mtime_ns, err);
     if (status == F8_OK &&
         (bytes != known->bytes || mtime_ns != known->mtime_ns))
         status = f8_fail(err, F8_ERR_IO,

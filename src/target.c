@@ -142,14 +142,14 @@ static f8_status copy_bytes(int from, int to, const char *from_path,
     return F8_OK;
 }
 
-f8_status f8_target_copy(const f8_target *target, const char *src_dir,
+f8_status f8_target_copy(const f8_target *target, const f8_folder *source,
                          const f8_side_file *file, unsigned char *buffer,
                          size_t buffer_bytes, bool (*keep_going)(void *ctx),
                          void *ctx, f8_error *err)
 {
     int from = -1, to = -1;
     uint64_t bytes = 0;
-    char *from_path = f8_path_join(src_dir, file->path);
+    char *from_path = f8_path_join(source->path, file->path);
     char *to_path = f8_path_join(target->dir, file->path);
     char *temporary = f8_target_temporary(target, "side-file");
     f8_status status = from_path && to_path && temporary
@@ -159,7 +159,8 @@ f8_status f8_target_copy(const f8_target *target, const char *src_dir,
     if (status == F8_OK)
         status = f8_make_parents(target->dir, to_path, err);
     if (status == F8_OK)
-        status = f8_open_read(from_path, &from, &bytes, NULL, err);
+        status =
+            f8_folder_open_file(source, file->path, &from, &bytes, NULL, err);
     if (status == F8_OK)
         status = f8_create_file(temporary, &to, err);
     if (status == F8_OK)

@@ -33,7 +33,7 @@ f8_status f8_target_put(const f8_target *target, const char *name,
                         const f8_buf *bytes, f8_error *err);
 /* Copies a side file of SRC through `buffer`; `keep_going`, called between
  * pieces, stops it by returning false. */
-f8_status f8_target_copy(const f8_target *target, const char *src_dir,
+f8_status f8_target_copy(const f8_target *target, const f8_folder *source,
                          const f8_side_file *file, unsigned char *buffer,
                          size_t buffer_bytes, bool (*keep_going)(void *ctx),
                          void *ctx, f8_error *err);

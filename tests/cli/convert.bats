@@ -404,7 +404,10 @@ END
     rmdir src/linked-from
     printf 'a\0b' >'src/with space and é.txt'
     echo secret >src/.hidden
-    program 0 quantize src dst
+    refuses "fp8cast: src/linked: a link that leads out of the folder, to\
+ $PWD/elsewhere; expected a file of src (--follow-links allows it)" \
+        quantize src dst
+    program 0 quantize src dst --follow-links
     names dst >found
     cat >expected <<'END'
 .hidden
@@ -430,21 +433,28 @@ END
         'with space and é.txt' assets/deeper/config.json; do
         cmp "src/$name" "dst/$name"
     done
-    program 0 plan src --json
+    program 0 plan src --json --follow-links
     holds out 'd["left_behind"] == ["assets/notes.gguf",
         "assets/old.safetensors", "pytorch_model.bin",
         "pytorch_model.bin.index.json"]' 'd["side_files"]["count"] == 13'
 }
 
 @test "a checkpoint of links, as in the hub's cache" {
-    mkdir blobs src
+    mkdir -p cache/blobs cache/snapshots/abc
     for file in "$shared"/src/*; do
         [ -f "$file" ] || continue
         name=$(basename "$file")
-        cp "$file" "blobs/hash-$name"
-        ln -s "../blobs/hash-$name" "src/$name"
+        cp "$file" "cache/blobs/hash-$name"
+        ln -s "../../blobs/hash-$name" "cache/snapshots/abc/$name"
     done
-    agrees src
+    agrees cache/snapshots/abc
+    # A link to any other place is none of the cache's.
+    echo secret >key
+    ln -s ../../../key cache/snapshots/abc/notes.txt
+    refuses "fp8cast: cache/snapshots/abc/notes.txt: a link that leads out of\
+ the folder, to $PWD/key; expected a file of cache/snapshots/abc\
+ (--follow-links allows it)" quantize cache/snapshots/abc dst2
+    [ ! -e dst2 ]
 }
 
 # least_memory THREADS: the least budget, as a refusal tells it.
@@ -652,7 +662,7 @@ END
         rm "src/$file"
         ln -s "../dst/$file" "src/$file"
         refuses "fp8cast: dst/$file: is the source's $file itself" \
-            quantize src dst --overwrite --scale-dtype f32
+            quantize src dst --overwrite --scale-dtype f32 --follow-links
         cmp "dst/$file" kept
     done
 }

@@ -657,7 +657,7 @@ static void test_put_and_copy(void **state)
     assert_false(exists(path_in(dst, ".fp8cast/config.json.part")));
 
     assert_int_equal(plan->sides.count, 1);
-    expect_ok(f8_target_copy(&target, path_in(*state, "src"),
+    expect_ok(f8_target_copy(&target, &plan->source->folder,
                              &plan->sides.items[0], buffer, sizeof buffer,
                              go_on, &pieces, &err),
               &err);
@@ -671,7 +671,7 @@ static void test_put_and_copy(void **state)
      * and nothing is left of the work. */
     put_text(path_in(*state, "src/sub/side.txt"), "SIDE FILE");
     pieces = 1;
-    expect_error(f8_target_copy(&target, path_in(*state, "src"),
+    expect_error(f8_target_copy(&target, &plan->source->folder,
                                 &plan->sides.items[0], buffer, sizeof buffer,
                                 go_on, &pieces, &err),
                  &err, F8_ERR_CANCELLED, "stopped");
@@ -697,7 +697,7 @@ static void test_copy_that_cannot_be_published(void **state)
     f8_target target = open_good(plan, dst);
     make_dir(path_in(dst, "sub"));
     make_dir(path_in(dst, "sub/side.txt"));
-    assert_int_equal(f8_target_copy(&target, path_in(*state, "src"),
+    assert_int_equal(f8_target_copy(&target, &plan->source->folder,
                                     &plan->sides.items[0], buffer,
                                     sizeof buffer, go_on, &pieces, &err),
                      F8_ERR_IO);

@@ -1,0 +1,223 @@
+/* folder.c - files below a folder, and no others; see folder.h. Linux's
+ * openat2 with RESOLVE_BENEATH decides in the moment of opening. Where there
+ * is none the path is resolved first and compared, which somebody who changes
+ * links at that very moment could outwit. */
+#include "folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* From the kernel's include/uapi/linux/openat2.h; the numbers are the same on
+ * every architecture. */
+enum {
+    SYS_OPENAT2 = 437,
+    RESOLVE_NO_MAGICLINKS = 0x02,
+    RESOLVE_BENEATH = 0x08
+};
+
+typedef struct open_how {
+    uint64_t flags, mode, resolve;
+} open_how;
+
+/* A hub's cache is MODEL/snapshots/REVISION beside MODEL/blobs. Cuts the limit
+ * back to MODEL and puts the rest into the prefix. */
+static f8_status find_limit(f8_folder *folder, f8_error *err)
+{
+    static const char parent[] = "/snapshots";
+    size_t n = sizeof parent - 1;
+    char *revision = strrchr(folder->limit, '/');
+    struct stat st;
+
+    if ((size_t)(revision - folder->limit) <= n ||
+        memcmp(revision - n, parent, n) != 0)
+        return F8_OK;
+    char *end = revision - n; /* of MODEL */
+    *end = '\0';
+    char *blobs = f8_path_join(folder->limit, "blobs");
+    if (!blobs)
+        return f8_fail_nomem(err, "a path");
+    if (stat(blobs, &st) == 0 && S_ISDIR(st.st_mode))
+        folder->prefix = f8_path_join(end + 1, "");
+    else
+        *end = '/';
+    free(blobs);
+    return F8_OK;
+}
+
+f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
+                         f8_error *err)
+{
+    f8_status status = F8_OK;
+
+    *folder = F8_FOLDER_NONE;
+    folder->follow_links = follow_links;
+    folder->path = strdup(path);
+    if (!folder->path)
+        return f8_fail_nomem(err, "a path");
+    folder->limit = realpath(path, NULL);
+    if (!folder->limit)
+        status = f8_fail_errno(err, errno, "%s: cannot open the folder", path);
+    else
+        status = find_limit(folder, err);
+    if (status == F8_OK && !folder->prefix)
+        folder->prefix = strdup("");
+    if (status == F8_OK && !folder->prefix)
+        status = f8_fail_nomem(err, "a path");
+    if (status == F8_OK) {
+        folder->limit_fd =
+            open(folder->limit, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (folder->limit_fd < 0)
+            status =
+                f8_fail_errno(err, errno, "%s: cannot open the folder", path);
+    }
+    if (status != F8_OK)
+        f8_folder_close(folder);
+    return status;
+}
+
+void f8_folder_close(f8_folder *folder)
+{
+    if (folder->limit_fd >= 0)
+        close(folder->limit_fd);
+    free(folder->path);
+    free(folder->limit);
+    free(folder->prefix);
+    *folder = F8_FOLDER_NONE;
+}
+
+/* A descriptor, or -1 with errno; EXDEV when the name leads out. */
+static int open_beneath(const f8_folder *folder, const char *relative,
+                        int flags)
+{
+    enum { TRIES = 8 };
+    open_how how = {.flags = (uint64_t)flags,
+                    .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    long fd = -1;
+
+    /* EAGAIN: something was renamed while a path with ".." was resolved. */
+    for (int i = 0; i < TRIES && fd < 0; i++) {
+        fd = syscall(SYS_OPENAT2, folder->limit_fd, relative, &how, sizeof how);
+        if (fd < 0 && errno != EAGAIN && errno != EINTR)
+            break;
+    }
+    return (int)fd;
+}
+
+/* What an absolute path is called from the limit; NULL when it is outside. */
+static const char *inside(const f8_folder *folder, const char *resolved)
+{
+    size_t n = strlen(folder->limit);
+
+    n -= n > 0 && folder->limit[n - 1] == '/'; /* the limit is "/" */
+    if (strncmp(resolved, folder->limit, n) != 0 || resolved[n] != '/')
+        return NULL;
+    return resolved + n + 1;
+}
+
+/* Opens what `full` resolves to if that is inside. An absolute link may well
+ * lead to where it is allowed to, which RESOLVE_BENEATH alone does not see;
+ * and old kernels, and some sandboxes, have no openat2. */
+static f8_status open_resolved(const f8_folder *folder, const char *full,
+                               int flags, int *fd, f8_error *err)
+{
+    f8_status status = F8_OK;
+    char *resolved = realpath(full, NULL);
+
+    if (!resolved)
+        return f8_fail_errno(err, errno, "%s: cannot open", full);
+    const char *relative = inside(folder, resolved);
+    if (relative) {
+        *fd = open_beneath(folder, relative, flags);
+        if (*fd < 0 && (errno == ENOSYS || errno == EPERM))
+            *fd = openat(folder->limit_fd, relative, flags | O_NOFOLLOW);
+        if (*fd < 0)
+            status = f8_fail_errno(err, errno, "%s: cannot open", full);
+    } else {
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s: a link that leads out of the folder, to %s; "
+                         "expected a file of %s (--follow-links allows it)",
+                         full, resolved, folder->path);
+    }
+    free(resolved);
+    return status;
+}
+
+static f8_status open_full(const f8_folder *folder, const char *name,
+                           const char *full, int flags, int *fd, f8_error *err)
+{
+    f8_buf relative = {0};
+
+    if (folder->follow_links) {
+        *fd = open(full, flags);
+    } else {
+        f8_buf_printf(&relative, "%s%s", folder->prefix, name);
+        if (relative.failed)
+            return f8_fail_nomem(err, "a path");
+        *fd = open_beneath(folder, relative.data, flags);
+        int reason = errno;
+        f8_buf_free(&relative);
+        errno = reason;
+        if (*fd < 0 && (errno == EXDEV || errno == ENOSYS || errno == EPERM))
+            return open_resolved(folder, full, flags, fd, err);
+    }
+    if (*fd < 0)
+        return f8_fail_errno(err, errno, "%s: cannot open", full);
+    return F8_OK;
+}
+
+f8_status f8_folder_open_file(const f8_folder *folder, const char *name,
+                              int *fd, uint64_t *bytes, int64_t *mtime_ns,
+                              f8_error *err)
+{
+    /* O_NONBLOCK: see f8_open_read. */
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    char *full = f8_path_join(folder->path, name);
+
+    *fd = -1;
+    if (!full)
+        return f8_fail_nomem(err, "a path");
+    f8_status status = open_full(folder, name, full, flags, fd, err);
+    if (status == F8_OK)
+        status = f8_look_at(fd, full, bytes, mtime_ns, err);
+    free(full);
+    return status;
+}
+
+f8_status f8_folder_read_file(const f8_folder *folder, const char *name,
+                              uint64_t max_bytes, f8_buf *buf, f8_error *err)
+{
+    int fd;
+    uint64_t bytes = 0;
+    char *full = f8_path_join(folder->path, name);
+    f8_status status =
+        full ? f8_folder_open_file(folder, name, &fd, &bytes, NULL, err)
+             : f8_fail_nomem(err, "a path");
+
+    if (status == F8_OK) {
+        status = f8_read_all(fd, bytes, max_bytes, full, buf, err);
+        close(fd);
+    }
+    free(full);
+    return status;
+}
+
+f8_status f8_folder_check(const f8_folder *folder, const char *name,
+                          f8_error *err)
+{
+    char *full = f8_path_join(folder->path, name);
+    int fd = -1;
+
+    if (!full)
+        return f8_fail_nomem(err, "a path");
+    f8_status status =
+        open_full(folder, name, full, O_PATH | O_CLOEXEC, &fd, err);
+    if (fd >= 0)
+        close(fd);
+    free(full);
+    return status;
+}
