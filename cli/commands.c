@@ -52,7 +52,7 @@ static f8_options library_options(const arguments *given, run *current)
 static int failed(const f8_error *err)
 {
     if (err->status == F8_ERR_CANCELLED)
-        message_error("stopped");
+        message_error("stopped; the same command begins anew");
     else
         message_error("%s", err->message);
     return EXIT_FAILED;

@@ -21,9 +21,9 @@ void *f8_aligned_alloc(uint64_t n)
 
 void f8_file_open_direct(f8_file *file, const char *path, int flags)
 {
-    file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+    file->direct_fd = f8_open(path, flags | O_DIRECT | O_NOFOLLOW);
     if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
-        file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC);
+        file->direct_fd = f8_open(path, flags | O_DIRECT);
     /* mincore calls everything resident for a file that is neither ours nor
      * writable: believing it would fill the cache with a shared model. */
     struct stat st;
