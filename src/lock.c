@@ -141,13 +141,18 @@ static bool is_known(const char *word)
     return strcmp(word, "-") != 0;
 }
 
+/* Whether its pid counts where ours does: the same kernel and container. */
+static bool is_near(const holder *who, const holder *self)
+{
+    return is_known(self->boot) && !strcmp(who->boot, self->boot) &&
+           is_known(self->space) && !strcmp(who->space, self->space);
+}
+
 /* Whether a holder certainly does not run any more. Of another machine's or
  * container's processes nothing is known. */
 static bool is_gone(const holder *who, const holder *self)
 {
-    if (is_known(self->boot) && !strcmp(who->boot, self->boot)) {
-        if (!is_known(self->space) || strcmp(who->space, self->space) != 0)
-            return false;
+    if (is_near(who, self)) {
         if (kill((pid_t)who->pid, 0) != 0 && errno == ESRCH)
             return true;
         /* The number may have been given to another process since. */
@@ -156,7 +161,8 @@ static bool is_gone(const holder *who, const holder *self)
     }
     /* The same machine, started anew. */
     return is_known(self->boot) && is_known(who->boot) &&
-           is_known(self->machine) && !strcmp(who->machine, self->machine);
+           strcmp(who->boot, self->boot) != 0 && is_known(self->machine) &&
+           !strcmp(who->machine, self->machine);
 }
 
 static f8_status refuse(const char *dir, const char *file, const holder *who,
@@ -262,7 +268,7 @@ static f8_status link_lock(const char *dir, const char *file, const char *own,
         if (!readable && access(file, F_OK) != 0)
             continue; /* given back meanwhile */
         if (!readable || !is_gone(&other, self))
-            return refuse(dir, file, &other, false, err);
+            return refuse(dir, file, &other, is_near(&other, self), err);
         remove_stale(file, aside, &other);
     }
     return f8_fail(err, F8_ERR_REFUSED, "%s: others keep taking the lock",
@@ -298,7 +304,7 @@ static f8_status sign(const char *dir, const char *work_dir, const char *file,
 
     if (read_holder(file, &other) && !strcmp(other.by, "file") &&
         !is_gone(&other, self))
-        return refuse(dir, file, &other, false, err);
+        return refuse(dir, file, &other, is_near(&other, self), err);
     char *own = own_name(work_dir, self, "new");
     if (own)
         status = f8_write_file(own, file, text,

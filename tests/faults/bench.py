@@ -13,6 +13,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -154,7 +155,7 @@ class Bench:
                 "--memory", self.memory, *OPTIONS, *more]
 
     def variables(self, room, fault):
-        found = dict(os.environ, LC_ALL="C.UTF-8",
+        found = dict(os.environ, LC_ALL="C.UTF-8", TERM="xterm",
                      LD_PRELOAD=str(self.library),
                      FAULT_TRACE=str(room / "trace"))
         fault.setdefault("under", f"{self.src}:{room}")
@@ -171,6 +172,53 @@ class Bench:
             [self.program, *arguments], capture_output=True, text=True,
             check=False, timeout=SECONDS, env=self.variables(room, fault))
         return Run(done, trace.read_text().splitlines())
+
+
+class Standing:
+    """A run that stands still before its at-th call of a class. go() lets it
+    go on and returns what came of it."""
+
+    def __init__(self, b, room, arguments, popen=(), **fault):
+        room.mkdir(exist_ok=True)
+        self.trace = room / "trace"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(
+            [b.program, *arguments], text=True,
+            env=b.variables(room, dict(fault, do="stop")),
+            **{**pipes, **dict(popen)})
+        self.pid = self.process.pid
+        self.wait()
+
+    def wait(self):
+        """Until it stands still, or is at its end."""
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        self.stands = os.WIFSTOPPED(status)
+        if not self.stands:
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+
+    def step(self):
+        """On to the next stand or the end."""
+        os.kill(self.pid, signal.SIGCONT)
+        self.wait()
+
+    def send(self, number):
+        """A signal that comes when it goes on."""
+        os.kill(self.pid, number)
+
+    def lines(self):
+        return self.trace.read_text().splitlines()
+
+    def go(self):
+        while self.stands:
+            self.step()
+        out, err = self.process.communicate(timeout=SECONDS)
+        done = subprocess.CompletedProcess([], self.process.returncode, out,
+                                           err)
+        return Run(done, self.lines())
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
 
 
 # ---- result folders ----------------------------------------------------------
