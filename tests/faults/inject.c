@@ -156,8 +156,8 @@ static bool comes(bool hit, const char *path)
         syscall(SYS_close, fd);
         return false;
     }
-    if (fault.what == STOP)
-        syscall(SYS_kill, getpid(), SIGSTOP);
+    if (fault.what == STOP) /* to this thread, which then makes no call more */
+        syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGSTOP);
     errno = fault.error;
     return fault.what == WRONG;
 }
