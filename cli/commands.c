@@ -59,7 +59,7 @@ static f8_options library_options(const arguments *given, run *current)
 static int failed(const f8_error *err)
 {
     if (err->status == F8_ERR_CANCELLED)
-        message_error("stopped");
+        message_error("stopped; the same command begins anew");
     else
         message_error("%s", err->message);
     return EXIT_FAILED;
@@ -454,22 +454,41 @@ static bool confine(const arguments *given, const char *around)
     return false;
 }
 
+/* An entry of a folder lasts when the folder is synced. */
+static bool sync_folder(const char *folder)
+{
+    int fd, result;
+    do
+        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        return false;
+    do
+        result = fsync(fd);
+    while (result != 0 && errno == EINTR);
+    int reason = errno;
+    close(fd);
+    errno = reason;
+    /* EINVAL: a file system that cannot sync a folder. */
+    return result == 0 || reason == EINVAL;
+}
+
 /* Makes the result's folder, so that the process can be confined to it before
- * it reads anything; an entry that is to last is synced with what it is in.
- * A folder that cannot be made, or is there, is the command's to judge. */
+ * it reads anything. One that is there, or has no folder to be made in, is the
+ * command's to judge. */
 static bool make_folder(const char *folder, const char *around, bool *made)
 {
     *made = mkdir(folder, 0777) == 0;
-    if (!*made)
-        return true;
-    int fd = open(around, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* EINVAL: a file system that cannot sync a folder. */
-    bool synced = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-    if (!synced)
+    if (!*made && errno != EEXIST && errno != ENOENT) {
+        message_error("%s: cannot make the folder: %s", folder,
+                      strerror(errno));
+        return false;
+    }
+    if (*made && !sync_folder(around)) {
         message_error("%s: cannot sync: %s", around, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return synced;
+        return false;
+    }
+    return true;
 }
 
 int command_run(const arguments *given, atomic_int *stop)

@@ -13,23 +13,34 @@
 /* Set by the handler, read by the threads that report progress. */
 static atomic_int stop;
 
+/* The first signal asks the run to end in good order, the second one kills.
+ * But not a second SIGHUP: kernel and shell both send one when a terminal is
+ * closed. */
 static void on_signal(int number)
 {
-    (void)number;
-    atomic_store(&stop, 1);
+    if (!atomic_exchange(&stop, 1) || number == SIGHUP)
+        return;
+    message_erase();
+    signal(number, SIG_DFL);
+    raise(number); /* comes when this function returns */
 }
 
-/* The first signal asks the run to end in good order; the handler is gone
- * then, so that the second one kills. */
+/* What the caller had ignored stays so: nohup, or a shell that started the
+ * run in the background. */
 static void catch_signals(void)
 {
-    struct sigaction action;
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action, before;
+
     memset(&action, 0, sizeof action);
     sigemptyset(&action.sa_mask);
     action.sa_handler = on_signal;
-    action.sa_flags = (int)(SA_RESETHAND | SA_RESTART);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    action.sa_flags = SA_RESTART;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (sigaction(numbers[i], NULL, &before) == 0 &&
+            before.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
+    }
 }
 
 /* If the caller closed 0, 1 or 2, the next file opened would get that number

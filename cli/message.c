@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,11 @@
 /* errno of the first failed write to stdout, by the main thread: stdio keeps
  * that something failed, but not why. */
 static int output_errno;
+
+/* Whether a line of progress stands on the terminal, for signal handlers. */
+static atomic_bool line_shown;
+
+#define ERASE "\r\033[K"
 
 /* ---- text -------------------------------------------------------------- */
 
@@ -188,16 +194,26 @@ void message_progress_step(progress *view, const f8_progress *now)
     /* One column stays free: a full line would wrap and could not be
      * rewritten. The line is ASCII, so bytes are columns. */
     snprintf(whole, sizeof whole, "%s: %s", view->verb, line);
+    atomic_store(&line_shown, true);
     fprintf(stderr, "\r%.*s\033[K", (int)(terminal_columns() - 1), whole);
     fflush(stderr);
     view->written = clock;
     view->is_shown = true;
 }
 
+void message_erase(void)
+{
+    /* Of a terminal that takes nothing there is nobody to tell. */
+    if (atomic_load(&line_shown) &&
+        write(STDERR_FILENO, ERASE, sizeof ERASE - 1) < 0)
+        return;
+}
+
 double message_progress_end(progress *view)
 {
     if (view->is_shown)
-        fputs("\r\033[K", stderr);
+        fputs(ERASE, stderr);
     view->is_shown = false;
+    atomic_store(&line_shown, false);
     return seconds_now() - view->began;
 }

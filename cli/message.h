@@ -33,6 +33,10 @@ void message_usage(const char *text);
  * the result could not be written. The last call before the end. */
 bool message_finish(void);
 
+/* For a signal handler that is about to end the process: no line of progress
+ * is left on the terminal. */
+void message_erase(void);
+
 /* For the small allocations of the command line itself. */
 _Noreturn void message_no_memory(void);
 

@@ -4,6 +4,7 @@
  * could change what an old script means, and it cannot suggest, tell which
  * command takes what, or refuse an option that was given twice. */
 #include "options.h"
+#include "message.h"
 #include "values.h"
 
 #include <inttypes.h>
@@ -394,7 +395,7 @@ bool options_parse(int argc, char **argv, arguments *out,
     *out = (arguments){.command = COMMAND_NONE, .topic = COMMAND_NONE};
     out->overrides = calloc((size_t)argc + 1, sizeof *out->overrides);
     if (!out->overrides)
-        return refuse(&p, "", NULL, "memory ran out");
+        message_no_memory(); /* no fault of the command line */
     while (p.next < argc) {
         const char *word = argv[p.next++];
         bool is_fine = true;

@@ -1,6 +1,7 @@
 /* claim.c - may we write into this folder, and what of it is already ours?
  * See claim.h. */
 #include "claim.h"
+#include "lock.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,14 +51,15 @@ static bool is_within(const char *path, const char *dir)
 }
 
 /* Whether the folder `path` is the one called st, or lies below it. Asked by
- * inode, since a bind mount or a link gives one folder two paths. */
-static bool is_under(const char *path, const struct stat *st)
+ * inode, since a bind mount or a link gives one folder two paths. `path` is
+ * shortened on the way. */
+static bool is_under(char *path, const struct stat *st)
 {
     struct stat here;
     bool found = false;
-    char *at = strdup(path);
+    char *at = path;
 
-    while (at && !found) {
+    while (!found) {
         found = stat(at, &here) == 0 && here.st_dev == st->st_dev &&
                 here.st_ino == st->st_ino;
         char *slash = strrchr(at, '/');
@@ -65,7 +67,6 @@ static bool is_under(const char *path, const struct stat *st)
             break;
         slash[slash == at] = '\0';
     }
-    free(at);
     return found;
 }
 
@@ -84,17 +85,22 @@ f8_status f8_claim_place(const f8_plan *plan, const char *dst, f8_error *err)
         goto out;
     }
     bool there = stat(to, &dst_st) == 0;
+    if (!there && errno != ENOENT) {
+        status = f8_fail_errno(err, errno, "%s: cannot stat", dst);
+        goto out;
+    }
     same = !strcmp(from, to) || (there && src_st.st_dev == dst_st.st_dev &&
                                  src_st.st_ino == dst_st.st_ino);
+    bool inside = is_within(to, from), around = is_within(from, to);
     if (same)
         status = f8_fail(err, F8_ERR_REFUSED,
                          "%s: the result folder is the source folder", dst);
-    else if (is_within(to, from) || is_under(to, &src_st))
+    else if (inside || is_under(to, &src_st))
         status = f8_fail(err, F8_ERR_REFUSED,
                          "%s: the result folder is inside the source folder "
                          "%s",
                          dst, src);
-    else if (is_within(from, to) || (there && is_under(from, &dst_st)))
+    else if (around || (there && is_under(from, &dst_st)))
         status = f8_fail(err, F8_ERR_REFUSED,
                          "%s: the source folder %s is inside the result "
                          "folder",
@@ -171,6 +177,62 @@ static f8_status check_foreign(const f8_plan *plan, const f8_claim *claim,
     return F8_OK;
 }
 
+static bool is_folder(const char *dst, const char *path, f8_status *status,
+                      f8_error *err)
+{
+    struct stat st;
+    char *full = f8_path_join(dst, path);
+    bool found = full && lstat(full, &st) == 0 && S_ISDIR(st.st_mode);
+
+    if (!full)
+        *status = f8_fail_nomem(err, "a path");
+    free(full);
+    return found;
+}
+
+/* The first planned file whose name a folder has, or NULL. */
+static const char *find_folder(const f8_plan *plan, const char *dst,
+                               f8_status *status, f8_error *err)
+{
+    if (is_folder(dst, F8_CONFIG_NAME, status, err))
+        return F8_CONFIG_NAME;
+    if (plan->shards_count > 1 && is_folder(dst, F8_INDEX_NAME, status, err))
+        return F8_INDEX_NAME;
+    for (uint64_t i = 0; i < plan->shards_count; i++) {
+        if (is_folder(dst, plan->shards[i].name, status, err))
+            return plan->shards[i].name;
+    }
+    for (size_t i = 0; i < plan->sides.count; i++) {
+        if (plan->sides.items[i].carried &&
+            is_folder(dst, plan->sides.items[i].path, status, err))
+            return plan->sides.items[i].path;
+    }
+    return NULL;
+}
+
+/* No rename replaces a folder by a file, and that would show only when all
+ * the work is done. A folder that holds files which are about to be removed
+ * may go with them. */
+static f8_status check_folders(const f8_plan *plan, const f8_claim *claim,
+                               const char *dst, bool cleared, f8_error *err)
+{
+    f8_status status = F8_OK;
+    const char *path = find_folder(plan, dst, &status, err);
+
+    if (!path || status != F8_OK)
+        return status;
+    size_t n = strlen(path);
+    for (size_t i = 0; i < claim->files.count && !cleared; i++) {
+        const char *held = claim->files.items[i].path;
+        if (!strncmp(held, path, n) && held[n] == '/')
+            return F8_OK;
+    }
+    return f8_fail(err, F8_ERR_REFUSED,
+                   "%s: holds a folder called %s, which is to be a file; "
+                   "expected a new or empty folder",
+                   dst, path);
+}
+
 static const f8_side_file *held(const f8_claim *claim, const char *path)
 {
     for (size_t i = 0; i < claim->files.count; i++) {
@@ -193,12 +255,14 @@ static f8_status find_done(const f8_plan *plan, const char *work_dir,
         if (!f)
             continue;
         status = f8_plan_shard_header(plan, i, &header, err);
-        if (status == F8_OK &&
-            f->bytes == header.length + plan->shards[i].data_bytes &&
-            f8_journal_get_shard(work_dir, plan, i, NULL)) {
-            claim->shard_done[i] = true;
-            claim->shards_done++;
-        }
+        if (status != F8_OK ||
+            f->bytes != header.length + plan->shards[i].data_bytes)
+            continue;
+        f8_status found = f8_journal_get_shard(work_dir, plan, i, NULL, err);
+        claim->shard_done[i] = found == F8_OK;
+        claim->shards_done += found == F8_OK;
+        if (found == F8_ERR_NOMEM)
+            status = found; /* which says nothing about the shard */
     }
     f8_buf_free(&header);
     return status;
@@ -314,6 +378,19 @@ static f8_status check_space(const f8_plan *plan, const char *dst,
     return status;
 }
 
+/* The lock is no part of what a folder holds: ours to be, or another's. */
+static void leave_out_lock(f8_side_files *files)
+{
+    static const char lock[] = F8_WORK_DIR "/" F8_LOCK_NAME;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < files->count; i++) {
+        if (!files->items[i].regular || strcmp(files->items[i].path, lock) != 0)
+            files->items[kept++] = files->items[i];
+    }
+    files->count = kept;
+}
+
 /* Everything in DST. Our own folder must be one: through a link of that name
  * files elsewhere would be taken for ours. */
 static f8_status list_held(const char *dst, const char *work_dir,
@@ -334,7 +411,9 @@ static f8_status list_held(const char *dst, const char *work_dir,
                        "%s: expected a folder or nothing, found something "
                        "else",
                        work_dir);
-    return f8_side_files_list_all(dst, files, err);
+    f8_status status = f8_side_files_list_all(dst, files, err);
+    leave_out_lock(files);
+    return status;
 }
 
 f8_status f8_claim_look(const f8_plan *plan, const char *dst,
@@ -355,6 +434,8 @@ f8_status f8_claim_look(const f8_plan *plan, const char *dst,
         status = F8_OK; /* a broken journal is like none */
     if (status == F8_OK)
         status = check_foreign(plan, claim, dst, overwrite, err);
+    if (status == F8_OK)
+        status = check_folders(plan, claim, dst, false, err);
     if (status == F8_OK && claim->files.count > 0)
         claim->replace = !f8_journal_matches(&claim->journal, plan, &why);
     if (status == F8_OK && claim->replace && claim->journal.stored &&
@@ -382,6 +463,8 @@ void f8_claim_free(f8_claim *claim)
 
 /* ---- clearing ------------------------------------------------------------ */
 
+/* And the folders that it leaves empty. One that stays is synced, but DST and
+ * .fp8cast only when all is removed. */
 static f8_status remove_file(const char *dst, const char *path, f8_error *err)
 {
     f8_status status = F8_OK;
@@ -389,8 +472,16 @@ static f8_status remove_file(const char *dst, const char *path, f8_error *err)
 
     if (!full)
         return f8_fail_nomem(err, "a path");
+    size_t root = strlen(full) - strlen(path); /* where path begins */
     if (unlink(full) != 0 && errno != ENOENT)
         status = f8_fail_errno(err, errno, "%s: cannot remove", full);
+    bool empty = true;
+    while (status == F8_OK && empty && strchr(full + root, '/')) {
+        *strrchr(full, '/') = '\0';
+        empty = rmdir(full) == 0;
+        if (!empty && strcmp(full + root, F8_WORK_DIR) != 0)
+            status = f8_sync_dir(full, err);
+    }
     free(full);
     return status;
 }
@@ -411,8 +502,10 @@ static f8_status check_not_source(const f8_plan *plan, const char *dst,
                 stat(source, &theirs) == 0;
     for (size_t i = 0; link && i < claim->files.count && status == F8_OK; i++) {
         char *path = f8_path_join(dst, claim->files.items[i].path);
-        if (path && stat(path, &ours) == 0 && ours.st_dev == theirs.st_dev &&
-            ours.st_ino == theirs.st_ino)
+        if (!path)
+            status = f8_fail_nomem(err, "a path");
+        else if (stat(path, &ours) == 0 && ours.st_dev == theirs.st_dev &&
+                 ours.st_ino == theirs.st_ino)
             status = f8_fail(err, F8_ERR_REFUSED,
                              "%s: is the source's %s itself", path, name);
         free(path);
@@ -440,8 +533,8 @@ static f8_status check_no_source(const f8_plan *plan, const char *dst,
 /* A folder is complete only with config.json and index, so they go first. The
  * journal, which says that the others are ours, stays until the new one takes
  * its place, and that only when all else is durably gone. */
-static f8_status remove_old(const char *dst, const f8_claim *claim,
-                            f8_error *err)
+static f8_status remove_old(const char *dst, const char *work_dir,
+                            const f8_claim *claim, f8_error *err)
 {
     f8_status status = remove_file(dst, F8_CONFIG_NAME, err);
 
@@ -454,24 +547,39 @@ static f8_status remove_old(const char *dst, const f8_claim *claim,
         if (strcmp(path, F8_WORK_DIR "/journal.json") != 0)
             status = remove_file(dst, path, err);
     }
+    if (status == F8_OK)
+        status = f8_sync_dir(work_dir, err);
     return status == F8_OK ? f8_sync_dir(dst, err) : status;
 }
 
+/* What a stopped run was writing never had a final name; other files may have
+ * gone from the source since. */
+static f8_status remove_left(const f8_plan *plan, const char *dst,
+                             const f8_claim *claim, f8_error *err)
+{
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
+        const f8_side_file *f = &claim->files.items[i];
+        if (ends_with(f->path, ".part") ? is_work_file(f->path)
+                                        : is_stale(plan, f))
+            status = remove_file(dst, f->path, err);
+    }
+    return status;
+}
+
 f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
-                         const f8_claim *claim, f8_error *err)
+                         const char *work_dir, const f8_claim *claim,
+                         f8_error *err)
 {
     f8_status status = check_no_source(plan, dst, claim, err);
 
     if (status != F8_OK)
         return status;
     if (claim->replace)
-        return remove_old(dst, claim, err);
-    for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
-        const f8_side_file *f = &claim->files.items[i];
-        /* What a stopped run was writing never had a final name. */
-        if (ends_with(f->path, ".part") ? is_work_file(f->path)
-                                        : is_stale(plan, f))
-            status = remove_file(dst, f->path, err);
-    }
-    return status;
+        status = remove_old(dst, work_dir, claim, err);
+    else
+        status = remove_left(plan, dst, claim, err);
+    return status == F8_OK ? check_folders(plan, claim, dst, true, err)
+                           : status;
 }

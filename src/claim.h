@@ -27,7 +27,8 @@ f8_status f8_claim_look(const f8_plan *plan, const char *dst,
 
 /* Removes what is to be replaced, or what a stopped run left. */
 f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
-                         const f8_claim *claim, f8_error *err);
+                         const char *work_dir, const f8_claim *claim,
+                         f8_error *err);
 void f8_claim_free(f8_claim *claim);
 
 #endif

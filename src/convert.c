@@ -1,7 +1,6 @@
 /* convert.c - the public entry f8_quantize: runs a plan through the pipeline
  * into a result folder. The order of events is the promise: shards as they
  * are finished, then side files, then the index, then config.json. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,8 +78,7 @@ static void end_worker(void *ctx, f8_worker *worker)
     free(worker->user);
 }
 
-/* Creates the shard's file with its header. Space is taken at once where the
- * file system can, so that a full disk shows before hours of work. */
+/* Creates the shard's file with its header, and takes its space. */
 static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
 {
     convert *c = ctx;
@@ -101,15 +99,11 @@ static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
     if (status != F8_OK)
         goto out;
     f8_file_open_direct(&s->file, s->temporary, O_WRONLY);
-    off_t bytes = (off_t)(header.length + planned->data_bytes);
-    if (fallocate(s->file.fd, 0, 0, bytes) != 0 &&
-        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
-        status = f8_fail_errno(err, errno, "%s: cannot take %lld bytes",
-                               s->temporary, (long long)bytes);
-        goto out;
-    }
-    status = f8_write_at(s->file.fd, header.data, header.length, 0,
-                         s->temporary, err);
+    status = f8_reserve(s->file.fd, header.length + planned->data_bytes,
+                        s->temporary, err);
+    if (status == F8_OK)
+        status = f8_write_at(s->file.fd, header.data, header.length, 0,
+                             s->temporary, err);
 out:
     f8_buf_free(&header);
     return status;
@@ -288,6 +282,10 @@ static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
                                       &s->tally, err);
     if (status == F8_OK)
         status = f8_publish(s->temporary, path, err);
+    if (status == F8_OK) {
+        free(s->temporary); /* there is nothing to be removed any more */
+        s->temporary = NULL;
+    }
     free(path);
     f8_tally_free(&s->tally);
     return status;
@@ -388,12 +386,9 @@ static f8_status make_report(const convert *c, double seconds,
     f8_report *made = NULL;
 
     f8_status status = f8_report_new(plan, &made, err);
-    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++) {
-        if (!f8_journal_get_shard(c->target.work_dir, plan, i, &made->tally))
-            status =
-                f8_fail(err, F8_ERR_IO, "%s: the measurements of %s are gone",
-                        c->target.work_dir, plan->shards[i].name);
-    }
+    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++)
+        status = f8_journal_get_shard(c->target.work_dir, plan, i, &made->tally,
+                                      err);
     if (status == F8_OK)
         status = f8_report_finish(made, plan, err);
     if (status != F8_OK) {
@@ -433,7 +428,8 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     double start = f8_now();
     f8_options filled;
     f8_buf index = {0}, config = {0};
-    convert c = {.plan = plan, .options = &filled, .target = {.lock_fd = -1}};
+    convert c = {
+        .plan = plan, .options = &filled, .target = {.lock = F8_LOCK_NONE}};
 
     *report = NULL;
     f8_status status = f8_options_fill(options, &filled, err);

@@ -35,9 +35,9 @@ static void drop_stranger(f8_file *file)
 
 void f8_file_open_direct(f8_file *file, const char *path, int flags)
 {
-    file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+    file->direct_fd = f8_open(path, flags | O_DIRECT | O_NOFOLLOW);
     if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
-        file->direct_fd = open(path, flags | O_DIRECT | O_CLOEXEC);
+        file->direct_fd = f8_open(path, flags | O_DIRECT);
     drop_stranger(file);
     /* mincore calls everything resident for a file that is neither ours nor
      * writable: believing it would fill the cache with a shared model. */

@@ -69,8 +69,8 @@ f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
     if (status == F8_OK && !folder->prefix)
         status = f8_fail_nomem(err, "a path");
     if (status == F8_OK) {
-        folder->limit_fd =
-            open(folder->limit, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        folder->limit_fd = f8_open(*folder->prefix ? folder->limit : path,
+                                   O_PATH | O_DIRECTORY);
         if (folder->limit_fd < 0)
             status =
                 f8_fail_errno(err, errno, "%s: cannot open the folder", path);
@@ -95,17 +95,38 @@ static int open_beneath(const f8_folder *folder, const char *relative,
                         int flags)
 {
     enum { TRIES = 8 };
-    open_how how = {.flags = (uint64_t)flags,
+    open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
                     .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     long fd = -1;
 
     /* EAGAIN: something was renamed while a path with ".." was resolved. */
     for (int i = 0; i < TRIES && fd < 0; i++) {
-        fd = syscall(SYS_OPENAT2, folder->limit_fd, relative, &how, sizeof how);
-        if (fd < 0 && errno != EAGAIN && errno != EINTR)
+        do
+            fd = syscall(SYS_OPENAT2, folder->limit_fd, relative, &how,
+                         sizeof how);
+        while (fd < 0 && errno == EINTR);
+        if (fd < 0 && errno != EAGAIN)
             break;
     }
     return (int)fd;
+}
+
+/* The same; opening a fifo that nobody writes must not hang, see f8_open_read
+ * for what EAGAIN means then. */
+static int open_patiently(const f8_folder *folder, const char *relative,
+                          int flags)
+{
+    struct stat st;
+    int fd = open_beneath(folder, relative, flags);
+
+    if (fd >= 0 || errno != EAGAIN || !(flags & O_NONBLOCK))
+        return fd;
+    int look = open_beneath(folder, relative, O_PATH);
+    bool regular = look >= 0 && fstat(look, &st) == 0 && S_ISREG(st.st_mode);
+    if (look >= 0)
+        close(look);
+    errno = EAGAIN;
+    return regular ? open_beneath(folder, relative, flags & ~O_NONBLOCK) : -1;
 }
 
 /* What an absolute path is called from the limit; NULL when it is outside. */
@@ -132,9 +153,10 @@ static f8_status open_resolved(const f8_folder *folder, const char *full,
         return f8_fail_errno(err, errno, "%s: cannot open", full);
     const char *relative = inside(folder, resolved);
     if (relative) {
-        *fd = open_beneath(folder, relative, flags);
+        *fd = open_patiently(folder, relative, flags);
         if (*fd < 0 && (errno == ENOSYS || errno == EPERM))
-            *fd = openat(folder->limit_fd, relative, flags | O_NOFOLLOW);
+            *fd = openat(folder->limit_fd, relative,
+                         flags | O_CLOEXEC | O_NOFOLLOW);
         if (*fd < 0)
             status = f8_fail_errno(err, errno, "%s: cannot open", full);
     } else {
@@ -153,12 +175,12 @@ static f8_status open_full(const f8_folder *folder, const char *name,
     f8_buf relative = {0};
 
     if (folder->follow_links) {
-        *fd = open(full, flags);
+        *fd = flags & O_PATH ? f8_open(full, flags) : f8_open_no_fifo(full);
     } else {
         f8_buf_printf(&relative, "%s%s", folder->prefix, name);
         if (relative.failed)
             return f8_fail_nomem(err, "a path");
-        *fd = open_beneath(folder, relative.data, flags);
+        *fd = open_patiently(folder, relative.data, flags);
         int reason = errno;
         f8_buf_free(&relative);
         errno = reason;
@@ -174,8 +196,7 @@ f8_status f8_folder_open_file(const f8_folder *folder, const char *name,
                               int *fd, uint64_t *bytes, int64_t *mtime_ns,
                               f8_error *err)
 {
-    /* O_NONBLOCK: see f8_open_read. */
-    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
     char *full = f8_path_join(folder->path, name);
 
     *fd = -1;
@@ -214,8 +235,7 @@ f8_status f8_folder_check(const f8_folder *folder, const char *name,
 
     if (!full)
         return f8_fail_nomem(err, "a path");
-    f8_status status =
-        open_full(folder, name, full, O_PATH | O_CLOEXEC, &fd, err);
+    f8_status status = open_full(folder, name, full, O_PATH, &fd, err);
     if (fd >= 0)
         close(fd);
     free(full);

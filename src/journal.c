@@ -1,6 +1,7 @@
 /* journal.c - the files under .fp8cast/ that outlive a run. See journal.h. */
 #include "journal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +14,18 @@
 static f8_status load(const char *path, json_t **out, f8_error *err)
 {
     f8_buf text = {0};
+    json_error_t why;
 
     *out = NULL;
     f8_status status = f8_read_file(path, JOURNAL_MAX_BYTES, &text, err);
     if (status == F8_OK) {
-        *out = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, NULL);
-        if (!*out)
+        *out = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, &why);
+        /* jansson gives no code to most allocations that fail. (Inside a
+         * string it calls them bad syntax, which cannot be helped.) */
+        if (!*out && (json_error_code(&why) == json_error_unknown ||
+                      json_error_code(&why) == json_error_out_of_memory))
+            status = f8_fail_nomem(err, path);
+        else if (!*out)
             status = f8_fail(err, F8_ERR_FORMAT, "%s: not valid JSON", path);
     }
     f8_buf_free(&text);
@@ -67,8 +74,11 @@ f8_status f8_journal_read(const char *work_dir, f8_journal *journal,
     journal->path = f8_path_join(work_dir, "journal.json");
     if (!journal->path)
         return f8_fail_nomem(err, "a path");
-    if (access(journal->path, F_OK) != 0)
-        return F8_OK;
+    if (access(journal->path, F_OK) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR)
+            return F8_OK;
+        return f8_fail_errno(err, errno, "%s: cannot stat", journal->path);
+    }
     return load(journal->path, &journal->stored, err);
 }
 
@@ -191,9 +201,15 @@ static bool read_count(const json_t *value, uint64_t *out)
 static json_t *kind_value(const f8_stats *s)
 {
     json_t *hist = json_array();
+    bool good = hist != NULL;
 
-    for (int i = 0; hist && i < F8_HIST_BINS; i++)
-        json_array_append_new(hist, json_integer((json_int_t)s->hist[i]));
+    for (int i = 0; good && i < F8_HIST_BINS; i++)
+        good =
+            !json_array_append_new(hist, json_integer((json_int_t)s->hist[i]));
+    if (!good) {
+        json_decref(hist);
+        return NULL;
+    }
     return json_pack("{s:I, s:I, s:I, s:o, s:o}", "tensors",
                      (json_int_t)s->tensors, "elements", (json_int_t)s->elems,
                      "blocks", (json_int_t)s->blocks, "sums",
@@ -282,21 +298,26 @@ static bool read_tally(const json_t *value, const f8_plan *plan,
     return true;
 }
 
-bool f8_journal_get_shard(const char *work_dir, const f8_plan *plan,
-                          uint64_t shard, f8_tally *tally)
+f8_status f8_journal_get_shard(const char *work_dir, const f8_plan *plan,
+                               uint64_t shard, f8_tally *tally, f8_error *err)
 {
     char *path = shard_path(work_dir, shard);
     json_t *value = NULL;
     f8_tally read = {0};
-    bool good = path && load(path, &value, NULL) == F8_OK &&
-                has_hash(value, "plan", plan->fingerprint) &&
-                f8_tally_init(&read, plan->kinds_count) &&
-                read_tally(value, plan, &read);
+    f8_status status = path && f8_tally_init(&read, plan->kinds_count)
+                           ? load(path, &value, err)
+                           : f8_fail_nomem(err, "the journal");
 
-    if (good && tally)
+    if (status == F8_OK && (!has_hash(value, "plan", plan->fingerprint) ||
+                            !read_tally(value, plan, &read)))
+        status = f8_fail(err, F8_ERR_FORMAT,
+                         "%s: expected measurements of this conversion, found "
+                         "others",
+                         path);
+    if (status == F8_OK && tally)
         f8_tally_add(tally, &read);
     f8_tally_free(&read);
     json_decref(value);
     free(path);
-    return good;
+    return status;
 }

@@ -36,9 +36,9 @@ f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
 f8_status f8_journal_put_shard(const char *work_dir, const f8_plan *plan,
                                uint64_t shard, const f8_tally *tally,
                                f8_error *err);
-/* False when there is none, or none of this plan; *tally is then as it was.
- * Else its measurements are added to *tally; NULL only asks. */
-bool f8_journal_get_shard(const char *work_dir, const f8_plan *plan,
-                          uint64_t shard, f8_tally *tally);
+/* Adds them to *tally; NULL only asks. F8_ERR_IO or F8_ERR_FORMAT when there
+ * are none, or none of this plan; *tally is then as it was. */
+f8_status f8_journal_get_shard(const char *work_dir, const f8_plan *plan,
+                               uint64_t shard, f8_tally *tally, f8_error *err);
 
 #endif

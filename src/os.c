@@ -219,6 +219,30 @@ static const char *kind_of(mode_t mode)
     return "something else";
 }
 
+int f8_open(const char *path, int flags)
+{
+    int fd;
+
+    do
+        fd = open(path, flags | O_CLOEXEC, 0666);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/* O_NONBLOCK: opening a fifo that nobody writes must not hang. A regular file
+ * says EAGAIN to it when another process has a lease on it, as file servers
+ * do; waiting then means until that gives it back, which the kernel sees to. */
+int f8_open_no_fifo(const char *path)
+{
+    struct stat st;
+    int fd = f8_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+
+    if (fd < 0 && errno == EAGAIN && stat(path, &st) == 0 &&
+        S_ISREG(st.st_mode))
+        fd = f8_open(path, O_RDONLY | O_NOCTTY);
+    return fd;
+}
+
 f8_status f8_look_at(int *fd, const char *path, uint64_t *bytes,
                      int64_t *mtime_ns, f8_error *err)
 {
@@ -248,9 +272,7 @@ f8_status f8_look_at(int *fd, const char *path, uint64_t *bytes,
 f8_status f8_open_read(const char *path, int *fd, uint64_t *bytes,
                        int64_t *mtime_ns, f8_error *err)
 {
-    /* O_NONBLOCK: opening a fifo that nobody writes must not hang. It means
-     * nothing for a regular file, the only kind that is kept open. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    *fd = f8_open_no_fifo(path);
     if (*fd < 0)
         return f8_fail_errno(err, errno, "%s: cannot open", path);
     return f8_look_at(fd, path, bytes, mtime_ns, err);
@@ -357,7 +379,9 @@ f8_status f8_make_dir(const char *path, f8_error *err)
     if (mkdir(path, 0777) == 0)
         return sync_parent(path, err);
     int reason = errno;
-    if (reason == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    if (reason == EEXIST && stat(path, &st) != 0)
+        return f8_fail_errno(err, errno, "%s: cannot stat", path);
+    if (reason == EEXIST && S_ISDIR(st.st_mode))
         return F8_OK;
     if (reason == ENOENT)
         return f8_fail(err, F8_ERR_IO,
@@ -389,33 +413,58 @@ f8_status f8_make_parents(const char *root, const char *path, f8_error *err)
 
 f8_status f8_create_file(const char *path, int *fd, f8_error *err)
 {
-    *fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    *fd = f8_open(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW);
     if (*fd < 0)
         return f8_fail_errno(err, errno, "%s: cannot create", path);
     return F8_OK;
 }
 
+f8_status f8_reserve(int fd, uint64_t bytes, const char *path, f8_error *err)
+{
+    int result;
+
+    do
+        result = fallocate(fd, 0, 0, (off_t)bytes);
+    while (result != 0 && errno == EINTR);
+    if (result != 0 &&
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO))
+        return f8_fail_errno(err, errno, "%s: cannot take %llu bytes", path,
+                             (unsigned long long)bytes);
+    return F8_OK;
+}
+
+static int sync_file(int fd)
+{
+    int result;
+
+    do
+        result = fsync(fd);
+    while (result != 0 && errno == EINTR);
+    return result;
+}
+
 f8_status f8_sync_close(int fd, const char *path, f8_error *err)
 {
-    if (fsync(fd) != 0) {
+    if (sync_file(fd) != 0) {
         int reason = errno;
         close(fd);
         return f8_fail_errno(err, reason, "%s: cannot sync", path);
     }
-    if (close(fd) != 0)
+    /* After EINTR Linux has closed it, and what it held is on the disk. */
+    if (close(fd) != 0 && errno != EINTR)
         return f8_fail_errno(err, errno, "%s: cannot close", path);
     return F8_OK;
 }
 
 f8_status f8_sync_dir(const char *path, f8_error *err)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = f8_open(path, O_RDONLY | O_DIRECTORY);
 
     if (fd < 0)
         return f8_fail_errno(err, errno, "%s: cannot open", path);
     /* Some file systems cannot sync a directory and say EINVAL; a rename on
      * them is as durable as it gets. */
-    if (fsync(fd) != 0 && errno != EINVAL) {
+    if (sync_file(fd) != 0 && errno != EINVAL) {
         int reason = errno;
         close(fd);
         return f8_fail_errno(err, reason, "%s: cannot sync", path);

@@ -60,6 +60,10 @@ void f8_arena_free(f8_arena *arena);
 /* "dir/name" into a fresh string the caller frees; NULL when out of memory. */
 char *f8_path_join(const char *dir, const char *name);
 
+/* open(2) with O_CLOEXEC, again when a signal came; -1 and errno. */
+int f8_open(const char *path, int flags);
+/* The same for reading what may turn out to be a fifo: never waits for one. */
+int f8_open_no_fifo(const char *path);
 /* Opens a regular file for reading; never blocks on a fifo, refuses anything
  * that is not a regular file. *bytes is its size, *mtime_ns its modification
  * time (either may be NULL). *fd is -1 on failure. */
@@ -91,6 +95,9 @@ f8_status f8_make_dir(const char *path, f8_error *err);
 f8_status f8_make_parents(const char *root, const char *path, f8_error *err);
 /* Creates (or truncates) a file for writing; *fd is -1 on failure. */
 f8_status f8_create_file(const char *path, int *fd, f8_error *err);
+/* Takes space for so many bytes of a file, so that a full disk shows before
+ * hours of work; a file system that cannot is no error. */
+f8_status f8_reserve(int fd, uint64_t bytes, const char *path, f8_error *err);
 /* fsync and close; fd is closed whatever happens. */
 f8_status f8_sync_close(int fd, const char *path, f8_error *err);
 /* fsync of a directory, so that a rename in it is durable. */

@@ -119,7 +119,7 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
                          full, MAX_DEPTH);
     else if (!dir)
         status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
-    while (status == F8_OK && (entry = readdir(dir))) {
+    while (status == F8_OK && (errno = 0, entry = readdir(dir))) {
         const char *name = entry->d_name;
         if (!strcmp(name, ".") || !strcmp(name, ".."))
             continue;
@@ -128,6 +128,8 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
                       : f8_fail_nomem(w->err, "a path");
         free(path);
     }
+    if (status == F8_OK && errno != 0)
+        status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
     if (dir)
         closedir(dir);
     free(full);

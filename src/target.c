@@ -7,37 +7,19 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "claim.h"
 
-static f8_status take_lock(f8_target *target, f8_error *err)
+/* Folders and lock. *made: the result folder is new. */
+static f8_status occupy(f8_target *target, bool *made, f8_error *err)
 {
-    target->lock_fd =
-        open(target->work_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (target->lock_fd < 0)
-        return f8_fail_errno(err, errno, "%s: cannot open", target->work_dir);
-    /* A file system without locks (ENOLCK, ENOTSUP) is no reason to fail. */
-    if (flock(target->lock_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        return f8_fail(err, F8_ERR_REFUSED,
-                       "%s: another fp8cast is writing here", target->dir);
-    return F8_OK;
-}
-
-/* Folders and lock. What was made for nothing is taken away again. */
-static f8_status occupy(f8_target *target, f8_error *err)
-{
-    bool new_dir = access(target->dir, F_OK) != 0;
+    *made = access(target->dir, F_OK) != 0 && errno == ENOENT;
     f8_status status = f8_make_dir(target->dir, err);
 
-    if (status != F8_OK)
-        return status;
-    status = f8_make_dir(target->work_dir, err);
     if (status == F8_OK)
-        status = take_lock(target, err);
-    if (status != F8_OK && new_dir)
-        rmdir(target->dir); /* only when it is empty */
+        status =
+            f8_lock_take(&target->lock, target->dir, target->work_dir, err);
     return status;
 }
 
@@ -46,8 +28,9 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
                          f8_target *target, f8_error *err)
 {
     f8_claim claim = {0};
+    bool made = false;
 
-    *target = (f8_target){.lock_fd = -1};
+    *target = (f8_target){.lock = F8_LOCK_NONE};
     target->dir = strdup(dst);
     target->work_dir = f8_path_join(dst, F8_WORK_DIR);
     f8_status status = target->dir && target->work_dir
@@ -58,7 +41,7 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
                                index, config, &claim, err);
     if (status != F8_OK || claim.complete)
         goto out;
-    status = occupy(target, err);
+    status = occupy(target, &made, err);
     /* Another run may have been at work between the look and the lock. */
     if (status == F8_OK) {
         f8_claim_free(&claim);
@@ -66,7 +49,8 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
                                index, config, &claim, err);
     }
     if (status == F8_OK && !claim.complete)
-        status = f8_claim_clear(plan, target->dir, &claim, err);
+        status =
+            f8_claim_clear(plan, target->dir, target->work_dir, &claim, err);
     if (status == F8_OK && !claim.complete)
         status = f8_journal_begin(&claim.journal, plan, err);
 out:
@@ -75,8 +59,10 @@ out:
     target->shards_done = claim.shards_done;
     claim.shard_done = NULL;
     f8_claim_free(&claim);
-    if (status != F8_OK && target->lock_fd >= 0)
-        rmdir(target->work_dir); /* only when it is empty */
+    if (status != F8_OK)
+        f8_lock_release(&target->lock, target->work_dir);
+    if (status != F8_OK && made)
+        rmdir(target->dir); /* only when it is empty */
     if (status != F8_OK)
         f8_target_close(target);
     return status;
@@ -84,12 +70,11 @@ out:
 
 void f8_target_close(f8_target *target)
 {
-    if (target->lock_fd >= 0)
-        close(target->lock_fd);
+    f8_lock_release(&target->lock, target->work_dir);
     free(target->dir);
     free(target->work_dir);
     free(target->shard_done);
-    *target = (f8_target){.lock_fd = -1};
+    *target = (f8_target){.lock = F8_LOCK_NONE};
 }
 
 /* ---- finishing ----------------------------------------------------------- */

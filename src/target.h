@@ -4,10 +4,11 @@
 #define F8_TARGET_H
 
 #include "journal.h"
+#include "lock.h"
 
 typedef struct f8_target {
     char *dir, *work_dir; /* DST and DST/.fp8cast */
-    int lock_fd;          /* holds the lock on work_dir; -1: not taken */
+    f8_lock lock;         /* on work_dir, when it was taken */
     bool *shard_done;     /* by an earlier run */
     uint32_t shards_done;
     bool complete; /* nothing is left to do; nothing was touched */

@@ -564,7 +564,8 @@ END
         "$fp8cast" quantize src dst --threads 1 --shard-size 300000 \
         >out 2>err || status=$?
     [ "$status" -eq 1 ]
-    says "fp8cast: dst: another fp8cast is writing here"
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE '^fp8cast: dst: another fp8cast is writing here: process [0-9]+ on [^ ]+$' err
     looks_unfinished
     [ -n "$(find dst/.fp8cast -name '*.part')" ]
     # Not even with --overwrite.
@@ -573,7 +574,8 @@ END
         "$fp8cast" quantize src dst --threads 1 --shard-size 300000 --overwrite \
         >out 2>err || status=$?
     [ "$status" -eq 1 ]
-    says "fp8cast: dst: another fp8cast is writing here"
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE '^fp8cast: dst: another fp8cast is writing here: process [0-9]+ on [^ ]+$' err
     [ -n "$(find dst/.fp8cast -name '*.part')" ]
 }
 

@@ -111,7 +111,8 @@ static void expect_refused(const f8_plan *plan, const char *dst,
                  message);
     assert_null(target.dir);
     assert_null(target.shard_done);
-    assert_int_equal(target.lock_fd, -1);
+    assert_int_equal(target.lock.fd, -1);
+    assert_null(target.lock.file);
 }
 
 /* A shard file with the right header and zeros, plus `more` bytes. */
@@ -177,20 +178,22 @@ static void test_measurements_come_back(void **state)
     assert_true(f8_tally_init(&got, plan->kinds_count));
     fill_tally(&put);
     expect_ok(f8_journal_put_shard(*state, plan, 1, &put, &err), &err);
-    assert_true(f8_journal_get_shard(*state, plan, 1, NULL));
-    assert_true(f8_journal_get_shard(*state, plan, 1, &got));
+    assert_int_equal(f8_journal_get_shard(*state, plan, 1, NULL, NULL), F8_OK);
+    assert_int_equal(f8_journal_get_shard(*state, plan, 1, &got, NULL), F8_OK);
     assert_memory_equal(got.kinds, put.kinds,
                         plan->kinds_count * sizeof *put.kinds);
     assert_int_equal(got.worst_count, 2);
     assert_memory_equal(got.worst, put.worst, 2 * sizeof *put.worst);
     /* They are added to what is there. */
-    assert_true(f8_journal_get_shard(*state, plan, 1, &got));
+    assert_int_equal(f8_journal_get_shard(*state, plan, 1, &got, NULL), F8_OK);
     assert_int_equal(got.kinds[1].tensors, 4);
     assert_int_equal(got.kinds[0].hist[1], 2 * UINT64_C(0x123456789abcd));
     assert_int_equal(got.worst_count, 4);
     /* Other shards have none. */
-    assert_false(f8_journal_get_shard(*state, plan, 0, &got));
-    assert_false(f8_journal_get_shard(*state, plan, 2, NULL));
+    assert_int_not_equal(f8_journal_get_shard(*state, plan, 0, &got, NULL),
+                         F8_OK);
+    assert_int_not_equal(f8_journal_get_shard(*state, plan, 2, NULL, NULL),
+                         F8_OK);
     f8_tally_free(&put);
     f8_tally_free(&got);
     f8_plan_free(plan);
@@ -210,11 +213,12 @@ static void test_measurements_of_another_plan(void **state)
     expect_ok(f8_journal_put_shard(*state, other, 0, &got, &err), &err);
     f8_tally_free(&got);
     assert_true(f8_tally_init(&got, plan->kinds_count));
-    assert_false(f8_journal_get_shard(*state, plan, 0, &got));
+    assert_int_not_equal(f8_journal_get_shard(*state, plan, 0, &got, NULL),
+                         F8_OK);
     assert_memory_equal(got.kinds, zero.kinds,
                         plan->kinds_count * sizeof *got.kinds);
     assert_int_equal(got.worst_count, 0);
-    assert_true(f8_journal_get_shard(*state, other, 0, NULL));
+    assert_int_equal(f8_journal_get_shard(*state, other, 0, NULL, NULL), F8_OK);
     f8_tally_free(&got);
     f8_tally_free(&zero);
     f8_plan_free(other);
@@ -263,9 +267,10 @@ static void test_damaged_measurements(void **state)
     fill_tally(&tally);
     for (size_t i = 0; i < COUNT_OF(edits); i++) {
         expect_ok(f8_journal_put_shard(*state, plan, 0, &tally, &err), &err);
-        assert_true(f8_journal_get_shard(*state, plan, 0, NULL));
+        assert_int_equal(f8_journal_get_shard(*state, plan, 0, NULL, NULL),
+                         F8_OK);
         edit(path, edits[i][0], edits[i][1]);
-        if (f8_journal_get_shard(*state, plan, 0, NULL))
+        if (f8_journal_get_shard(*state, plan, 0, NULL, NULL) == F8_OK)
             fail_msg("accepted %s for %s", edits[i][1], edits[i][0]);
     }
     f8_tally_free(&tally);
@@ -463,7 +468,8 @@ static void test_new_folder(void **state)
     f8_target target = open_good(plan, dst);
     assert_string_equal(target.dir, dst);
     assert_string_equal(target.work_dir, path_in(dst, ".fp8cast"));
-    assert_true(target.lock_fd >= 0);
+    assert_true(target.lock.fd >= 0);
+    assert_int_equal(access(path_in(dst, ".fp8cast/lock"), F_OK), 0);
     assert_false(target.complete);
     assert_int_equal(target.shards_done, 0);
     for (size_t i = 0; i < 3; i++)
@@ -483,12 +489,44 @@ static void test_one_run_at_a_time(void **state)
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     f8_target target = open_good(plan, dst);
-    snprintf(message, sizeof message, "%s: another fp8cast is writing here",
-             dst);
+    char host[256] = "";
+    assert_int_equal(gethostname(host, sizeof host - 1), 0);
+    snprintf(message, sizeof message,
+             "%s: another fp8cast is writing here: process %ld on %s", dst,
+             (long)getpid(), host);
     expect_refused(plan, dst, F8_ERR_REFUSED, message);
     f8_target_close(&target);
+    assert_int_not_equal(access(path_in(dst, ".fp8cast/lock"), F_OK), 0);
     target = open_good(plan, dst);
     f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+/* A folder that has the name of a file to be written, which a rename would
+ * only find out about when all the work is done. */
+static void test_folder_in_the_way(void **state)
+{
+    static const char *const names[] = {SHARD_2, INDEX, "config.json",
+                                        "sub/side.txt"};
+    char message[2 * 4096];
+
+    put_source(*state);
+    f8_plan *plan = usual_plan(*state);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "dst%zu", i);
+        const char *dst = path_in(*state, name);
+        make_dir(dst);
+        if (i == 3)
+            make_dir(path_in(dst, "sub"));
+        make_dir(path_in(dst, names[i]));
+        snprintf(message, sizeof message,
+                 "%s: holds a folder called %s, which is to be a file; "
+                 "expected a new or empty folder",
+                 dst, names[i]);
+        expect_refused(plan, dst, F8_ERR_REFUSED, message);
+        assert_int_not_equal(access(path_in(dst, ".fp8cast"), F_OK), 0);
+    }
     f8_plan_free(plan);
 }
 
@@ -786,6 +824,7 @@ int main(void)
         TEST_IN_DIR(test_foreign_files),
         TEST_IN_DIR(test_new_folder),
         TEST_IN_DIR(test_one_run_at_a_time),
+        TEST_IN_DIR(test_folder_in_the_way),
         TEST_IN_DIR(test_finished_shards),
         TEST_IN_DIR(test_another_conversion),
         TEST_IN_DIR(test_another_source),
