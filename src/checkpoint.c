@@ -103,7 +103,7 @@ static f8_status load_config(f8_checkpoint *cp, const char *path, f8_error *err)
     if (status != F8_OK)
         return status;
     f8_json_begin(&json, cp->config_text.data, cp->config_text.length,
-                  F8_CONFIG_NAME, "", err);
+                  F8_CONFIG_NAME, NULL, err);
     if (f8_json_peek(&json) != '{')
         status = f8_json_expected(&json, "a JSON object");
     else

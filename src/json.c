@@ -142,15 +142,36 @@ void f8_json_found(f8_json *json, char *out, size_t size)
         snprintf(out, size, "byte 0x%02x", (unsigned)c);
 }
 
+/* "header, byte 12: ", or ":2:7: " of a text that people edit. */
+static void place(const f8_json *j, uint64_t where, char *out, size_t size)
+{
+    size_t line = 1, start = 0;
+
+    if (j->part) {
+        snprintf(out, size, ": %sbyte %llu: ", j->part,
+                 (unsigned long long)where);
+        return;
+    }
+    for (size_t i = 0; i < where && i < j->length; i++) {
+        if (j->text[i] == '\n') {
+            line++;
+            start = i + 1;
+        }
+    }
+    snprintf(out, size, ":%zu:%zu: ", line, (size_t)where - start + 1);
+}
+
 /* A message about the byte at `where`; `found` may be NULL. */
 static f8_status wrong(f8_json *j, uint64_t where, const char *expected,
                        const char *found)
 {
+    char at[64];
+
     if (j->status != F8_OK)
         return j->status;
-    return f8_fail(j->err, F8_ERR_FORMAT, "%s: %sbyte %llu: expected %s%s%s",
-                   j->label, j->part, (unsigned long long)where, expected,
-                   found ? ", found " : "", found ? found : "");
+    place(j, where, at, sizeof at);
+    return f8_fail(j->err, F8_ERR_FORMAT, "%s%sexpected %s%s%s", j->label, at,
+                   expected, found ? ", found " : "", found ? found : "");
 }
 
 static f8_status too_long(f8_json *j, uint64_t start, const char *what,
@@ -388,7 +409,7 @@ static bool is_digit(int c)
 
 bool f8_json_uint(f8_json *json, uint64_t *value)
 {
-    enum { LONGEST = 20 }; /* digits of 2^64 */
+    enum { LONGEST = 19 }; /* digits of 2^63 */
     uint64_t sum = 0;
     size_t n = 0;
 
@@ -401,7 +422,8 @@ bool f8_json_uint(f8_json *json, uint64_t *value)
             !f8_add_u64(sum, (uint64_t)(at[n] - '0'), &sum))
             return false;
     }
-    if ((n > 1 && at[0] == '0') || (n < seen && is_word(at[n])))
+    if (sum > INT64_MAX || (n > 1 && at[0] == '0') ||
+        (n < seen && is_word(at[n])))
         return false;
     json->at += n;
     *value = sum;
@@ -463,7 +485,7 @@ static bool scale_up(uint64_t sum, int64_t exponent, int64_t *value)
 
 f8_status f8_json_number(f8_json *json, int64_t *value, bool *fits)
 {
-    static const char number[] = "a number";
+    static const char number[] = "a number as JSON has it";
     int c = f8_json_peek(json);
     uint64_t start = position(json), sum = 0;
     int64_t taken = 0, dropped = 0, places = 0, exponent = 0;
@@ -516,12 +538,14 @@ static f8_status check_keys(f8_json *j, size_t first, size_t count)
     }
     qsort(sorted, count, sizeof *sorted, by_text);
     for (size_t i = 1; i < count && status == F8_OK; i++) {
-        if (!strcmp(sorted[i - 1], sorted[i]))
+        if (!strcmp(sorted[i - 1], sorted[i])) {
+            char where[64];
+            place(j, position(j), where, sizeof where);
             status = f8_fail(j->err, F8_ERR_FORMAT,
-                             "%s: %sthe object that ends at byte %llu has two "
-                             "keys \"%s\"",
-                             j->label, j->part, (unsigned long long)position(j),
-                             sorted[i]);
+                             "%s%sthe object that ends here has two keys "
+                             "\"%s\"",
+                             j->label, where, sorted[i]);
+        }
     }
     free(sorted);
     return status;

@@ -33,7 +33,8 @@ typedef struct f8_json {
 } f8_json;
 
 /* Begins with a text, which stays the caller's. Messages are
- * "LABEL: PARTbyte N: expected …, found …". */
+ * "LABEL: PARTbyte N: expected …, found …", or, when part is NULL,
+ * "LABEL:LINE:COLUMN: expected …, found …". */
 void f8_json_begin(f8_json *json, const char *text, size_t n, const char *label,
                    const char *part, f8_error *err);
 /* Begins with n bytes at `offset` of an open file. */
@@ -68,8 +69,8 @@ f8_status f8_json_string(f8_json *json, size_t most, const char *what,
 f8_status f8_json_key(f8_json *json, size_t most, const char *what,
                       const char **text);
 
-/* A number of digits only, without a needless 0. False, and nothing taken,
- * when there is something else. */
+/* A number of digits only, without a needless 0, below 2^63 as in most
+ * languages. False, and nothing taken, when there is something else. */
 bool f8_json_uint(f8_json *json, uint64_t *value);
 /* Any number, without its fraction; *fits is whether that is 0 to 2^63-1. */
 f8_status f8_json_number(f8_json *json, int64_t *value, bool *fits);

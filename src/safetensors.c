@@ -129,7 +129,7 @@ static f8_status read_shape(reader *r, entry *e)
                            r->label, t->name, F8_MAX_RANK);
         if (!f8_json_uint(&r->json, &dim))
             return bad_field(r, t->name,
-                             "shape: expected digits of a number below 2^64");
+                             "shape: expected digits of a number below 2^63");
         t->shape[t->rank++] = dim;
         if (!f8_mul_u64(t->elems, dim, &t->elems))
             return bad_entry(r, t->name, "shape: the product overflows");
@@ -154,7 +154,7 @@ static f8_status read_offsets(reader *r, entry *e)
         if (!f8_json_uint(&r->json, offsets[count]))
             return bad_field(r, e->tensor.name,
                              "data_offsets: expected digits of a number below "
-                             "2^64");
+                             "2^63");
         count++;
     }
     if (status == F8_OK && (count != 2 || more))
@@ -274,6 +274,9 @@ static f8_status read_member(reader *r)
                        "%s: header: expected one __metadata__, found a second",
                        r->label);
     r->saw_metadata = true;
+    if (f8_json_peek(&r->json) != '{')
+        return f8_json_expected(&r->json,
+                                "__metadata__ to be an object of strings");
     return f8_json_skip_strings(&r->json, METADATA_MAX_BYTES);
 }
 
