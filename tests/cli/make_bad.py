@@ -952,6 +952,7 @@ HEADERS = {
     "header-metadata-nested": EMPTY + ',"__metadata__":{"a":{"b":"c"}}}',
     "header-shape-twice": EMPTY[:-1] + ',"shape":[0]}}',
     "header-offsets-twice": EMPTY[:-1] + ',"data_offsets":[0,0]}}',
+    "header-nul-for-a-brace": EMPTY.replace("[0]", "[0\0]"),
     "header-nul-behind-number": EMPTY.replace("[0]", "[0\0]") + "}",
 }
 
