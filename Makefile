@@ -5,7 +5,7 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check bench install uninstall clean setup test-build format
+.PHONY: all demo check fuzz bench install uninstall clean setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -24,6 +24,12 @@ check:
 	@scripts/setup check
 	@scripts/check
 
+# Each target of tests/fuzz for SECONDS, with clang.
+SECONDS ?= 60
+fuzz:
+	@scripts/setup fuzz
+	@scripts/fuzz $(SECONDS)
+
 bench: all
 	@scripts/setup bench
 	@bench/convert $(BUILD)
@@ -39,7 +45,7 @@ uninstall:
 
 format:
 	@clang-format -i cli/*.[ch] src/*.[ch] src/kernel/*.[ch] include/*.h \
-	    examples/*.c tests/unit/*.c
+	    examples/*.c tests/unit/*.c tests/fuzz/*.[ch]
 
 clean:
 	@rm -rf $(BUILD) build-* demo

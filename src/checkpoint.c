@@ -8,11 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* An index of the largest models (100,000 tensors) has about 10 MB. */
-#define INDEX_MAX_BYTES UINT64_C(100000000)
-#define CONFIG_MAX_BYTES UINT64_C(16000000)
+#include "index.h"
+
+/* As a header's: an index says the same in fewer words. */
+#define INDEX_MAX_BYTES F8_ST_HEADER_MAX_BYTES
+/* The longest lists of modules have some hundred kilobytes. It becomes a tree
+ * of up to fifty times its text. */
+#define CONFIG_MAX_BYTES UINT64_C(4000000)
 
 /* ---- problems ------------------------------------------------------------ */
 
@@ -67,8 +72,8 @@ typedef struct opening {
     f8_checkpoint *cp;
     f8_problems *problems;
     f8_error *err;
-    json_t *index; /* the whole document */
-    json_t *map;   /* its weight_map */
+    f8_index index;
+    bool has_map; /* the index was read to its end */
 } opening;
 
 static bool ends_with(const char *text, const char *end)
@@ -77,31 +82,42 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* A small JSON document that must be an object. *text keeps the bytes. */
-static f8_status load_json(const f8_folder *folder, const char *name,
-                           uint64_t max_bytes, f8_buf *text, json_t **out,
-                           f8_error *err)
+/* Whether there is anything of that name: a link that leads nowhere or round
+ * in circles too, which opening it will say. */
+static bool is_there(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+/* config.json as a tree, and its bytes. Our parser has the first word, since it
+ * is stricter and says more; the library's may still find a number too large.
+ */
+static f8_status load_config(f8_checkpoint *cp, f8_error *err)
 {
     json_error_t why;
+    f8_json json;
 
-    *out = NULL;
-    f8_status status = f8_folder_read_file(folder, name, max_bytes, text, err);
+    f8_status status = f8_folder_read_file(
+        &cp->folder, F8_CONFIG_NAME, CONFIG_MAX_BYTES, &cp->config_text, err);
     if (status != F8_OK)
         return status;
-    if (!strncmp(text->data, "\xef\xbb\xbf", 3))
-        return f8_fail(err, F8_ERR_FORMAT,
-                       "%s: not valid JSON: begins with a byte order mark",
-                       name);
-    *out = json_loadb(text->data, text->length, JSON_REJECT_DUPLICATES, &why);
-    if (!*out)
-        return f8_fail(err, F8_ERR_FORMAT, "%s:%d:%d: not valid JSON: %s", name,
-                       why.line, why.column, why.text);
-    if (!json_is_object(*out)) {
-        json_decref(*out);
-        *out = NULL;
-        return f8_fail(err, F8_ERR_FORMAT, "%s: expected a JSON object", name);
-    }
-    return F8_OK;
+    f8_json_begin(&json, cp->config_text.data, cp->config_text.length,
+                  F8_CONFIG_NAME, NULL, err);
+    if (f8_json_peek(&json) != '{')
+        status = f8_json_expected(&json, "a JSON object");
+    else
+        status = f8_json_skip(&json, CONFIG_MAX_BYTES);
+    if (status == F8_OK)
+        status = f8_json_finish(&json);
+    f8_json_free(&json);
+    if (status != F8_OK)
+        return status;
+    cp->config = json_loadb(cp->config_text.data, cp->config_text.length,
+                            JSON_REJECT_DUPLICATES, &why);
+    return cp->config ? F8_OK
+                      : f8_fail(err, F8_ERR_FORMAT, "%s:%d:%d: %s",
+                                F8_CONFIG_NAME, why.line, why.column, why.text);
 }
 
 static f8_status read_config(opening *o, bool required)
@@ -112,13 +128,12 @@ static f8_status read_config(opening *o, bool required)
     if (!path)
         return f8_fail_nomem(o->err, "a path");
     f8_status status = F8_OK;
-    bool there = access(path, F_OK) == 0;
+    bool there = is_there(path);
     if (required && !there)
         status = f8_fail(o->err, F8_ERR_FORMAT, "%s: expected %s, found none",
                          cp->dir, F8_CONFIG_NAME);
     else if (there)
-        status = load_json(&cp->folder, F8_CONFIG_NAME, CONFIG_MAX_BYTES,
-                           &cp->config_text, &cp->config, o->err);
+        status = load_config(cp, o->err);
     const json_t *type = json_object_get(cp->config, "model_type");
     if (status == F8_OK && json_is_string(type))
         cp->model_type = json_string_value(type);
@@ -136,104 +151,66 @@ static int by_file_name(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-/* Appends a shard's name; duplicates are dropped later, after sorting. */
-static f8_status add_file(opening *o, size_t *capacity, const char *name)
+/* The shards, by name. */
+static f8_status set_files(opening *o, const char *const *names, size_t count)
 {
     f8_checkpoint *cp = o->cp;
-    const char *copy = f8_arena_copy(&cp->strings, name, strlen(name));
 
-    if (!copy || !f8_grow((void **)&cp->files, capacity, cp->files_count,
-                          sizeof *cp->files))
-        return f8_fail_nomem(o->err, "the list of shards");
-    cp->files[cp->files_count++] = (f8_shard_file){.name = copy};
-    return F8_OK;
-}
-
-static void sort_files(f8_checkpoint *cp)
-{
-    uint32_t kept = 0;
-
-    if (cp->files_count == 0)
-        return;
-    qsort(cp->files, cp->files_count, sizeof *cp->files, by_file_name);
-    for (uint32_t i = 1; i < cp->files_count; i++) {
-        if (strcmp(cp->files[kept].name, cp->files[i].name) != 0)
-            cp->files[++kept] = cp->files[i];
+    cp->files = f8_alloc(count, sizeof *cp->files);
+    for (size_t i = 0; cp->files && i < count; i++) {
+        const char *copy =
+            f8_arena_copy(&cp->strings, names[i], strlen(names[i]));
+        if (!copy)
+            return f8_fail_nomem(o->err, "the list of shards");
+        cp->files[cp->files_count++] = (f8_shard_file){.name = copy};
     }
-    cp->files_count = kept + 1;
-}
-
-static bool is_plain_name(const char *name)
-{
-    return *name && !strchr(name, '/') && strcmp(name, ".") != 0 &&
-           strcmp(name, "..") != 0;
-}
-
-/* The shards that the index names. */
-static f8_status files_of_index(opening *o)
-{
-    const char *tensor, *before = "";
-    json_t *file;
-    size_t capacity = 0;
-
-    json_object_foreach(o->map, tensor, file)
-    {
-        const char *name = json_string_value(file);
-        f8_status status = F8_OK;
-        if (!name || !is_plain_name(name))
-            status = f8_problem(o->problems, o->err,
-                                "%s: weight_map: tensor %s: expected a plain "
-                                "file name, found %s",
-                                F8_INDEX_NAME, tensor,
-                                name ? name : "something else");
-        else if (strcmp(name, before) != 0)
-            status = add_file(o, &capacity, before = name);
-        if (status != F8_OK)
-            return status;
-    }
-    sort_files(o->cp);
-    return F8_OK;
+    return cp->files ? F8_OK : f8_fail_nomem(o->err, "the list of shards");
 }
 
 static f8_status read_index(opening *o)
 {
-    f8_buf text = {0};
+    uint64_t bytes = 0;
+    f8_json json = {0};
+    int fd;
 
-    f8_status status = load_json(&o->cp->folder, F8_INDEX_NAME, INDEX_MAX_BYTES,
-                                 &text, &o->index, o->err);
-    f8_buf_free(&text);
+    f8_status status = f8_folder_open_file(&o->cp->folder, F8_INDEX_NAME, &fd,
+                                           &bytes, NULL, o->err);
     if (status != F8_OK)
         return status;
     o->cp->has_index = true;
-    json_t *map = json_object_get(o->index, "weight_map");
-    if (!json_is_object(map))
-        return f8_fail(o->err, F8_ERR_FORMAT,
-                       "%s: expected an object \"weight_map\"", F8_INDEX_NAME);
-    o->map = map;
-    const json_t *total =
-        json_object_get(json_object_get(o->index, "metadata"), "total_size");
-    if (json_is_integer(total))
-        o->cp->index_total_size = json_integer_value(total);
-    else if (json_is_real(total) && json_real_value(total) >= 0 &&
-             json_real_value(total) < 0x1p63) /* some writers print 7.1e10 */
-        o->cp->index_total_size = (int64_t)json_real_value(total);
-    return files_of_index(o);
+    if (bytes > INDEX_MAX_BYTES)
+        status = f8_fail(o->err, F8_ERR_FORMAT,
+                         "%s: %llu bytes, expected at most %llu", F8_INDEX_NAME,
+                         (unsigned long long)bytes,
+                         (unsigned long long)INDEX_MAX_BYTES);
+    else
+        status =
+            f8_json_begin_file(&json, fd, 0, bytes, F8_INDEX_NAME, "", o->err);
+    if (status == F8_OK)
+        status = f8_index_read(&json, &o->index);
+    f8_json_free(&json);
+    close(fd);
+    if (status != F8_OK)
+        return status;
+    o->has_map = true;
+    o->cp->index_total_size = o->index.total_size;
+    return set_files(o, o->index.files, o->index.files_count);
 }
 
 static f8_status find_files(opening *o)
 {
     f8_checkpoint *cp = o->cp;
-    size_t capacity = 0;
+    const char *const single_name = F8_SINGLE_NAME;
     f8_status status = F8_OK;
     char *index = f8_path_join(cp->dir, F8_INDEX_NAME);
     char *single = f8_path_join(cp->dir, F8_SINGLE_NAME);
 
     if (!index || !single)
         status = f8_fail_nomem(o->err, "a path");
-    else if (access(index, F_OK) == 0)
+    else if (is_there(index))
         status = read_index(o);
-    else if (access(single, F_OK) == 0)
-        status = add_file(o, &capacity, F8_SINGLE_NAME);
+    else if (is_there(single))
+        status = set_files(o, &single_name, 1);
     else
         status = f8_fail(o->err, F8_ERR_FORMAT,
                          "%s: expected %s or %s, found neither", cp->dir,
@@ -330,15 +307,15 @@ static f8_status check_shards_against_index(opening *o)
     for (size_t i = 0; i < cp->tensors.count && status == F8_OK; i++) {
         const f8_tensor *t = &cp->tensors.items[i];
         const char *file = cp->files[t->file].name;
-        const char *said = json_string_value(json_object_get(o->map, t->name));
+        const f8_index_entry *said = f8_index_find(&o->index, t->name);
         if (!said)
             status =
                 f8_problem(o->problems, o->err, "%s: tensor %s is not in %s",
                            file, t->name, F8_INDEX_NAME);
-        else if (strcmp(said, file) != 0)
+        else if (strcmp(said->file, file) != 0)
             status = f8_problem(o->problems, o->err,
                                 "%s: tensor %s is here, %s puts it in %s", file,
-                                t->name, F8_INDEX_NAME, said);
+                                t->name, F8_INDEX_NAME, said->file);
     }
     return status;
 }
@@ -346,28 +323,23 @@ static f8_status check_shards_against_index(opening *o)
 /* Every tensor of the index is in the shard it names. */
 static f8_status check_index_against_shards(opening *o)
 {
-    const char *name;
-    json_t *file;
+    f8_status status = F8_OK;
 
-    json_object_foreach(o->map, name, file)
-    {
-        if (f8_checkpoint_find(o->cp, name))
-            continue;
-        f8_status status = f8_problem(
-            o->problems, o->err, "%s: tensor %s is missing from %s",
-            F8_INDEX_NAME, name,
-            json_string_value(file) ? json_string_value(file) : "its shard");
-        if (status != F8_OK)
-            return status;
+    for (size_t i = 0; i < o->index.count && status == F8_OK; i++) {
+        const f8_index_entry *e = &o->index.entries[i];
+        if (!f8_checkpoint_find(o->cp, e->tensor))
+            status = f8_problem(o->problems, o->err,
+                                "%s: tensor %s is missing from %s",
+                                F8_INDEX_NAME, e->tensor, e->file);
     }
-    return F8_OK;
+    return status;
 }
 
 static f8_status check_index(opening *o)
 {
     const f8_checkpoint *cp = o->cp;
 
-    if (!o->map)
+    if (!o->has_map)
         return F8_OK;
     /* Wrong in many a published index, and no loader minds: a fault of a
      * result, but no reason to refuse a source. */
@@ -436,7 +408,7 @@ f8_status f8_checkpoint_open(const char *dir, int flags, f8_problems *problems,
         status = sort_names(&o);
     if (status == F8_OK)
         status = check_index(&o);
-    json_decref(o.index);
+    f8_index_free(&o.index);
     if (status == F8_OK)
         *checkpoint = o.cp;
     else
@@ -448,8 +420,8 @@ f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
                                   f8_error *err)
 {
     const char *slash = strrchr(path, '/');
-    size_t capacity = 0;
     char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    const char *name = slash ? slash + 1 : path;
     opening o = {.cp = dir ? new_checkpoint(dir) : NULL, .err = err};
 
     *checkpoint = NULL;
@@ -458,7 +430,7 @@ f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
         return f8_fail_nomem(err, "a checkpoint");
     f8_status status = f8_folder_open(o.cp->dir, true, &o.cp->folder, err);
     if (status == F8_OK)
-        status = add_file(&o, &capacity, slash ? slash + 1 : path);
+        status = set_files(&o, &name, 1);
     if (status == F8_OK)
         status = read_shard(&o, 0);
     if (status == F8_OK)

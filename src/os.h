@@ -9,6 +9,9 @@
 
 #include "error.h"
 
+/* Of a tensor's name: five times what the longest of the known ones has. */
+#define F8_NAME_MAX_BYTES ((size_t)512)
+
 /* Checked arithmetic on sizes that come from files: false on overflow. */
 static inline bool f8_add_u64(uint64_t a, uint64_t b, uint64_t *out)
 {

@@ -31,7 +31,9 @@ typedef enum match { NO, YES, NEVER } match;
 
 /* Whether pattern matches all of text. NEVER is a NO that no later start in
  * text can change, because text came to its end first: without it every `*`
- * would try again what the one before it has tried. */
+ * would try again what the one before it has tried. A `{n}` has no choice
+ * here: before a `*` one digit is enough, before anything else of a plain
+ * pattern it takes all. */
 static match match_from(const char *pattern, const char *text)
 {
     for (;;) {
@@ -51,9 +53,11 @@ static match match_from(const char *pattern, const char *text)
             return NEVER;
         if (!strncmp(pattern, "{n}", 3)) {
             size_t n = strspn(text, "0123456789");
-            while (n > 0 && match_from(pattern + 3, text + n) != YES)
-                n--;
-            return n > 0 ? YES : NO;
+            if (n == 0)
+                return NO;
+            pattern += 3;
+            text += *pattern == '*' ? 1 : n;
+            continue;
         }
         if (*pattern == '?') { /* a character may have several bytes */
             while (((unsigned char)text[1] & 0xc0) == 0x80)
@@ -66,9 +70,65 @@ static match match_from(const char *pattern, const char *text)
     }
 }
 
+/* Whether a `{n}` has a choice of how many digits it takes: something that
+ * may be a digit follows. */
+static bool has_choices(const char *pattern)
+{
+    while ((pattern = strstr(pattern, "{n}"))) {
+        pattern += 3;
+        if (*pattern &&
+            (strchr("?0123456789", *pattern) || !strncmp(pattern, "{n}", 3)))
+            return true;
+    }
+    return false;
+}
+
+/* One more piece of a pattern: from the places in text that all before it can
+ * reach to those that can be reached with it. Returns the piece's length. */
+static size_t step(const char *pattern, const char *text, size_t n,
+                   const bool *from, bool *to)
+{
+    bool any = false; /* some place before this one */
+
+    memset(to, 0, n + 1);
+    if (!strncmp(pattern, "{n}", 3)) {
+        for (size_t i = 0; i < n; i++) {
+            any = (any || from[i]) && text[i] >= '0' && text[i] <= '9';
+            to[i + 1] = any;
+        }
+        return 3;
+    }
+    for (size_t i = 0; *pattern == '*' && i <= n; i++)
+        to[i] = any = any || from[i];
+    for (size_t i = 0; *pattern != '*' && i < n; i++) {
+        size_t end = i + 1;
+        while (*pattern == '?' && ((unsigned char)text[end] & 0xc0) == 0x80)
+            end++;
+        if (from[i] && (*pattern == '?' || *pattern == text[i]))
+            to[end] = true;
+    }
+    return 1;
+}
+
+/* The same as match_from in time that grows with both lengths only: trying
+ * every choice of every `{n}` would take ages for `{n}{n}{n}{n}`. */
+static bool match_choices(const char *pattern, const char *text)
+{
+    bool places[2][F8_NAME_MAX_BYTES + 1] = {{true}};
+    size_t n = strlen(text);
+    unsigned now = 0;
+
+    if (n > F8_NAME_MAX_BYTES)
+        return false;
+    for (; *pattern; now ^= 1)
+        pattern += step(pattern, text, n, places[now], places[now ^ 1]);
+    return places[now][n];
+}
+
 bool f8_glob_match(const char *pattern, const char *text)
 {
-    return match_from(pattern, text) == YES;
+    return has_choices(pattern) ? match_choices(pattern, text)
+                                : match_from(pattern, text) == YES;
 }
 
 /* ---- parsing ------------------------------------------------------------- */
@@ -320,11 +380,12 @@ static f8_status parse(f8_rules *rules, const char *text, f8_error *err)
 
 /* ---- loading ------------------------------------------------------------- */
 
-static f8_status new_rules(const char *label, const char *text, f8_rules **out,
-                           f8_error *err)
+f8_status f8_rules_parse(const char *label, const char *text, f8_rules **out,
+                         f8_error *err)
 {
     f8_rules *rules = f8_alloc(1, sizeof *rules);
 
+    *out = NULL;
     if (!rules)
         return f8_fail_nomem(err, "the rules");
     rules->family = "";
@@ -344,9 +405,9 @@ static f8_status load_builtin(const f8_builtin *builtin, f8_rules **out,
     f8_buf label = {0};
 
     f8_buf_printf(&label, "%s.rules", builtin->name);
-    f8_status status = label.failed
-                           ? f8_fail_nomem(err, "the rules")
-                           : new_rules(label.data, builtin->text, out, err);
+    f8_status status =
+        label.failed ? f8_fail_nomem(err, "the rules")
+                     : f8_rules_parse(label.data, builtin->text, out, err);
     f8_buf_free(&label);
     return status;
 }
@@ -361,7 +422,7 @@ static f8_status load_file(const char *path, f8_rules **out, f8_error *err)
         status =
             f8_fail(err, F8_ERR_RULES, "%s: expected text, found a NUL", path);
     if (status == F8_OK)
-        status = new_rules(slash ? slash + 1 : path, text.data, out, err);
+        status = f8_rules_parse(slash ? slash + 1 : path, text.data, out, err);
     else if (err && err->sys_errno == ENOENT)
         status = f8_fail(
             err, F8_ERR_RULES,
@@ -401,11 +462,12 @@ static f8_status load_by_model_type(const char *model_type, f8_rules **out,
                           rules->model_types[k]);
         f8_rules_free(rules);
     }
-    status = f8_fail(err, F8_ERR_RULES,
-                     "config.json: no rules for model_type \"%s\", known: %s; "
-                     "to write your own start from 'fp8cast rules NAME' and "
-                     "pass --rules FILE",
-                     model_type, known.data ? known.data : "none");
+    status =
+        f8_fail(err, F8_ERR_RULES,
+                "config.json: no rules for model_type \"%.200s\", known: %s; "
+                "to write your own start from 'fp8cast rules NAME' and "
+                "pass --rules FILE",
+                model_type, known.data ? known.data : "none");
 out:
     f8_buf_free(&known);
     return status;

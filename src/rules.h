@@ -44,13 +44,18 @@ typedef struct f8_rules {
     f8_arena strings;
 } f8_rules;
 
-/* `*` any characters, `?` one, `{n}` a decimal number; all else itself. */
+/* `*` any characters, `?` one, `{n}` a decimal number; all else itself. Where
+ * a digit, `?` or `{n}` follows a `{n}`, text may have F8_NAME_MAX_BYTES, the
+ * most that a tensor's name has; more is no match. */
 bool f8_glob_match(const char *pattern, const char *text);
 
 /* Loads the rules called spec: a built-in family, else a file's path. With
  * spec NULL the built-in family that lists model_type. */
 f8_status f8_rules_load(const char *spec, const char *model_type,
                         f8_rules **rules, f8_error *err);
+/* The same for a text; label is its name in messages. */
+f8_status f8_rules_parse(const char *label, const char *text, f8_rules **rules,
+                         f8_error *err);
 void f8_rules_free(f8_rules *rules);
 
 /* The last rule that matches name, or NULL. */

@@ -1,12 +1,13 @@
 /* safetensors.c - the container format: headers parsed with distrust and
  * written in one fixed way. Knows nothing of models; see safetensors.h.
  *
- * The header is split into its entries here and each entry is parsed by
- * jansson on its own, so that memory for the JSON of one entry is all that is
- * needed: a tree of a 60,000-tensor header would take ten times its text. */
+ * The header is pulled entry by entry out of a window of the file, so that it
+ * takes no more memory than the list of its tensors, however long it is. */
 #include "safetensors.h"
 
-#include <jansson.h>
+#include "json.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,77 +46,30 @@ bool f8_dtype_parse(const char *text, f8_dtype *out)
     return false;
 }
 
-/* Far more than any model's: a name has about 100 bytes, an entry 100. */
-#define NAME_MAX_BYTES ((size_t)512)
-#define ENTRY_MAX_BYTES ((size_t)4096)
+/* Far more than any model's, which say little more than "format". */
 #define METADATA_MAX_BYTES ((size_t)4 << 20)
+/* Keys and dtypes; the longest that is known has 12. */
+#define WORD_MAX_BYTES ((size_t)64)
 
 /* ---- reading ------------------------------------------------------------- */
 
 typedef struct reader {
-    const char *text;
-    size_t length, at;
+    f8_json json;
     uint64_t data_start, data_bytes; /* of the file's tensor data */
     const char *label;
     uint32_t file;
+    bool saw_metadata;
     f8_arena *names;
     f8_tensor_list *list;
     f8_error *err;
 } reader;
 
-static f8_status bad_header(const reader *r, const char *expected)
-{
-    return f8_fail(r->err, F8_ERR_FORMAT, "%s: header, byte %zu: expected %s",
-                   r->label, r->at, expected);
-}
-
-static void skip_space(reader *r)
-{
-    while (r->at < r->length && strchr(" \t\r\n", r->text[r->at]) &&
-           r->text[r->at])
-        r->at++;
-}
-
-/* Consumes c after white space; false when something else stands there. */
-static bool take(reader *r, char c)
-{
-    skip_space(r);
-    if (r->at >= r->length || r->text[r->at] != c)
-        return false;
-    r->at++;
-    return true;
-}
-
-/* Parses one JSON value in place and steps over it. `most` bounds its text,
- * and with it the memory that a hostile header can make the parser take. */
-static json_t *take_value(reader *r, size_t most)
-{
-    json_error_t why;
-
-    skip_space(r);
-    size_t left = r->length - r->at;
-    json_t *value = json_loadb(r->text + r->at, left < most ? left : most,
-                               JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK |
-                                   JSON_REJECT_DUPLICATES,
-                               &why);
-    if (value) {
-        r->at += (size_t)why.position;
-        return value;
-    }
-    if (json_error_code(&why) == json_error_null_character)
-        f8_fail(r->err, F8_ERR_FORMAT,
-                "%s: header, byte %zu: expected no NUL character", r->label,
-                r->at);
-    else if (left > most &&
-             json_error_code(&why) == json_error_premature_end_of_input)
-        f8_fail(r->err, F8_ERR_FORMAT,
-                "%s: header, byte %zu: expected a value of at most %zu bytes",
-                r->label, r->at, most);
-    else
-        f8_fail(r->err, F8_ERR_FORMAT, "%s: header, byte %zu: %s", r->label,
-                r->at + (size_t)why.position, why.text);
-    return NULL;
-}
+/* The fields of an entry, in whatever order they come. */
+typedef struct entry {
+    f8_tensor tensor;
+    uint64_t begin, end;
+    bool saw_dtype, saw_shape, saw_offsets;
+} entry;
 
 static f8_status bad_entry(const reader *r, const char *name, const char *what)
 {
@@ -123,166 +77,221 @@ static f8_status bad_entry(const reader *r, const char *name, const char *what)
                    what);
 }
 
-static f8_status read_shape(const reader *r, const json_t *shape, f8_tensor *t)
+/* What was expected of a tensor's field, and what stands there. */
+static f8_status bad_field(reader *r, const char *name, const char *expected)
 {
-    uint64_t elems = 1;
+    char found[64];
 
-    if (!json_is_array(shape))
-        return bad_entry(r, t->name, "shape: expected an array of integers");
-    size_t rank = json_array_size(shape);
-    if (rank > F8_MAX_RANK)
-        return f8_fail(r->err, F8_ERR_FORMAT,
-                       "%s: tensor %s: expected at most %d dimensions, found "
-                       "%zu",
-                       r->label, t->name, F8_MAX_RANK, rank);
-    for (size_t i = 0; i < rank; i++) {
-        const json_t *dim = json_array_get(shape, i);
-        if (!json_is_integer(dim) || json_integer_value(dim) < 0)
-            return bad_entry(r, t->name,
-                             "shape: expected integers of at least 0");
-        t->shape[i] = (uint64_t)json_integer_value(dim);
-        if (!f8_mul_u64(elems, t->shape[i], &elems))
-            return bad_entry(r, t->name, "shape: the product overflows");
-    }
-    t->rank = (unsigned)rank;
-    t->elems = elems;
-    return F8_OK;
+    f8_json_found(&r->json, found, sizeof found);
+    if (r->json.status != F8_OK) /* the file could not be read */
+        return r->json.status;
+    return f8_fail(r->err, F8_ERR_FORMAT, "%s: tensor %s: %s, found %s",
+                   r->label, name, expected, found);
 }
 
-static f8_status read_offsets(const reader *r, const json_t *offsets,
-                              f8_tensor *t)
+static f8_status bad_fields(const reader *r, const char *name)
 {
-    const json_t *begin = json_array_get(offsets, 0);
-    const json_t *end = json_array_get(offsets, 1);
-    uint64_t bytes;
-
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 ||
-        !json_is_integer(begin) || !json_is_integer(end))
-        return bad_entry(r, t->name,
-                         "data_offsets: expected two integers [begin, end]");
-    json_int_t from = json_integer_value(begin), to = json_integer_value(end);
-    if (from < 0 || to < from)
-        return f8_fail(r->err, F8_ERR_FORMAT,
-                       "%s: tensor %s: data_offsets: expected 0 <= begin <= "
-                       "end, found [%lld, %lld]",
-                       r->label, t->name, (long long)from, (long long)to);
-    if ((uint64_t)to > r->data_bytes)
-        return f8_fail(r->err, F8_ERR_FORMAT,
-                       "%s: tensor %s: ends at data byte %lld, but the file "
-                       "has only %llu; is it truncated?",
-                       r->label, t->name, (long long)to,
-                       (unsigned long long)r->data_bytes);
-    if (!f8_mul_u64(t->elems, f8_dtype_bytes(t->dtype), &bytes))
-        return bad_entry(r, t->name, "shape: the product overflows");
-    if (bytes != (uint64_t)(to - from))
-        return f8_fail(r->err, F8_ERR_FORMAT,
-                       "%s: tensor %s: dtype and shape need %llu bytes, "
-                       "data_offsets give %lld",
-                       r->label, t->name, (unsigned long long)bytes,
-                       (long long)(to - from));
-    t->offset = r->data_start + (uint64_t)from;
-    t->bytes = bytes;
-    return F8_OK;
+    return bad_entry(r, name,
+                     "expected an object of dtype, shape, data_offsets");
 }
 
-/* One "name": {dtype, shape, data_offsets}. */
-static f8_status read_tensor(reader *r, const char *name, const json_t *value)
+static f8_status read_dtype(reader *r, entry *e)
 {
-    f8_tensor t = {.file = r->file};
-    const json_t *dtype = json_object_get(value, "dtype");
-    const json_t *shape = json_object_get(value, "shape");
-    const json_t *offsets = json_object_get(value, "data_offsets");
+    const char *text;
 
-    if (!json_is_object(value) || json_object_size(value) != 3 || !dtype ||
-        !shape || !offsets)
-        return bad_entry(r, name,
-                         "expected an object of dtype, shape, data_offsets");
-    if (!json_is_string(dtype) ||
-        !f8_dtype_parse(json_string_value(dtype), &t.dtype))
-        return f8_fail(r->err, F8_ERR_FORMAT, "%s: tensor %s: unknown dtype %s",
-                       r->label, name,
-                       json_is_string(dtype) ? json_string_value(dtype)
-                                             : "(not a string)");
-    t.name = f8_arena_copy(r->names, name, strlen(name));
-    if (!t.name || !f8_grow((void **)&r->list->items, &r->list->capacity,
-                            r->list->count, sizeof t))
-        return f8_fail_nomem(r->err, "the tensor list");
-    f8_status status = read_shape(r, shape, &t);
-    if (status == F8_OK)
-        status = read_offsets(r, offsets, &t);
-    if (status == F8_OK)
-        r->list->items[r->list->count++] = t;
+    if (f8_json_peek(&r->json) != '"')
+        return bad_field(r, e->tensor.name, "dtype: expected a string");
+    f8_status status =
+        f8_json_string(&r->json, WORD_MAX_BYTES, "a dtype", &text);
+    if (status == F8_OK && !f8_dtype_parse(text, &e->tensor.dtype))
+        status = f8_fail(r->err, F8_ERR_FORMAT,
+                         "%s: tensor %s: unknown dtype \"%s\"", r->label,
+                         e->tensor.name, text);
     return status;
 }
 
-static f8_status read_metadata(const reader *r, json_t *value)
+static f8_status read_shape(reader *r, entry *e)
 {
-    const char *key;
-    json_t *text;
+    f8_tensor *t = &e->tensor;
+    f8_status status;
+    bool more;
 
-    if (!json_is_object(value))
-        return bad_header(r, "__metadata__ to be an object of strings");
-    json_object_foreach(value, key, text)
-    {
-        if (!json_is_string(text))
-            return bad_header(r, "__metadata__ to be an object of strings");
+    t->elems = 1;
+    if (f8_json_peek(&r->json) != '[')
+        return bad_field(r, t->name, "shape: expected an array");
+    for (status = f8_json_enter(&r->json, '[', &more); status == F8_OK && more;
+         status = f8_json_next(&r->json, ']', &more)) {
+        uint64_t dim;
+        if (t->rank == F8_MAX_RANK)
+            return f8_fail(r->err, F8_ERR_FORMAT,
+                           "%s: tensor %s: expected at most %d dimensions, "
+                           "found more",
+                           r->label, t->name, F8_MAX_RANK);
+        if (!f8_json_uint(&r->json, &dim))
+            return bad_field(r, t->name,
+                             "shape: expected digits of a number below 2^63");
+        t->shape[t->rank++] = dim;
+        if (!f8_mul_u64(t->elems, dim, &t->elems))
+            return bad_entry(r, t->name, "shape: the product overflows");
     }
+    return status;
+}
+
+static f8_status read_offsets(reader *r, entry *e)
+{
+    uint64_t *offsets[] = {&e->begin, &e->end};
+    size_t count = 0;
+    f8_status status;
+    bool more;
+
+    if (f8_json_peek(&r->json) != '[')
+        return bad_field(r, e->tensor.name,
+                         "data_offsets: expected [begin, end]");
+    for (status = f8_json_enter(&r->json, '[', &more); status == F8_OK && more;
+         status = f8_json_next(&r->json, ']', &more)) {
+        if (count == 2)
+            break;
+        if (!f8_json_uint(&r->json, offsets[count]))
+            return bad_field(r, e->tensor.name,
+                             "data_offsets: expected digits of a number below "
+                             "2^63");
+        count++;
+    }
+    if (status == F8_OK && (count != 2 || more))
+        status = bad_entry(r, e->tensor.name,
+                           "data_offsets: expected two numbers [begin, end]");
+    return status;
+}
+
+/* Whether the fields agree with each other and with the file. */
+static f8_status check_entry(const reader *r, entry *e)
+{
+    f8_tensor *t = &e->tensor;
+
+    if (e->end < e->begin)
+        return f8_fail(r->err, F8_ERR_FORMAT,
+                       "%s: tensor %s: data_offsets: expected begin <= end, "
+                       "found [%llu, %llu]",
+                       r->label, t->name, (unsigned long long)e->begin,
+                       (unsigned long long)e->end);
+    if (e->end > r->data_bytes)
+        return f8_fail(r->err, F8_ERR_FORMAT,
+                       "%s: tensor %s: ends at data byte %llu, but the file "
+                       "has only %llu; is it truncated?",
+                       r->label, t->name, (unsigned long long)e->end,
+                       (unsigned long long)r->data_bytes);
+    if (!f8_mul_u64(t->elems, f8_dtype_bytes(t->dtype), &t->bytes))
+        return bad_entry(r, t->name, "shape: the product overflows");
+    if (t->bytes != e->end - e->begin)
+        return f8_fail(r->err, F8_ERR_FORMAT,
+                       "%s: tensor %s: dtype and shape need %llu bytes, "
+                       "data_offsets give %llu",
+                       r->label, t->name, (unsigned long long)t->bytes,
+                       (unsigned long long)(e->end - e->begin));
+    t->offset = r->data_start + e->begin;
     return F8_OK;
+}
+
+static f8_status read_field(reader *r, entry *e)
+{
+    const struct {
+        const char *name;
+        bool *saw;
+        f8_status (*read)(reader *, entry *);
+    } fields[] = {{"dtype", &e->saw_dtype, read_dtype},
+                  {"shape", &e->saw_shape, read_shape},
+                  {"data_offsets", &e->saw_offsets, read_offsets}};
+    const char *key;
+
+    f8_status status =
+        f8_json_key(&r->json, F8_NAME_MAX_BYTES, "a field's name", &key);
+    if (status != F8_OK)
+        return status;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (strcmp(key, fields[i].name) != 0)
+            continue;
+        if (*fields[i].saw)
+            return f8_fail(r->err, F8_ERR_FORMAT, "%s: tensor %s: %s twice",
+                           r->label, e->tensor.name, key);
+        *fields[i].saw = true;
+        return fields[i].read(r, e);
+    }
+    return bad_fields(r, e->tensor.name);
+}
+
+/* One "name": {dtype, shape, data_offsets}, behind the ':'. */
+static f8_status read_tensor(reader *r, const char *name)
+{
+    f8_tensor_list *list = r->list;
+    entry e = {.tensor.file = r->file};
+    f8_status status;
+    bool more;
+
+    if (list->count >= F8_TENSORS_MAX)
+        return f8_fail(r->err, F8_ERR_FORMAT,
+                       "%s: expected at most %d tensors in a checkpoint, found "
+                       "more",
+                       r->label, F8_TENSORS_MAX);
+    if (r->names->bytes > F8_NAMES_MAX_BYTES)
+        return f8_fail(r->err, F8_ERR_FORMAT,
+                       "%s: expected tensor names of at most %d bytes in a "
+                       "checkpoint, found more",
+                       r->label, F8_NAMES_MAX_BYTES);
+    e.tensor.name = f8_arena_copy(r->names, name, strlen(name));
+    if (!e.tensor.name || !f8_grow((void **)&list->items, &list->capacity,
+                                   list->count, sizeof *list->items))
+        return f8_fail_nomem(r->err, "the tensor list");
+    if (f8_json_peek(&r->json) != '{')
+        return bad_fields(r, e.tensor.name);
+    for (status = f8_json_enter(&r->json, '{', &more); status == F8_OK && more;
+         status = f8_json_next(&r->json, '}', &more)) {
+        status = read_field(r, &e);
+        if (status != F8_OK)
+            return status;
+    }
+    if (status == F8_OK && !(e.saw_dtype && e.saw_shape && e.saw_offsets))
+        status = bad_fields(r, e.tensor.name);
+    if (status == F8_OK)
+        status = check_entry(r, &e);
+    if (status == F8_OK)
+        list->items[list->count++] = e.tensor;
+    return status;
 }
 
 /* One member of the outermost object. */
-static f8_status read_member(reader *r, bool *saw_metadata)
+static f8_status read_member(reader *r)
 {
-    f8_status status = F8_ERR_FORMAT;
-    json_t *value = NULL;
+    const char *name;
 
-    skip_space(r);
-    if (r->at >= r->length || r->text[r->at] != '"')
-        return bad_header(r, "a tensor name in quotes");
-    json_t *key = take_value(r, NAME_MAX_BYTES + 2);
-    if (!key)
-        return F8_ERR_FORMAT;
-    if (!take(r, ':')) {
-        status = bad_header(r, "':'");
-        goto out;
-    }
-    bool metadata = !strcmp(json_string_value(key), "__metadata__");
-    value = take_value(r, metadata ? METADATA_MAX_BYTES : ENTRY_MAX_BYTES);
-    if (!value)
-        goto out;
-    if (!metadata) {
-        status = read_tensor(r, json_string_value(key), value);
-    } else if (*saw_metadata) {
-        status = bad_header(r, "one __metadata__, found a second");
-    } else {
-        *saw_metadata = true;
-        status = read_metadata(r, value);
-    }
-out:
-    json_decref(value);
-    json_decref(key);
-    return status;
+    f8_status status =
+        f8_json_key(&r->json, F8_NAME_MAX_BYTES, "a tensor name", &name);
+    if (status != F8_OK)
+        return status;
+    if (strcmp(name, "__metadata__") != 0)
+        return read_tensor(r, name);
+    if (r->saw_metadata)
+        return f8_fail(r->err, F8_ERR_FORMAT,
+                       "%s: header: expected one __metadata__, found a second",
+                       r->label);
+    r->saw_metadata = true;
+    if (f8_json_peek(&r->json) != '{')
+        return f8_json_expected(&r->json,
+                                "__metadata__ to be an object of strings");
+    return f8_json_skip_strings(&r->json, METADATA_MAX_BYTES);
 }
 
 static f8_status read_members(reader *r)
 {
-    bool saw_metadata = false;
+    f8_status status;
+    bool more;
 
-    if (!take(r, '{'))
-        return bad_header(r, "'{'");
-    if (!take(r, '}')) {
-        do {
-            f8_status status = read_member(r, &saw_metadata);
-            if (status != F8_OK)
-                return status;
-        } while (take(r, ','));
-        if (!take(r, '}'))
-            return bad_header(r, "',' or '}'");
+    for (status = f8_json_enter(&r->json, '{', &more); status == F8_OK && more;
+         status = f8_json_next(&r->json, '}', &more)) {
+        status = read_member(r);
+        if (status != F8_OK)
+            return status;
     }
-    skip_space(r);
-    if (r->at != r->length)
-        return bad_header(r, "only spaces after the closing '}'");
-    return F8_OK;
+    return status == F8_OK ? f8_json_finish(&r->json) : status;
 }
 
 static int by_offset(const void *a, const void *b)
@@ -349,15 +358,29 @@ static f8_status check_tiling(const reader *r, const f8_tensor *items,
     return F8_OK;
 }
 
-f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
-                            uint32_t file, f8_arena *names,
-                            f8_tensor_list *list, uint64_t *header_hash,
-                            f8_error *err)
+/* All of a header: r->json stands at its beginning. */
+static f8_status read_header(reader *r)
 {
-    unsigned char prefix[8];
-    uint64_t length = 0;
-    size_t first = list->count;
+    size_t first = r->list->count;
 
+    f8_status status = read_members(r);
+    if (status != F8_OK)
+        return status;
+    size_t count = r->list->count - first;
+    f8_tensor *items = count > 0 ? r->list->items + first : NULL;
+    if (count > 0)
+        qsort(items, count, sizeof *items, by_offset);
+    status = check_names(r, items, count);
+    return status == F8_OK ? check_tiling(r, items, count) : status;
+}
+
+/* The header's length, which stands before it. */
+static f8_status read_length(int fd, uint64_t file_bytes, const char *label,
+                             uint64_t *length, f8_error *err)
+{
+    unsigned char prefix[F8_ST_PREFIX_BYTES];
+
+    *length = 0;
     if (file_bytes < sizeof prefix)
         return f8_fail(err, F8_ERR_FORMAT,
                        "%s: %llu bytes, expected at least the 8 of a "
@@ -366,47 +389,64 @@ f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
     f8_status status = f8_read_at(fd, prefix, sizeof prefix, 0, label, err);
     if (status != F8_OK)
         return status;
-    for (int i = 7; i >= 0; i--)
-        length = length << 8 | prefix[i];
-    if (length > F8_ST_HEADER_MAX_BYTES)
+    for (int i = sizeof prefix - 1; i >= 0; i--)
+        *length = *length << 8 | prefix[i];
+    if (*length > F8_ST_HEADER_MAX_BYTES)
         return f8_fail(err, F8_ERR_FORMAT,
                        "%s: header of %llu bytes, expected at most %llu; is "
                        "this a safetensors file?",
-                       label, (unsigned long long)length,
+                       label, (unsigned long long)*length,
                        (unsigned long long)F8_ST_HEADER_MAX_BYTES);
-    if (length > file_bytes - sizeof prefix)
+    if (*length > file_bytes - sizeof prefix)
         return f8_fail(err, F8_ERR_FORMAT,
                        "%s: header of %llu bytes, but the file ends after "
                        "%llu; is it truncated?",
-                       label, (unsigned long long)length,
+                       label, (unsigned long long)*length,
                        (unsigned long long)(file_bytes - sizeof prefix));
-    char *text = f8_alloc(length, 1);
-    if (!text)
-        return f8_fail_nomem(err, label);
-    reader r = {.text = text,
-                .length = (size_t)length,
-                .data_start = sizeof prefix + length,
-                .data_bytes = file_bytes - sizeof prefix - length,
+    return F8_OK;
+}
+
+f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
+                            uint32_t file, f8_arena *names,
+                            f8_tensor_list *list, uint64_t *header_hash,
+                            f8_error *err)
+{
+    uint64_t length;
+
+    f8_status status = read_length(fd, file_bytes, label, &length, err);
+    if (status != F8_OK)
+        return status;
+    reader r = {.data_start = F8_ST_PREFIX_BYTES + length,
+                .data_bytes = file_bytes - F8_ST_PREFIX_BYTES - length,
                 .label = label,
                 .file = file,
                 .names = names,
                 .list = list,
                 .err = err};
-    status = f8_read_at(fd, text, r.length, sizeof prefix, label, err);
+    status = f8_json_begin_file(&r.json, fd, F8_ST_PREFIX_BYTES, length, label,
+                                "header, ", err);
     if (status == F8_OK)
-        status = read_members(&r);
-    if (status == F8_OK) {
-        f8_tensor *items = list->items + first;
-        size_t count = list->count - first;
-        if (count > 0)
-            qsort(items, count, sizeof *items, by_offset);
-        status = check_names(&r, items, count);
-        if (status == F8_OK)
-            status = check_tiling(&r, items, count);
-    }
-    if (header_hash)
-        *header_hash = f8_hash(F8_HASH_START, text, r.length);
-    free(text);
+        status = read_header(&r);
+    if (status == F8_OK && header_hash)
+        *header_hash = f8_json_hash(&r.json);
+    f8_json_free(&r.json);
+    return status;
+}
+
+f8_status f8_st_parse_header(const char *text, size_t n, uint64_t data_bytes,
+                             const char *label, f8_arena *names,
+                             f8_tensor_list *list, f8_error *err)
+{
+    reader r = {.data_start = F8_ST_PREFIX_BYTES + n,
+                .data_bytes = data_bytes,
+                .label = label,
+                .names = names,
+                .list = list,
+                .err = err};
+
+    f8_json_begin(&r.json, text, n, label, "header, ", err);
+    f8_status status = read_header(&r);
+    f8_json_free(&r.json);
     return status;
 }
 

@@ -9,6 +9,14 @@
 /* The reference refuses longer headers, so a longer one is never loadable. */
 #define F8_ST_HEADER_MAX_BYTES UINT64_C(100000000)
 
+enum {
+    F8_ST_PREFIX_BYTES = 8, /* the header's length */
+    /* Of a checkpoint; the largest known has 283,000, with names of 26 MB.
+     * They bound what a hostile one can make a reader take: 250 MB. */
+    F8_TENSORS_MAX = 1000000,
+    F8_NAMES_MAX_BYTES = 48000000
+};
+
 typedef struct f8_tensor {
     const char *name; /* in the arena given to the parser */
     f8_dtype dtype;
@@ -30,12 +38,16 @@ bool f8_dtype_parse(const char *text, f8_dtype *out);
 
 /* Reads and checks the header of an open file of file_bytes bytes and appends
  * its tensors, in offset order, to list. `label` is the file's name for
- * messages. *header_hash (may be NULL) is the FNV-1a of the header bytes. On
- * failure the list may have grown; its items stay valid. */
+ * messages. *header_hash (may be NULL) is the FNV-1a of the header bytes, when
+ * all is well. On failure the list may have grown; its items stay valid. */
 f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
                             uint32_t file, f8_arena *names,
                             f8_tensor_list *list, uint64_t *header_hash,
                             f8_error *err);
+/* The same for n bytes of header in memory, before data_bytes of data. */
+f8_status f8_st_parse_header(const char *text, size_t n, uint64_t data_bytes,
+                             const char *label, f8_arena *names,
+                             f8_tensor_list *list, f8_error *err);
 
 /* Writing: begin, add every tensor in data order, finish. begin/end are
  * offsets from the start of the data. finish pads with spaces so that the

@@ -8,14 +8,16 @@ bad.bats runs the program in OUT/NAME on the folder DIR, and compares its one
 line with tests/golden/bad/NAME.txt. Both `plan` and `quantize` must say it,
 but for cases in QUANTIZE_ONLY, which only weights show.
 
-A case is a function below CASES; its name, with - for _, is the case's, and
-its docstring says what is wrong. It gets the folder of a good checkpoint of
-two shards and breaks it.
+A case is a function of the class Cases; its name, with - for _, is the case's,
+and its docstring says what is wrong. It gets the folder of a good checkpoint
+of two shards and breaks it. Cases that differ in a few bytes only stand in the
+tables below: a header's whole text, one field of an entry, an index, a config.
 """
 
 import json
 import os
 import shutil
+import socket
 import struct
 import sys
 
@@ -75,6 +77,8 @@ class Shard:
 
 def write_bytes(path, content):
     """The files of a case are links to those of the good checkpoint."""
+    if isinstance(content, str):
+        content = content.encode()
     if os.path.lexists(path):
         os.unlink(path)
     with open(path, "wb") as file:
@@ -107,6 +111,34 @@ def change_entry(folder, **fields):
     shard = Shard(folder, ONE)
     shard.entry(0).update(fields)
     shard.write()
+
+
+def set_field(folder, field, raw):
+    """Another JSON text for a field of the first tensor."""
+    shard = Shard(folder, ONE)
+    shard.entry(0)[field] = "HERE"
+    members = [("__metadata__", shard.metadata)] + shard.entries
+    text = "{" + ",".join(json.dumps(k) + ":" + json.dumps(v)
+                          for k, v in members) + "}"
+    shard.write(text.replace('"HERE"', raw))
+
+
+def no_tensors(folder, extra):
+    """A header of one empty tensor and what `extra` adds to it."""
+    text = '{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    Shard(folder, ONE).write(text + extra, data=b"")
+
+
+def loop(folder, name):
+    """A link to itself."""
+    remove(folder, name)
+    os.symlink(name, os.path.join(folder, name))
+
+
+def write_sparse(path, size):
+    """Zeros that take no space."""
+    write_bytes(path, b"")
+    os.truncate(path, size)
 
 
 def home_of(folder, tensor):
@@ -206,6 +238,21 @@ class Cases:
         set_length(d, 100_000_001)
         os.truncate(os.path.join(d, ONE), 100_000_009)
 
+    def header_length_1(d):
+        """an opening brace"""
+        Shard(d, ONE).write("{", data=b"")
+
+    def header_of_10_million_entries(d):
+        """500 MB, were they there"""
+        set_length(d, 500_000_000)
+        os.truncate(os.path.join(d, ONE), 500_000_008)
+
+    def shard_of_a_terabyte(d):
+        """a hole of 2^40 bytes behind the last tensor"""
+        raw = read_bytes(os.path.join(d, ONE))
+        write_bytes(os.path.join(d, ONE), raw)
+        os.truncate(os.path.join(d, ONE), 1 << 40)
+
     # -- a header that is no good JSON
 
     def header_array(d):
@@ -246,6 +293,54 @@ class Cases:
         """100,000 brackets deep"""
         Shard(d, ONE).write('{"a":' + "[" * 100_000)
 
+    def header_million_deep(d):
+        """1,000,000 brackets in __metadata__"""
+        no_tensors(d, ',"__metadata__":{"a":' + "[" * 1_000_000)
+
+    def header_million_tensors(d):
+        """1,000,001 tensors without elements"""
+        no_tensors(d, "".join(
+            f',"{i:07}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+            for i in range(1_000_000)) + "}")
+
+    def header_full(d):
+        """as many and as long names as there may be, and one of them twice"""
+        no_tensors(d, "".join(
+            f',"{i:035}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+            for i in range(999_998, -1, -1)).replace(
+                "%035d" % 7, "%035d" % 8, 1) + "}")
+
+    def header_names_of_100_mb(d):
+        """200,000 names of 500 bytes: longer in all than they may be"""
+        no_tensors(d, "".join(
+            f',"{i:0430}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+            for i in range(200_000)) + "}")
+
+    def header_hundred_thousand_overlaps(d):
+        """100,000 tensors that all have the same bytes"""
+        Shard(d, ONE).write("{" + ",".join(
+            f'"{i}":{{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}'
+            for i in range(100_000)) + "}", data=bytes(9))
+
+    def header_name_of_1_mb(d):
+        """a tensor's name of 1 MB"""
+        no_tensors(d, ',"' + "n" * 1_000_000 + '":{}}')
+
+    def header_key_of_1_mb(d):
+        """a field's name of 1 MB"""
+        no_tensors(d, ',"b":{"' + "k" * 1_000_000 + '":1}}')
+
+    def header_metadata_of_5_mb(d):
+        """more to say than fits"""
+        shard = Shard(d, ONE)
+        shard.metadata = {"format": "pt", "note": "x" * 5_000_000}
+        shard.write()
+
+    def header_metadata_many_keys(d):
+        """300,000 keys in __metadata__, the first once more at the end"""
+        no_tensors(d, ',"__metadata__":{' + ",".join(
+            f'"{i:x}":""' for i in [*range(300_000), 0]) + "}}")
+
     def header_duplicate_name(d):
         """two tensors of one name"""
         shard = Shard(d, ONE)
@@ -263,6 +358,10 @@ class Cases:
         shard = Shard(d, ONE)
         shard.metadata = {"format": 1}
         shard.write()
+
+    def header_metadata_key_twice(d):
+        """a key of __metadata__ twice"""
+        no_tensors(d, ',"__metadata__":{"a":"1","b":"2","\\u0061":"3"}}')
 
     # -- entries of a header
 
@@ -287,6 +386,20 @@ class Cases:
         size = second["data_offsets"][1] - second["data_offsets"][0]
         begin = first["data_offsets"][1] - 2
         second["data_offsets"] = [begin, begin + size]
+        shard.write()
+
+    def entry_inside_another(d):
+        """the second tensor lies within the first"""
+        shard = Shard(d, ONE)
+        size = shard.entry(1)["data_offsets"]
+        shard.entry(1)["data_offsets"] = [2, 2 + size[1] - size[0]]
+        shard.write()
+
+    def entry_empty_inside_another(d):
+        """a tensor without elements in the middle of the first"""
+        shard = Shard(d, ONE)
+        shard.entries.append(["empty", {"dtype": "BF16", "shape": [0],
+                                        "data_offsets": [2, 2]}])
         shard.write()
 
     def entry_offset_negative(d):
@@ -327,6 +440,38 @@ class Cases:
     def entry_shape_overflow_to_0(d):
         """2^64 elements, 0 if cut to 64 bits"""
         change_entry(d, shape=[1 << 32, 1 << 32], data_offsets=[0, 0])
+
+    def entry_shape_wraps_to_size(d):
+        """(2^55 + 5) x 512 elements: cut to 64 bits, the right number"""
+        change_entry(d, shape=[(1 << 55) + 5, 512])
+
+    def entry_bytes_wrap_to_size(d):
+        """2^62 + 1280 elements of 4 bytes: cut to 64 bits, the right number"""
+        change_entry(d, shape=[(1 << 62) + 1280], dtype="F32")
+
+    def entry_rank_64(d):
+        """64 dimensions"""
+        change_entry(d, shape=[1] * 64)
+
+    def entry_rank_million(d):
+        """1,000,000 dimensions"""
+        change_entry(d, shape=[1] * 1_000_000)
+
+    def entry_rank_0(d):
+        """no dimensions, so one element, but more data"""
+        change_entry(d, shape=[])
+
+    def entry_dimension_0(d):
+        """no elements, but data"""
+        change_entry(d, shape=[0, (1 << 63) - 1])
+
+    def entry_dtype_of_1_mb(d):
+        """a dtype of 1 MB"""
+        change_entry(d, dtype="BF16" * 250_000)
+
+    def entry_dtype_escape(d):
+        """a terminal's escape sequence as a dtype"""
+        change_entry(d, dtype="\x1b]0;owned\x07")
 
     def entry_bytes_overflow(d):
         """2^62 elements of 8 bytes"""
@@ -381,6 +526,18 @@ class Cases:
         """a terminal's escape sequence and a line break in a name"""
         add_tensor(d, "evil\x1b[31m\r\nfp8cast: all is well\x7f\u0085")
 
+    def name_in_index_with_escape(d):
+        """the same in weight_map"""
+        edit_index(d, lambda m: m.update({"evil\x1b[2J\r\n": ONE}))
+
+    def name_of_file_with_escape(d):
+        """and in a file's name"""
+        edit_index(d, lambda m: m.update({Q_PROJ: "\x1b[2J\n.safetensors"}))
+
+    def name_with_direction_marks(d):
+        """marks that turn text around"""
+        add_tensor(d, "gpj.\u202egnp\u2066")
+
     # -- shards, index and folder
 
     def shard_missing(d):
@@ -419,6 +576,22 @@ class Cases:
         """a link into the void, as in a hub's cache that was cleaned"""
         remove(d, ONE)
         os.symlink("../blobs/gone", os.path.join(d, ONE))
+
+    def shard_link_loop(d):
+        """a link to itself"""
+        loop(d, ONE)
+
+    def shard_socket(d):
+        """a socket"""
+        remove(d, ONE)
+        here = os.getcwd()
+        os.chdir(d)  # its path may only have 108 bytes
+        socket.socket(socket.AF_UNIX).bind(ONE)
+        os.chdir(here)
+
+    def shard_config(d):
+        """config.json for a shard"""
+        edit_index(d, lambda m: m.update({Q_PROJ: "config.json"}))
 
     def shard_twice_the_same(d):
         """both shards hold the same tensors"""
@@ -471,6 +644,76 @@ class Cases:
         raw = f'{raw[:at]}"{Q_PROJ}": "{ONE}",{raw[at:]}'
         write_bytes(os.path.join(d, INDEX), raw.encode())
 
+    def index_link_loop(d):
+        """a link to itself"""
+        loop(d, INDEX)
+
+    def index_broken_link(d):
+        """a link into the void, beside shards"""
+        remove(d, INDEX)
+        os.symlink("gone", os.path.join(d, INDEX))
+
+    def index_folder(d):
+        """a folder"""
+        remove(d, INDEX)
+        os.mkdir(os.path.join(d, INDEX))
+
+    def index_fifo(d):
+        """a fifo"""
+        remove(d, INDEX)
+        os.mkfifo(os.path.join(d, INDEX))
+
+    def index_device(d):
+        """a link to /dev/zero"""
+        remove(d, INDEX)
+        os.symlink("/dev/zero", os.path.join(d, INDEX))
+
+    def index_over_limit(d):
+        """100,000,001 bytes"""
+        write_sparse(os.path.join(d, INDEX), 100_000_001)
+
+    def index_of_spaces(d):
+        """100,000,000 bytes of white space"""
+        write_bytes(os.path.join(d, INDEX), b"\n" * 100_000_000)
+
+    def index_million_deep(d):
+        """1,000,000 brackets"""
+        write_bytes(os.path.join(d, INDEX), b'{"a":' + b"[" * 1_000_000)
+
+    def index_million_tensors(d):
+        """1,000,001 tensors in weight_map"""
+        write_bytes(os.path.join(d, INDEX), b'{"weight_map":{' + b",".join(
+            b'"%d":"a"' % i for i in range(1_000_001)) + b"}}")
+
+    def index_full(d):
+        """as many and as long names as there may be, and one of them twice"""
+        write_bytes(os.path.join(d, INDEX), b'{"weight_map":{' + b",".join(
+            b'"%045d":"%d"' % (max(i, 8), i % 9_000)
+            for i in range(999_999, -1, -1)) + b"}}")
+
+    def index_hundred_thousand_shards(d):
+        """more shards than any model has"""
+        write_bytes(os.path.join(d, INDEX), b'{"weight_map":{' + b",".join(
+            b'"%d":"%d"' % (i, 200_000 - i) for i in range(100_000)) + b"}}")
+
+    def index_name_of_1_mb(d):
+        """a tensor's name of 1 MB"""
+        edit_index(d, lambda m: m.update({"n" * 1_000_000: ONE}))
+
+    def index_file_of_1_mb(d):
+        """a file's name of 1 MB"""
+        edit_index(d, lambda m: m.update({Q_PROJ: "n" * 1_000_000}))
+
+    def index_metadata_of_2_mb(d):
+        """other metadata than numbers"""
+        edit_json(d, INDEX, lambda index: index["metadata"].update(
+            note="x" * 2_000_000))
+
+    def index_thousand_keys(d):
+        """many keys beside weight_map"""
+        edit_json(d, INDEX, lambda index: index.update(
+            {f"{i:0100}": i for i in range(1000)}))
+
     def weights_missing(d):
         """only config.json"""
         remove(d, ONE, TWO, INDEX)
@@ -505,6 +748,44 @@ class Cases:
         """a fifo"""
         remove(d, "config.json")
         os.mkfifo(os.path.join(d, "config.json"))
+
+    def config_link_loop(d):
+        """a link to itself"""
+        loop(d, "config.json")
+
+    def config_folder(d):
+        """a folder"""
+        remove(d, "config.json")
+        os.mkdir(os.path.join(d, "config.json"))
+
+    def config_device(d):
+        """a link to /dev/zero"""
+        remove(d, "config.json")
+        os.symlink("/dev/zero", os.path.join(d, "config.json"))
+
+    def config_of_100_mb(d):
+        """100 MB"""
+        write_sparse(os.path.join(d, "config.json"), 100_000_000)
+
+    def config_million_deep(d):
+        """1,000,000 brackets"""
+        write_bytes(os.path.join(d, "config.json"),
+                    b'{"a":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}")
+
+    def config_million_lists(d):
+        """as many empty lists as fit, and no model_type"""
+        write_bytes(os.path.join(d, "config.json"),
+                    b'{"a":[' + b"[]," * 1_333_000 + b"0]}")
+
+    def config_million_objects(d):
+        """as many small objects as fit, and no model_type"""
+        write_bytes(os.path.join(d, "config.json"),
+                    b'{"a":[' + b'{"":0},' * 571_000 + b"0]}")
+
+    def config_many_keys(d):
+        """as many keys as fit, and no model_type"""
+        write_bytes(os.path.join(d, "config.json"), b"{" + b",".join(
+            b'"%x":0' % i for i in range(380_000)) + b"}")
 
     def config_empty(d):
         """0 bytes"""
@@ -630,6 +911,134 @@ class Cases:
         set_weight(d, Q_PROJ, 64, 0x7F81)
 
 
+# What a whole header, entry field, index or config says instead.
+
+EMPTY = '{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+
+HEADERS = {
+    "header-of-spaces": "    ",
+    "header-bom": "\ufeff" + EMPTY + "}",
+    "header-utf-16": (EMPTY + "}").encode("utf-16-le"),
+    "header-nul-first": "\0" + EMPTY + "}",
+    "header-form-feed": "{\f}",
+    "header-comma-behind": EMPTY + ",}",
+    "header-comma-before": "{," + EMPTY[1:] + "}",
+    "header-two-commas": EMPTY + ",," + EMPTY[1:] + "}",
+    "header-no-comma": EMPTY + EMPTY[1:] + "}",
+    "header-comment": "/* */" + EMPTY + "}",
+    "header-second-document": EMPTY + "}" + EMPTY + "}",
+    "header-bracket-behind": EMPTY + "}}",
+    "header-string-open": '{"a',
+    "header-no-colon": '{"a"}',
+    "header-name-number": "{1:2}",
+    "header-name-bare": "{a:2}",
+    "header-lone-high-surrogate": '{"\\ud800":1}',
+    "header-lone-low-surrogate": '{"\\udc00":1}',
+    "header-surrogates-reversed": '{"\\udc00\\ud800":1}',
+    "header-surrogate-in-utf8": b'{"\xed\xa0\x80":1}',
+    "header-overlong-utf8": b'{"\xc0\xaf":1}',
+    "header-beyond-unicode": b'{"\xf4\x90\x80\x80":1}',
+    "header-utf8-cut": b'{"\xe2\x82',
+    "header-bad-escape": '{"\\x41":1}',
+    "header-control-character": '{"a\nb":1}',
+    "header-nul-raw-in-name": '{"a\0b":1}',
+    "header-null": "null",
+    "header-number": "17",
+    "header-tensor-null": '{"a":null}',
+    "header-tensor-empty": '{"a":{}}',
+    "header-metadata-null": EMPTY + ',"__metadata__":null}',
+    "header-metadata-list": EMPTY + ',"__metadata__":["pt"]}',
+    "header-metadata-tensor": EMPTY + ',"__metadata__":' + EMPTY[5:] + "}",
+    "header-metadata-nested": EMPTY + ',"__metadata__":{"a":{"b":"c"}}}',
+    "header-shape-twice": EMPTY[:-1] + ',"shape":[0]}}',
+    "header-offsets-twice": EMPTY[:-1] + ',"data_offsets":[0,0]}}',
+    "header-nul-for-a-brace": EMPTY.replace("[0]", "[0\0]"),
+    "header-nul-behind-number": EMPTY.replace("[0]", "[0\0]") + "}",
+}
+
+FIELDS = {
+    "entry-dimension-point": ("shape", "[40.0,64]"),
+    "entry-dimension-exponent": ("shape", "[4e1,64]"),
+    "entry-dimension-minus-0": ("shape", "[-0]"),
+    "entry-dimension-octal": ("shape", "[040,64]"),
+    "entry-dimension-hexadecimal": ("shape", "[0x28,64]"),
+    "entry-dimension-plus": ("shape", "[+40,64]"),
+    "entry-dimension-2-63": ("shape", "[9223372036854775808]"),
+    "entry-dimension-1000-digits": ("shape", "[1" + "0" * 1000 + "]"),
+    "entry-dimension-true": ("shape", "[true]"),
+    "entry-dimension-null": ("shape", "[null]"),
+    "entry-dimension-nan": ("shape", "[NaN]"),
+    "entry-dimension-list": ("shape", "[[40,64]]"),
+    "entry-dimension-comma": ("shape", "[40,64,]"),
+    "entry-shape-object": ("shape", "{}"),
+    "entry-shape-null": ("shape", "null"),
+    "entry-shape-text": ("shape", '"[40,64]"'),
+    "entry-offset-point": ("data_offsets", "[0.0,5120]"),
+    "entry-offset-minus-0": ("data_offsets", "[-0,5120]"),
+    "entry-offset-octal": ("data_offsets", "[00,5120]"),
+    "entry-offset-text": ("data_offsets", '["0","5120"]'),
+    "entry-offset-null": ("data_offsets", "[null,5120]"),
+    "entry-offset-2-63-less-1": ("data_offsets", "[0,9223372036854775807]"),
+    "entry-offsets-none": ("data_offsets", "[]"),
+    "entry-offsets-one": ("data_offsets", "[5120]"),
+    "entry-offsets-object": ("data_offsets", '{"begin":0,"end":5120}'),
+    "entry-offsets-null": ("data_offsets", "null"),
+    "entry-dtype-lower-case": ("dtype", '"bf16"'),
+    "entry-dtype-with-space": ("dtype", '"BF16 "'),
+    "entry-dtype-empty": ("dtype", '""'),
+    "entry-dtype-null": ("dtype", "null"),
+    "entry-dtype-of-4-bits": ("dtype", '"F4_E2M1"'),
+    "entry-dtype-of-6-bits": ("dtype", '"F6_E3M2"'),
+    "entry-dtype-complex": ("dtype", '"C64"'),
+}
+
+INDEXES = {
+    "index-empty": "",
+    "index-array": "[]",
+    "index-bom": '\ufeff{"weight_map": {}}',
+    "index-text-behind": '{"weight_map": {}} {}',
+    "index-comma-behind": '{"weight_map": {},}',
+    "index-weight-map-array": '{"weight_map": []}',
+    "index-weight-map-null": '{"weight_map": null}',
+    "index-weight-map-twice": '{"weight_map": {}, "weight_map": {}}',
+    "index-metadata-twice": '{"metadata": {}, "metadata": {}}',
+    "index-total-size-twice":
+        '{"metadata": {"total_size": 1, "total_size": 1}}',
+    "index-key-twice-inside": '{"x": {"y": [{"z": 1, "z": 2}]}}',
+    "index-total-size-octal": '{"metadata": {"total_size": 010}}',
+    "index-nan": '{"metadata": {"x": NaN}}',
+    "index-invalid-utf8": b'{"caf\xe9": 1}',
+    "index-lone-surrogate": '{"weight_map": {"\\ud800": "a"}}',
+    "index-nul-in-name": '{"weight_map": {"a\\u0000b": "a"}}',
+    "index-nul-in-file": '{"weight_map": {"a": "a\\u0000b"}}',
+    "index-nul-raw": '{"metadata": {"total_size": 1\0}}',
+    "index-file-empty": '{"weight_map": {"a": ""}}',
+    "index-file-dot": '{"weight_map": {"a": "."}}',
+    "index-file-list": '{"weight_map": {"a": ["a"]}}',
+    "index-file-device": '{"weight_map": {"a": "/dev/zero"}}',
+    "index-file-inside": '{"weight_map": {"a": "sub/a.safetensors"}}',
+    "index-without-tensors": '{"weight_map": {}}',
+}
+
+CONFIGS = {
+    "config-bom": '\ufeff{"model_type": "qwen3_5_moe"}',
+    "config-comment": '{"model_type": "qwen3_5_moe" // mine\n}',
+    "config-single-quotes": "{'model_type': 'qwen3_5_moe'}",
+    "config-nan": '{"model_type": "qwen3_5_moe", "x": NaN}',
+    "config-number-octal": '{"model_type": "qwen3_5_moe", "x": 010}',
+    "config-number-too-large": '{"model_type": "qwen3_5_moe", "x": 1e999}',
+    "config-integer-too-large":
+        '{"model_type": "qwen3_5_moe", "x": 18446744073709551616}',
+    "config-nul-in-text": '{"model_type": "qwen3_5_moe\\u0000"}',
+    "config-nul-behind-number": '{"model_type": "qwen3_5_moe", "x": 1\0}',
+    "config-lone-surrogate": '{"model_type": "\\udfff"}',
+    "config-key-twice-inside":
+        '{"model_type": "qwen3_5_moe", "text_config": {"a": 1, "a": 2}}',
+    "config-cut": '{"model_type": "qwen3_5_moe"',
+    "config-model-type-null": '{"model_type": null}',
+    "config-model-type-of-1-mb": '{"model_type": "' + "x" * 1_000_000 + '"}',
+}
+
 QUANTIZE_ONLY = {"nan-in-weight", "inf-in-weight", "minus-inf-in-weight",
                  "nan-in-expert", "nan-of-signalling-kind"}
 
@@ -638,6 +1047,15 @@ def cases():
     for name, function in vars(Cases).items():
         if callable(function) and not name.startswith("__"):
             yield name.replace("_", "-"), function
+    for name, text in HEADERS.items():
+        yield name, lambda d, t=text: Shard(d, ONE).write(t, data=b"")
+    for name, (field, raw) in FIELDS.items():
+        yield name, lambda d, f=field, r=raw: set_field(d, f, r)
+    for name, text in INDEXES.items():
+        yield name, lambda d, t=text: write_bytes(os.path.join(d, INDEX), t)
+    for name, text in CONFIGS.items():
+        yield name, lambda d, t=text: write_bytes(
+            os.path.join(d, "config.json"), t)
 
 
 def make_good(folder):

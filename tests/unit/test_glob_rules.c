@@ -116,6 +116,13 @@ static void test_backtracking(void **state)
         {"*.experts.{n}.*", "m.experts.x.experts.3.w", true},
         {"*a*a*a*a*a*a*a*a*a*b",
          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false},
+        /* With every choice tried these would take until the sun is cold. */
+        {"{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}{n}x",
+         "11111111111111111111111111111111111111111111111111111111", false},
+        {"{n}*{n}*{n}*{n}*{n}*{n}*{n}*{n}*{n}*{n}*{n}*x",
+         "11111111111111111111111111111111111111111111111111111111", false},
+        {"*{n}1*{n}1*{n}1*{n}1*{n}1*{n}1*{n}1*{n}1*{n}1*{n}1*x",
+         "11111111111111111111111111111111111111111111111111111111", false},
     };
     (void)state;
     check_matches(cases, COUNT_OF(cases));

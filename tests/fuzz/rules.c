@@ -1,0 +1,86 @@
+/* rules.c - fuzz target: rules files. What parses, printed from what was
+ * understood and parsed again, must be understood in the same way; of an
+ * error the line must be one, and no rule may be found that does not match. */
+#include "fuzz.h"
+
+#include "rules.h"
+
+static const char *const kinds[] = {"keep", "quantize", "split"};
+
+static void print_rule(f8_buf *text, const f8_rule *rule)
+{
+    f8_buf_printf(text, "%s %s", kinds[rule->kind], rule->pattern);
+    if (rule->kind == F8_RULE_SPLIT) {
+        f8_buf_puts(text, " experts=0 parts=1:");
+        for (unsigned i = 0; i < rule->parts_count; i++)
+            f8_buf_printf(text, "%s%s", i ? "," : "", rule->parts[i]);
+    }
+    if (rule->group)
+        f8_buf_printf(text, " group=%s", rule->group);
+    if (rule->oneof)
+        f8_buf_printf(text, " oneof=%s", rule->oneof);
+    f8_buf_printf(text, "%s%s%s\n", rule->optional ? " optional" : "",
+                  rule->linear ? " linear" : "", rule->always ? " always" : "");
+}
+
+static void print(f8_buf *text, const f8_rules *rules)
+{
+    f8_buf_printf(text, "family %s\n", rules->family);
+    for (size_t i = 0; i < rules->model_types_count; i++)
+        f8_buf_printf(text, "model_type %s\n", rules->model_types[i]);
+    for (size_t i = 0; i < rules->rules_count; i++)
+        print_rule(text, &rules->rules[i]);
+    for (size_t i = 0; i < rules->fused_count; i++) {
+        const f8_fused *fused = &rules->fused[i];
+        f8_buf_printf(text, "fused %s =", fused->name);
+        for (unsigned k = 0; k < fused->parts_count; k++)
+            f8_buf_printf(text, " %s", fused->parts[k]);
+        f8_buf_puts(text, fused->listed ? " listed\n" : "\n");
+    }
+    require(!text->failed, "out of memory");
+}
+
+static void check_find(const f8_rules *rules)
+{
+    for (size_t i = 0; i < rules->rules_count; i++) {
+        const char *name = rules->rules[i].pattern;
+        const f8_rule *found = f8_rules_find(rules, name);
+        require(!found || f8_glob_match(found->pattern, name),
+                "'%s' was found for '%s'", found ? found->pattern : "", name);
+        /* A pattern without placeholders is a name that matches it. */
+        require(strpbrk(name, "{?*") || (found && found >= &rules->rules[i]),
+                "no rule, or an earlier one, was found for '%s'", name);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *text = copy_string(data, size);
+    f8_rules *rules = NULL, *again = NULL;
+    f8_error err = {0};
+    f8_buf first = {0}, second = {0};
+
+    f8_status status = f8_rules_parse("f.rules", text, &rules, &err);
+    if (status != F8_OK) {
+        require(status == F8_ERR_RULES && !rules, "status %d", (int)status);
+        require(!strncmp(err.message, "f.rules:", 8) &&
+                    !strpbrk(err.message, "\n\r\033"),
+                "the message '%s'", err.message);
+        free(text);
+        return 0;
+    }
+    print(&first, rules);
+    status = f8_rules_parse("f.rules", first.data, &again, &err);
+    require(status == F8_OK, "printed, it is refused: %s\n%s", err.message,
+            first.data);
+    print(&second, again);
+    require(!strcmp(first.data, second.data), "printed\n%sand again\n%s",
+            first.data, second.data);
+    check_find(rules);
+    f8_buf_free(&first);
+    f8_buf_free(&second);
+    f8_rules_free(rules);
+    f8_rules_free(again);
+    free(text);
+    return 0;
+}
