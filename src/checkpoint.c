@@ -254,6 +254,8 @@ static f8_status check_strays(opening *o)
 
     if (!dir)
         return f8_fail_errno(o->err, errno, "%s: cannot list", cp->dir);
+    /* No other thread has this stream.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
     while (status == F8_OK && (entry = readdir(dir))) {
         f8_shard_file key = {.name = entry->d_name};
         if (!ends_with(entry->d_name, ".safetensors"))
@@ -418,7 +420,8 @@ f8_status f8_checkpoint_open(const char *dir, bool need_config,
                              f8_problems *problems, f8_checkpoint **checkpoint,
                              f8_error *err)
 {
-    f8_error own; /* the checks read what was said, so there must be one */
+    /* The checks read what was said, so there must be one. */
+    f8_error own = {0};
     opening o = {.cp = new_checkpoint(dir),
                  .problems = problems,
                  .err = err ? err : &own};

@@ -73,6 +73,7 @@ static f8_status add(walk *w, const char *path, const struct stat *st,
 static f8_status walk_folder(walk *w, const char *relative, int depth);
 
 /* One entry of a folder; path is relative to the root. */
+/* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH */
 static f8_status visit(walk *w, const char *path, const char *name, int depth)
 {
     struct stat st;
@@ -97,11 +98,11 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
     return status;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH */
 static f8_status walk_folder(walk *w, const char *relative, int depth)
 {
     f8_status status = F8_OK;
     char *full = f8_path_join(w->root, relative);
-    const struct dirent *entry;
 
     if (!full)
         return f8_fail_nomem(w->err, "a path");
@@ -113,7 +114,16 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
                          full, MAX_DEPTH);
     else if (!dir)
         status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
-    while (status == F8_OK && (entry = readdir(dir))) {
+    while (dir && status == F8_OK) {
+        errno = 0;
+        /* No other thread has this stream.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+        const struct dirent *entry = readdir(dir);
+        if (!entry) {
+            if (errno != 0)
+                status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
+            break;
+        }
         const char *name = entry->d_name;
         if (!strcmp(name, ".") || !strcmp(name, ".."))
             continue;

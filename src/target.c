@@ -3,6 +3,7 @@
  * already is claim.c's to say. See target.h. */
 #include "target.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ static f8_status take_lock(f8_target *target, f8_error *err)
 /* Folders and lock. What was made for nothing is taken away again. */
 static f8_status occupy(f8_target *target, f8_error *err)
 {
+    assert(target->dir && target->work_dir);
     bool new_dir = access(target->dir, F_OK) != 0;
     f8_status status = f8_make_dir(target->dir, err);
 
@@ -76,6 +78,8 @@ out:
     claim.shard_done = NULL;
     f8_claim_free(&claim);
     if (status != F8_OK && target->lock_fd >= 0)
+        /* Whoever has the lock has the path.
+         * NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
         rmdir(target->work_dir); /* only when it is empty */
     if (status != F8_OK)
         f8_target_close(target);
