@@ -5,7 +5,7 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check bench install uninstall clean setup test-build format
+.PHONY: all demo check coverage bench install uninstall clean setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -23,6 +23,10 @@ demo: setup all
 check:
 	@scripts/setup check
 	@scripts/check
+
+coverage:
+	@scripts/setup coverage
+	@scripts/coverage
 
 bench: all
 	@scripts/setup bench

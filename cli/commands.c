@@ -44,6 +44,8 @@ static f8_options library_options(const arguments *given, run *current)
         .overwrite = given->overwrite,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
+        /* Nothing sets the environment.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
         .cpu = getenv("FP8CAST_CPU"),
     };
     return options;
