@@ -238,6 +238,8 @@ no_controls() {
     refuses "fp8cast: no/such/dst: cannot make the folder: expected an existing folder to make it in" \
         quantize "$shared/good/DIR" no/such/dst
     [ ! -e no ]
+    refuses "fp8cast: /no-such-folder/dst: cannot make the folder: expected an existing folder to make it in" \
+        quantize "$shared/good/DIR" /no-such-folder/dst
     echo >file
     program 1 quantize "$shared/good/DIR" file/dst
     [ "$(wc -l <err)" -eq 1 ]
