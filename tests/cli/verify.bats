@@ -298,6 +298,8 @@ END
     sabotage total-size 1
     size=$(LC_ALL=C sed -n 's/.*"total_size": \([0-9]*\).*/\1/p' dst/model.safetensors.index.json)
     finds "model.safetensors.index.json: expected total_size $((size - 1)), found $size"
+    sed -i 's/"total_size": [0-9]*//' dst/model.safetensors.index.json
+    finds "model.safetensors.index.json: expected total_size $((size - 1)), found none"
 }
 
 @test "an index that does not fit the shards" {
