@@ -26,6 +26,7 @@ endforeach()
 
 # Level 3 checks sizes that are known at run time only; it needs gcc 12 or
 # clang 9, and glibc 2.34. A distribution may have set a level of its own.
+# Without optimisation glibc warns that there is none.
 set(CMAKE_REQUIRED_FLAGS "-O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3")
 check_c_source_compiles("#include <stdio.h>
 #if !defined __USE_FORTIFY_LEVEL || __USE_FORTIFY_LEVEL < 3
@@ -37,8 +38,10 @@ set(F8_FORTIFY 2)
 if(F8_HAS_FORTIFY_3)
     set(F8_FORTIFY 3)
 endif()
-add_compile_options("$<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:\
--U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=${F8_FORTIFY}>")
+foreach(config Release RelWithDebInfo MinSizeRel)
+    add_compile_options("$<$<CONFIG:${config}>:-U_FORTIFY_SOURCE>"
+                        "$<$<CONFIG:${config}>:-D_FORTIFY_SOURCE=${F8_FORTIFY}>")
+endforeach()
 
 # Addresses of library functions are looked up once, at the start, and are
 # read-only then; no stack holds code.
