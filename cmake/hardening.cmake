@@ -39,8 +39,9 @@ if(F8_HAS_FORTIFY_3)
     set(F8_FORTIFY 3)
 endif()
 foreach(config Release RelWithDebInfo MinSizeRel)
-    add_compile_options("$<$<CONFIG:${config}>:-U_FORTIFY_SOURCE>"
-                        "$<$<CONFIG:${config}>:-D_FORTIFY_SOURCE=${F8_FORTIFY}>")
+    add_compile_options(
+        "$<$<CONFIG:${config}>:-U_FORTIFY_SOURCE>"
+        "$<$<CONFIG:${config}>:-D_FORTIFY_SOURCE=${F8_FORTIFY}>")
 endforeach()
 
 # Addresses of library functions are looked up once, at the start, and are
