@@ -389,10 +389,11 @@ END
     refuses "fp8cast: file: expected a folder or nothing, found a file" \
         quantize "$shared/src" file
     [ "$(cat file)" = mine ]
-    # An empty folder is fine, with a slash at its end as well.
+    # An empty folder is fine, and so is a new one with slashes at its end.
     mkdir empty
-    program 0 quantize "$shared/src" empty//
-    [ -e empty/config.json ]
+    program 0 quantize "$shared/src" empty
+    program 0 quantize "$shared/src" fresh//
+    same fresh empty
 }
 
 @test "DST with links" {
