@@ -5,7 +5,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check fuzz bench install uninstall clean setup test-build format
+.PHONY: all demo check coverage fuzz bench install uninstall clean setup \
+    test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -29,6 +30,10 @@ SECONDS ?= 60
 fuzz:
 	@scripts/setup fuzz
 	@scripts/fuzz $(SECONDS)
+
+coverage:
+	@scripts/setup coverage
+	@scripts/coverage
 
 bench: all
 	@scripts/setup bench

@@ -51,6 +51,8 @@ static f8_options library_options(const arguments *given, run *current)
             given->follow_links || given->command == COMMAND_ROOFLINE,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
+        /* Nothing sets the environment.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
         .cpu = getenv("FP8CAST_CPU"),
     };
     return options;

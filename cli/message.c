@@ -107,6 +107,8 @@ bool message_finish(void)
         output_errno = errno != 0 ? errno : EIO;
     if (output_errno == 0)
         return true;
+    /* By now there is no other thread.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
     message_error("cannot write the result: %s", strerror(output_errno));
     return false;
 }
@@ -114,6 +116,7 @@ bool message_finish(void)
 void message_no_memory(void)
 {
     fputs("fp8cast: memory ran out\n", stderr);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): Other threads do not exit. */
     exit(EXIT_FAILURE);
 }
 
@@ -169,6 +172,7 @@ static void tell_shard(const progress *view, const f8_progress *now,
 
 void message_progress_begin(progress *view, const char *verb, bool is_quiet)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): Nothing sets the environment. */
     const char *terminal = getenv("TERM");
     *view = (struct progress){.verb = verb, .is_quiet = is_quiet};
     view->is_terminal =

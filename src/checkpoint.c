@@ -231,7 +231,9 @@ static f8_status check_strays(opening *o)
 
     if (!dir)
         return f8_fail_errno(o->err, errno, "%s: cannot list", cp->dir);
-    while (status == F8_OK && (entry = readdir(dir))) {
+    /* No other thread has this stream.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    while (status == F8_OK && (errno = 0, entry = readdir(dir))) {
         f8_shard_file key = {.name = entry->d_name};
         if (!ends_with(entry->d_name, ".safetensors"))
             continue;
@@ -247,6 +249,8 @@ static f8_status check_strays(opening *o)
                                  "%s: lies beside %s, but there is no %s",
                                  entry->d_name, F8_SINGLE_NAME, F8_INDEX_NAME);
     }
+    if (status == F8_OK && errno != 0)
+        status = f8_fail_errno(o->err, errno, "%s: cannot list", cp->dir);
     closedir(dir);
     return status;
 }
@@ -386,7 +390,8 @@ static f8_checkpoint *new_checkpoint(const char *dir)
 f8_status f8_checkpoint_open(const char *dir, int flags, f8_problems *problems,
                              f8_checkpoint **checkpoint, f8_error *err)
 {
-    f8_error own; /* the checks read what was said, so there must be one */
+    /* The checks read what was said, so there must be one. */
+    f8_error own = {0};
     opening o = {.cp = new_checkpoint(dir),
                  .problems = problems,
                  .err = err ? err : &own};

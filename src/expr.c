@@ -254,6 +254,7 @@ static f8_status eval_name(evaluation *e, int64_t *value)
 static f8_status eval_level(evaluation *e, int level, int64_t *value);
 
 /* A number, a name, a negated operand or a parenthesis. */
+/* NOLINTNEXTLINE(misc-no-recursion): DEPTH_MAX */
 static f8_status eval_operand(evaluation *e, int64_t *value)
 {
     f8_cursor *c = e->cursor;
@@ -346,6 +347,7 @@ static const binary *take_operator(evaluation *e, int level)
 }
 
 /* Operators of `level` and tighter ones, from left to right. */
+/* NOLINTNEXTLINE(misc-no-recursion): DEPTH_MAX */
 static f8_status eval_level(evaluation *e, int level, int64_t *value)
 {
     if (level == LEVELS)

@@ -95,6 +95,7 @@ static void print_comma(const printer *p, bool first)
         f8_buf_puts(p->text, p->unit ? "," : ", ");
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as jansson reads */
 static void print_object(const printer *p, const json_t *object, unsigned depth)
 {
     const char *key;
@@ -118,6 +119,7 @@ static void print_object(const printer *p, const json_t *object, unsigned depth)
 }
 
 /* The kinds of values that a quantization_config has. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as jansson reads */
 static void print_value(const printer *p, const json_t *value, unsigned depth)
 {
     if (json_is_string(value)) {

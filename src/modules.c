@@ -98,8 +98,6 @@ void f8_module_kind(const char *tensor, char *kind, size_t size)
 
     for (size_t at = 0; at < end;) {
         size_t n = strcspn(tensor + at, ".");
-        if (at + n > end)
-            n = end - at;
         if (n > 0 && strspn(tensor + at, "0123456789") == n &&
             at + n + 1 < end) {
             start = at + n + 1;

@@ -343,6 +343,8 @@ static f8_status check_scale_dtype(f8_scale_dtype dtype, f8_error *err)
 
 f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                              uint64_t cols, f8_scale_dtype scale_dtype,
+                             /* Written through the panel.
+                              * NOLINTNEXTLINE(readability-non-const-*) */
                              uint8_t *codes, void *scales,
                              f8_error_stats *stats, f8_error *err)
 {

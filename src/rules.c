@@ -2,6 +2,7 @@
  * docs/rules.md describes the language; rules.h the neighbours. */
 #include "rules.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ typedef enum match { NO, YES, NEVER } match;
  * would try again what the one before it has tried. A `{n}` has no choice
  * here: before a `*` one digit is enough, before anything else of a plain
  * pattern it takes all. */
+/* NOLINTNEXTLINE(misc-no-recursion): once a wildcard */
 static match match_from(const char *pattern, const char *text)
 {
     for (;;) {
@@ -453,6 +455,7 @@ static f8_status load_by_model_type(const char *model_type, f8_rules **out,
         status = load_builtin(&f8_builtin_rules[i], &rules, err);
         if (status != F8_OK)
             goto out;
+        assert(rules);
         if (fits(rules, model_type)) {
             *out = rules;
             goto out;

@@ -73,6 +73,7 @@ static f8_status add(walk *w, const char *path, const struct stat *st,
 static f8_status walk_folder(walk *w, const char *relative, int depth);
 
 /* One entry of a folder; path is relative to the root. */
+/* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH */
 static f8_status visit(walk *w, const char *path, const char *name, int depth)
 {
     struct stat st;
@@ -103,11 +104,12 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
     return status;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH */
 static f8_status walk_folder(walk *w, const char *relative, int depth)
 {
+    const struct dirent *entry = NULL;
     f8_status status = F8_OK;
     char *full = f8_path_join(w->root, relative);
-    const struct dirent *entry;
 
     if (!full)
         return f8_fail_nomem(w->err, "a path");
@@ -119,6 +121,8 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
                          full, MAX_DEPTH);
     else if (!dir)
         status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
+    /* No other thread has this stream.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
     while (status == F8_OK && (errno = 0, entry = readdir(dir))) {
         const char *name = entry->d_name;
         if (!strcmp(name, ".") || !strcmp(name, ".."))

@@ -3,6 +3,7 @@
  * already is claim.c's to say. See target.h. */
 #include "target.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 /* Folders and lock. *made: the result folder is new. */
 static f8_status occupy(f8_target *target, bool *made, f8_error *err)
 {
+    assert(target->dir && target->work_dir);
     *made = access(target->dir, F_OK) != 0 && errno == ENOENT;
     f8_status status = f8_make_dir(target->dir, err);
 

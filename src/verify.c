@@ -4,6 +4,7 @@
  *
  * What can be told from headers and config is agreement.c's; here every byte
  * is read. */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,7 @@ static f8_status check_item(const verification *v, f8_worker *worker,
     const f8_unit *u = &v->pair.plan.units[item->unit];
     const f8_counterpart *part = &v->pair.parts[item->unit];
     const handles *h = worker->user;
+    assert(part->scale); /* what is FP8 has one, or it is a fault already */
     f8_dtype dtype = v->pair.plan.source->tensors.items[u->source].dtype;
     uint64_t cols = f8_unit_cols(u);
     f8_scale_range range = f8_item_scales(item, cols, part->scale_dtype);

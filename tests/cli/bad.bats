@@ -288,6 +288,8 @@ END
     refuses "fp8cast: no/such/dst: cannot make the folder: expected an existing folder to make it in" \
         quantize "$shared/good/DIR" no/such/dst
     [ ! -e no ]
+    refuses "fp8cast: /no-such-folder/dst: cannot make the folder: expected an existing folder to make it in" \
+        quantize "$shared/good/DIR" /no-such-folder/dst
     echo >file
     program 1 quantize "$shared/good/DIR" file/dst
     [ "$(wc -l <err)" -eq 1 ]
@@ -333,4 +335,34 @@ small_disk() {
     # With space it goes on.
     program 0 quantize src dst
     program 0 verify src dst
+}
+
+@test "synth where there is too little room" {
+    # 2000 KiB a file, where the only shard has 17 MB.
+    for kind in --quiet --sparse; do
+        status=0
+        (
+            trap '' XFSZ
+            ulimit -f 2000
+            exec "$fp8cast" synth src --layers 4 --shards 1 $kind
+        ) >out 2>err || status=$?
+        cat err
+        [ "$status" -eq 1 ]
+        mv err "err$kind"
+        # What it had begun is taken away again.
+        [ ! -e src ]
+    done
+    [ "$(wc -l <err--quiet)" -eq 1 ]
+    [ "$(wc -l <err--sparse)" -eq 1 ]
+    # Which of its threads comes to the limit first is chance.
+    grep -qE '^fp8cast: src/model.safetensors: cannot write at byte [0-9]+: File too large$' err--quiet
+    grep -qE '^fp8cast: src/model.safetensors: making it [0-9]+ bytes long: File too large$' err--sparse
+}
+
+@test "synth asks for room before the first write" {
+    small_disk 64k
+    program 1 synth disk/src --layers 4 --quiet
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE '^fp8cast: disk/src: [0-9]+ bytes to write, 65536 bytes free$' err
+    [ -z "$(ls disk)" ]
 }

@@ -389,9 +389,47 @@ END
     refuses "fp8cast: file: expected a folder or nothing, found a file" \
         quantize "$shared/src" file
     [ "$(cat file)" = mine ]
-    # An empty folder is fine, and so is one whose parents are missing?
+    # An empty folder is fine, and so is a new one with slashes at its end.
     mkdir empty
     program 0 quantize "$shared/src" empty
+    program 0 quantize "$shared/src" fresh//
+    same fresh empty
+}
+
+@test "DST with links" {
+    # What a name leads to is not ours, whatever the name.
+    echo mine >notes.txt
+    mkdir dst
+    ln -s ../notes.txt dst/config.json
+    for option in "" --overwrite; do
+        refuses "fp8cast: dst: holds config.json, which is no plain file; expected a new or empty folder" \
+            quantize "$shared/src" dst $option
+    done
+    [ "$(readlink dst/config.json)" = ../notes.txt ]
+    [ "$(cat notes.txt)" = mine ]
+    rm dst/config.json
+    mkdir elsewhere
+    ln -s ../elsewhere dst/.fp8cast
+    refuses "fp8cast: dst/.fp8cast: expected a folder or nothing, found something else" \
+        quantize "$shared/src" dst --overwrite
+    [ -z "$(ls elsewhere)" ]
+}
+
+@test "side files that cannot be carried" {
+    cp -a "$shared/src" src
+    mkdir src/a
+    ln -s . src/a/again
+    program 1 quantize src dst
+    [ "$(wc -l <err)" -eq 1 ]
+    # The folder is level 0, a is level 1: the 16th link is one too deep.
+    says "fp8cast: src/a$(printf '/again%.0s' {1..16}): folders nested more than 16 deep; a loop of links?"
+    rm src/a/again
+    # ISO 8859-1; JSON, which the journal is written in, has no word for it.
+    echo x >"src/$(printf 'caf\351')"
+    program 1 quantize src dst
+    [ "$(wc -l <err)" -eq 1 ]
+    LC_ALL=C grep -qE '^fp8cast: caf.+: expected a file name in UTF-8$' err
+    [ ! -e dst ]
 }
 
 @test "side files are carried, tools' folders and other weights are not" {

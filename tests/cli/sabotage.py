@@ -140,6 +140,13 @@ class Operations:
         c[name + SCALE].data = c[name + SCALE].data[:2]
         c[name + SCALE].shape = [1]
 
+    def retype(c, name, dtype, elem_bytes):
+        """NAME DTYPE BYTES: zeros of another type, that many an element"""
+        t = c[name]
+        assert t.dtype != dtype
+        t.dtype = dtype
+        t.data = bytearray(reference.elements(t.shape) * int(elem_bytes))
+
     def swap(c, a, b):
         """A B: two weights with their scales"""
         for end in ("", SCALE):

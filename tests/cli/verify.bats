@@ -240,6 +240,44 @@ accepts() {
         for f in d['fault_list'])"
 }
 
+@test "FP8 of what is no matrix" {
+    # 128 elements, one a row of the convolution.
+    name=$L.0.linear_attn.norm.weight
+    sabotage retype $name F8_E4M3 1
+    finds "tensor $name: FP8, but it is not a matrix of weights" \
+        "config.json: modules_to_not_convert: \"${name%.weight}\" also means ${name%.weight}, which is FP8"
+}
+
+@test "a scale of another type" {
+    name=$L.3.self_attn.o_proj.weight
+    # As many elements, none of a type that a loader reads as a scale.
+    sabotage retype ${name}_scale_inv F16 2
+    finds "tensor ${name}_scale_inv: expected BF16, F32 or F8_E8M0, found F16"
+}
+
+@test "a weight of the source that is NaN, and one that is infinite" {
+    # Row 2, column 5 and row 130, column 3 of a matrix of 256 columns: two
+    # blocks. No code could be right, so it is the source that is named.
+    name=$L.3.self_attn.o_proj.weight
+    cp -r "$shared/src" broken
+    "$PYTHON" - "$BATS_TEST_DIRNAME" $name <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+import make_bad
+import reference
+found, = [t for t in reference.read_checkpoint("broken")[0]
+          if t.name == sys.argv[2]]
+assert found.dtype == "BF16" and len(found.shape) == 2
+assert found.shape[0] > 130 and found.shape[1] >= 128, found.shape
+make_bad.set_weight("broken", sys.argv[2], 2 * found.shape[1] + 5,
+                    make_bad.NAN)
+make_bad.set_weight("broken", sys.argv[2], 130 * found.shape[1] + 3, make_bad.INF)
+END
+    cp -r "$shared/good" dst
+    src=broken
+    finds "tensor $name: blocks whose source holds NaN or Inf: 2, the first fault at row 2, column 5"
+}
+
 @test "FP8 of only some parts of what engines fuse" {
     name=$L.3.self_attn
     sabotage to-bf16 $name.k_proj.weight "$shared/src"
@@ -260,6 +298,8 @@ accepts() {
     sabotage total-size 1
     size=$(LC_ALL=C sed -n 's/.*"total_size": \([0-9]*\).*/\1/p' dst/model.safetensors.index.json)
     finds "model.safetensors.index.json: expected total_size $((size - 1)), found $size"
+    sed -i 's/"total_size": [0-9]*//' dst/model.safetensors.index.json
+    finds "model.safetensors.index.json: expected total_size $((size - 1)), found none"
 }
 
 @test "an index that does not fit the shards" {
@@ -312,6 +352,24 @@ accepts() {
     # What reaches nothing that is FP8 does no harm.
     sabotage list-too model.audio
     accepts
+}
+
+@test "modules_to_not_convert: what is no name" {
+    sabotage list-too 're:.*mtp.*'
+    finds 'config.json: modules_to_not_convert: expected names, found "re:.*mtp.*", which loaders take for a pattern or for nothing'
+    "$PYTHON" - dst/config.json <<'END'
+import json
+import sys
+config = json.load(open(sys.argv[1]))
+listed = config["quantization_config"]["modules_to_not_convert"]
+listed[-1] = 7
+json.dump(config, open(sys.argv[1], "w"))
+END
+    at=$("$PYTHON" -c '
+import json
+config = json.load(open("dst/config.json"))
+print(config["quantization_config"]["modules_to_not_convert"].index(7))')
+    finds "config.json: modules_to_not_convert: expected only strings, found something else at entry $at"
 }
 
 @test "quantization_config: what a loader needs" {

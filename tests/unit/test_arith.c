@@ -523,6 +523,44 @@ static void test_wrong_dtype(void **state)
                      F8_ERR_ARGUMENT);
 }
 
+/* Nothing, 2^65 elements, 2^64 bytes, and 2^63, which no pointer can span: all
+ * are refused before a weight is read. */
+static void test_impossible_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        f8_dtype dtype;
+        uint64_t rows, cols;
+        const char *message;
+    } cases[] = {
+        {F8_DTYPE_BF16, 0, 4, "a matrix of 0 x 4 elements"},
+        {F8_DTYPE_BF16, 4, 0, "a matrix of 4 x 0 elements"},
+        {F8_DTYPE_BF16, UINT64_C(1) << 62, 8,
+         "a matrix of 4611686018427387904 x 8 elements"},
+        {F8_DTYPE_F32, UINT64_C(1) << 62, 1,
+         "a matrix of 4611686018427387904 x 1 elements"},
+        {F8_DTYPE_BF16, UINT64_C(1) << 61, 2,
+         "a matrix of 2305843009213693952 x 2 elements"},
+    };
+    const uint8_t weight[8] = {0};
+    uint8_t code = 0x5a, scale[4] = {0x5a};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char expected[128];
+        f8_error err = {0};
+        snprintf(expected, sizeof expected, "%s cannot be quantised",
+                 cases[i].message);
+        assert_int_equal(f8_quantize_matrix(weight, cases[i].dtype,
+                                            cases[i].rows, cases[i].cols,
+                                            F8_SCALE_BF16, &code, scale, NULL,
+                                            &err),
+                         F8_ERR_ARGUMENT);
+        assert_string_equal(err.message, expected);
+    }
+    assert_int_equal(code, 0x5a);
+    assert_int_equal(scale[0], 0x5a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -536,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_dequantize_least_scale),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_wrong_dtype),
+        cmocka_unit_test(test_impossible_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

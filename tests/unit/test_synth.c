@@ -1031,6 +1031,9 @@ static void test_language_errors(void **state)
           "x.layout:2:1: 'tensor' cannot stand in a file");
     wrong("file a/f\nend\n", format,
           "x.layout:1:6: a file name has no '/' and no leading '.'");
+    wrong("file\nend\n", format, "x.layout:1:5: expected a word");
+    wrong("file f g\nend\n", format,
+          "x.layout:1:8: unexpected text at the end of the line");
     wrong("file f\nend\nfile f\nend\n", format,
           "x.layout:3:6: file f comes twice");
     wrong("file f\n| ${1 ? x}\nend\n", format, "x.layout:2:9: expected '\"'");
@@ -1055,6 +1058,14 @@ static void test_tensor_errors(void **state)
           "x.layout:1:16: tensor a: dimension 1 is -4, it must be at least 1");
     wrong("tensor a BF16 [4611686018427387904, 2] normal 1\n", argument,
           "x.layout:1:16: tensor a: its size does not fit 63 bits");
+    /* 2^65 elements; then 2^62 bytes twice, which is one more than fits. */
+    wrong("tensor a BF16 [4611686018427387904, 8] normal 1\n", argument,
+          "x.layout:1:16: tensor a: its size does not fit 63 bits");
+    wrong("tensor a BF16 [2305843009213693952] normal 1\n"
+          "tensor b BF16 [2305843009213693952] normal 1\n",
+          argument,
+          "x.layout:2:1: the size of all tensors does not fit 63 bits");
+    wrong("tensor\n", format, "x.layout:1:7: expected a tensor name");
     wrong("tensor a BF16 [1] gamma 1\n", format,
           "x.layout:1:19: expected normal, around or uniform");
     wrong("tensor a BF16 [1] around 1\n", format,
