@@ -5,7 +5,7 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check bench install uninstall clean setup test-build format
+.PHONY: all demo check bench bench-full install uninstall clean setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -24,9 +24,11 @@ check:
 	@scripts/setup check
 	@scripts/check
 
-bench: all
+# A few minutes and 20 GB; ROUNDS, BENCH_DIR and BENCH_PYTHON: bench/run --help.
+bench bench-full: all
 	@scripts/setup bench
-	@bench/convert $(BUILD)
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_floor bench_kernels
+	@bench/run $(BUILD) $(if $(filter bench-full,$@),--full)
 
 # Configured anew, since PREFIX stands in the pkg-config file too.
 install: all
