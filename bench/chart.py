@@ -8,6 +8,8 @@ from xml.sax.saxutils import escape
 
 WIDTH, LEFT, RIGHT = 760, 208, 64
 BAR, GAP, GROUP = 18, 4, 14
+# The kernel's own threads, which write pages back, take some too.
+BUSY_SHARE = 0.15
 
 STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #1f2328; }
@@ -156,6 +158,11 @@ def draw(document):
                 f"{where['system']}; {document['date']}, medians of "
                 f"{document['rounds']} rounds", "note")
     canvas.y = 68
+    share = where["other_share"]
+    if share > BUSY_SHARE:
+        canvas.text(16, 66, f"Others took {100 * share:.0f} % of the CPUs: "
+                    "these figures say little.", "floor-text")
+        canvas.y = 86
     disk_panel(canvas, document)
     if document["memory_source_bytes"]:
         memory_panel(canvas, document)
