@@ -5,8 +5,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check coverage fuzz bench install uninstall clean setup \
-    test-build format
+.PHONY: all demo check coverage fuzz bench bench-full install uninstall clean \
+    setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -35,9 +35,11 @@ coverage:
 	@scripts/setup coverage
 	@scripts/coverage
 
-bench: all
+# A few minutes and 20 GB; ROUNDS, BENCH_DIR and BENCH_PYTHON: bench/run --help.
+bench bench-full: all
 	@scripts/setup bench
-	@bench/convert $(BUILD)
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_floor bench_kernels
+	@bench/run $(BUILD) $(if $(filter bench-full,$@),--full)
 
 # Configured anew, since PREFIX stands in the pkg-config file too.
 install: all

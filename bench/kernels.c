@@ -7,7 +7,10 @@
  * neighbour disturbs all alike. Ratios, not seconds, are comparable between
  * machines: the last table is that of the project's goals.
  *
- *   bench_kernels [MiB of source, default 256] [rounds, default 7]
+ *   bench_kernels [--json] [MiB of source, default 256] [rounds, default 7]
+ *
+ * With --json every round is one line, an object: what the tables print the
+ * best of.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,13 +204,32 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
+/* One round as a line of JSON. */
+static void print_round(const f8_kernel *const *list, size_t kernels,
+                        double figures[][WHATS], double copy)
+{
+    printf("{\"memcpy\": %.4f", copy);
+    for (size_t k = 0; k < kernels; k++) {
+        printf(", \"%s\": {", list[k]->name);
+        for (int w = 0; w < WHATS; w++)
+            printf("%s\"%s\": %.4f", w ? ", " : "", what_names[w],
+                   figures[k][w]);
+        printf("}");
+    }
+    printf("}\n");
+}
+
 int main(int argc, char **argv)
 {
+    bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    argc -= json;
+    argv += json;
     size_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 256;
     int rounds = argc > 2 ? atoi(argv[2]) : 7;
     const f8_kernel *list[F8_KERNELS_MAX];
     size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
     double best[F8_KERNELS_MAX][WHATS] = {{0}}, copy = 0;
+    double figures[F8_KERNELS_MAX][WHATS];
     buffers b;
 
     buffers_make(&b, mib < 8 ? 8 : mib);
@@ -216,11 +238,19 @@ int main(int argc, char **argv)
     good.scales = b.good_scales;
     quantise(f8_kernel_best(), &good, false);
     for (int r = 0; r < rounds; r++) {
-        copy = larger(copy, copy_once(&b));
-        for (size_t k = 0; k < kernels; k++)
-            for (int w = 0; w < WHATS; w++)
-                best[k][w] = larger(best[k][w], measure(list[k], &b, (what)w));
+        double copy_now = copy_once(&b);
+        copy = larger(copy, copy_now);
+        for (size_t k = 0; k < kernels; k++) {
+            for (int w = 0; w < WHATS; w++) {
+                figures[k][w] = measure(list[k], &b, (what)w);
+                best[k][w] = larger(best[k][w], figures[k][w]);
+            }
+        }
+        if (json)
+            print_round(list, kernels, figures, copy_now);
     }
+    if (json)
+        return 0;
 
     printf("GB/s of source, one core, best of %d rounds; memcpy %.1f\n%-8s",
            rounds, copy, "");

@@ -8,14 +8,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
 void *f8_aligned_alloc(uint64_t n)
 {
+    uint64_t align = n < HUGE_PAGE_BYTES ? F8_ALIGN : HUGE_PAGE_BYTES;
     void *buffer = NULL;
     uint64_t room;
 
     if (!f8_add_u64(n, 2 * F8_ALIGN, &room) || room > SIZE_MAX ||
-        posix_memalign(&buffer, F8_ALIGN, (size_t)room) != 0)
+        posix_memalign(&buffer, (size_t)align, (size_t)room) != 0)
         return NULL;
+    /* A transfer past the page cache pins every page of its buffer, and a
+     * huge page costs no more than a small one. Only a wish: where it is not
+     * granted nothing is lost. */
+    if (align == HUGE_PAGE_BYTES)
+        (void)madvise(buffer, (size_t)room, MADV_HUGEPAGE);
     return buffer;
 }
 
