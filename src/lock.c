@@ -219,18 +219,23 @@ static bool link_once(const char *from, const char *to)
 /* Removes a stale lock: takes it away under a name of our own first, so that
  * of two who want to, one finds that it has the other's new lock in its hands
  * and gives it back. */
-static void remove_stale(const char *file, const char *aside,
-                         const holder *stale)
+static f8_status remove_stale(const char *file, const char *aside,
+                              const holder *stale, f8_error *err)
 {
     holder found;
 
-    if (rename(file, aside) != 0)
-        return; /* another was faster */
+    if (rename(file, aside) != 0) {
+        if (errno == ENOENT)
+            return F8_OK; /* another was faster */
+        return f8_fail_errno(err, errno, "%s: cannot rename to %s", file,
+                             aside);
+    }
     if (read_holder(aside, &found) &&
         (found.pid != stale->pid || found.start != stale->start ||
          strcmp(found.boot, stale->boot) != 0))
         link_once(aside, file);
     unlink(aside);
+    return F8_OK;
 }
 
 static f8_status put_text(const char *path, const char *text, int n,
@@ -269,7 +274,9 @@ static f8_status link_lock(const char *dir, const char *file, const char *own,
             continue; /* given back meanwhile */
         if (!readable || !is_gone(&other, self))
             return refuse(dir, file, &other, is_near(&other, self), err);
-        remove_stale(file, aside, &other);
+        status = remove_stale(file, aside, &other, err);
+        if (status != F8_OK)
+            return status;
     }
     return f8_fail(err, F8_ERR_REFUSED, "%s: others keep taking the lock",
                    file);
