@@ -2,7 +2,7 @@
 """Stops or disturbs a conversion at every call in turn and looks at what it
 leaves; prints TAP.
 
-    sweep.py [--full] [--jobs N] [PART...]
+    sweep.py [--full] [--jobs N] [--only SCENARIO] [PART...]
 
 PART is crash, errors, memory or reading; all by default. Without --full a
 sample of the calls is taken where there are many.
@@ -416,12 +416,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--only", metavar="SCENARIO")
     parser.add_argument("part", nargs="*",
                         default=["crash", "errors", "memory", "reading"])
     given = parser.parse_args()
     with bench.Bench() as b:
         s = Sweep(b, given.full, given.jobs)
         whole, found = scenarios(b)
+        found = [one for one in found if given.only in (None, one.name)]
         work_names = bench.work_names(whole)
         if "crash" in given.part:
             sweep_crash(s, work_names, found)
