@@ -14,7 +14,7 @@ import bench
 
 CONTINUE = "fp8cast: stopped; the same command continues\n"
 ERASE = b"\r\x1b[K"
-# Lock, journal and headers are six writes; the rows of the first panel, which
+# Lock, journal and headers are five writes; the rows of the first panel, which
 # must be retired before the run can stop, are twenty more.
 WRITES = {"call": "write", "at": 6}
 # While the first shard's measurements get their name: the lock and the journal

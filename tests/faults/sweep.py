@@ -59,9 +59,9 @@ def scenarios(b):
     old = bench.contents(old_dir)
     assert [n for n in old if n in whole and old[n] != whole[n]
             and n.endswith(".safetensors")]
-    # Seven renames: the lock, the journal, at most four shards' measurements,
-    # so at least one shard.
-    begun = kept("begun", call="rename", at=8, do="before")
+    # Six renames: the lock, the journal, at most three shards' measurements,
+    # so at least one shard and at most two.
+    begun = kept("begun", call="rename", at=7, do="before")
     assert not bench.wrongs(begun, whole) and bench.contents(begun)
     return whole_dir, [
         Scenario("fresh", None, (), whole),
