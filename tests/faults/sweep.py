@@ -320,8 +320,10 @@ def read_disturbed(b, arguments, answer, must, words, **fault):
         run = b.run(room, arguments, under=b.dir, **fault)
         if run.fired is None:
             return None
-        if fault["call"] == "memory" and run.status == 3:
-            return ""  # the same, of a result
+        # Of a result: a document that memory was lacking for is refused (see
+        # STARVED), a file that cannot be looked at counts as missing.
+        if fault["call"] in ("memory", "stat") and run.status == 3:
+            return ""
         if run.status == 0 and not same_document(run.out, answer):
             # inspect goes on without a config.json that it cannot read
             if arguments[0] != "inspect" or fault["call"] not in ("memory",
