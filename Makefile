@@ -5,8 +5,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check coverage fuzz bench bench-full install uninstall clean \
-    setup test-build format
+.PHONY: all demo check coverage faults soak fuzz bench bench-full install \
+    uninstall clean setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -24,6 +24,16 @@ demo: setup all
 check:
 	@scripts/setup check
 	@scripts/check
+
+# Every call disturbed in turn, where check takes a sample: half an hour.
+faults: all
+	@for part in sweep holders durable signals; do \
+	    FP8CAST=$(BUILD)/fp8cast tests/faults/$$part.py --full || exit 1; \
+	done
+
+# Kills at random moments of a conversion of 6 GB; ROUNDS=50.
+soak: all
+	@FP8CAST=$(BUILD)/fp8cast tests/faults/soak.py
 
 # Each target of tests/fuzz for SECONDS, with clang.
 SECONDS ?= 60
@@ -52,7 +62,8 @@ uninstall:
 
 format:
 	@clang-format -i cli/*.[ch] src/*.[ch] src/kernel/*.[ch] include/*.h \
-	    examples/*.c tests/unit/*.c tests/fuzz/*.[ch]
+	    examples/*.c tests/unit/*.c tests/fuzz/*.[ch] tests/faults/*.c \
+	    tests/cli/*.c
 
 clean:
 	@rm -rf $(BUILD) build-* demo

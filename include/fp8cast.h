@@ -271,9 +271,10 @@ F8_API void f8_report_free(f8_report *report); /* NULL is fine */
 /* Executes `plan` into directory `dst` (made if absent). Every file is
  * written under .fp8cast/, synced, then renamed; config.json and the index
  * come last. A run that was stopped at any point is continued by the same
- * call. Options that shape the result are the plan's; of `options` only
- * overwrite and progress are read here. On success *report is the caller's
- * to free. */
+ * call; what a stopped one was writing stays under .fp8cast/ until then. While
+ * another process or thread writes there: F8_ERR_REFUSED. Options that shape
+ * the result are the plan's; of `options` only overwrite and progress are read
+ * here. On success *report is the caller's to free. */
 F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
                              const f8_options *options, f8_report **report,
                              f8_error *err);

@@ -33,11 +33,13 @@ typedef struct holder {
 
 /* ---- who ----------------------------------------------------------------- */
 
-/* The beginning of a file of /proc or /etc, without the line's end. */
+/* The first line of a small file. False when it is empty (errno is 0 then) or
+ * cannot be read. */
 static bool read_line(const char *path, char *text, size_t size)
 {
     size_t used = 0;
     ssize_t got = 0;
+    int reason = 0;
     int fd = f8_open(path, O_RDONLY);
 
     text[0] = '\0';
@@ -46,13 +48,17 @@ static bool read_line(const char *path, char *text, size_t size)
     while (used < size - 1 && (got = read(fd, text + used, size - 1 - used))) {
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0)
+        if (got < 0) {
+            reason = errno;
+            used = 0;
             break;
+        }
         used += (size_t)got;
     }
     close(fd);
     text[used] = '\0';
     text[strcspn(text, "\n")] = '\0';
+    errno = reason;
     return used > 0;
 }
 
@@ -118,7 +124,8 @@ static int write_holder(const holder *who, char text[TEXT_BYTES])
                     who->by, who->host);
 }
 
-/* False: there is no such file, or it holds something else; *who is empty. */
+/* False: it holds something else (errno is 0 then), or it cannot be read;
+ * *who is empty. */
 static bool read_holder(const char *path, holder *who)
 {
     char text[TEXT_BYTES];
@@ -132,7 +139,9 @@ static bool read_holder(const char *path, holder *who)
                who->by, who->host) == 7 &&
         who->pid > 0)
         return true;
+    int reason = text[0] ? 0 : errno;
     memset(who, 0, sizeof *who);
+    errno = reason;
     return false;
 }
 
@@ -219,18 +228,22 @@ static bool link_once(const char *from, const char *to)
 /* Removes a stale lock: takes it away under a name of our own first, so that
  * of two who want to, one finds that it has the other's new lock in its hands
  * and gives it back. */
-static void remove_stale(const char *file, const char *aside,
-                         const holder *stale)
+static f8_status remove_stale(const char *file, const char *aside,
+                              const holder *stale, f8_error *err)
 {
     holder found;
 
-    if (rename(file, aside) != 0)
-        return; /* another was faster */
-    if (read_holder(aside, &found) &&
-        (found.pid != stale->pid || found.start != stale->start ||
-         strcmp(found.boot, stale->boot) != 0))
+    if (rename(file, aside) != 0) {
+        if (errno == ENOENT)
+            return F8_OK; /* another was faster */
+        return f8_fail_errno(err, errno, "%s: cannot rename to %s", file,
+                             aside);
+    }
+    if (!read_holder(aside, &found) || found.pid != stale->pid ||
+        found.start != stale->start || strcmp(found.boot, stale->boot) != 0)
         link_once(aside, file);
     unlink(aside);
+    return F8_OK;
 }
 
 static f8_status put_text(const char *path, const char *text, int n,
@@ -265,11 +278,15 @@ static f8_status link_lock(const char *dir, const char *file, const char *own,
         if (errno != EEXIST)
             return f8_fail_errno(err, errno, "%s: cannot make the lock", file);
         bool readable = read_holder(file, &other);
-        if (!readable && access(file, F_OK) != 0)
+        if (!readable && errno == ENOENT)
             continue; /* given back meanwhile */
+        if (!readable && errno != 0)
+            return f8_fail_errno(err, errno, "%s: cannot read", file);
         if (!readable || !is_gone(&other, self))
             return refuse(dir, file, &other, is_near(&other, self), err);
-        remove_stale(file, aside, &other);
+        status = remove_stale(file, aside, &other, err);
+        if (status != F8_OK)
+            return status;
     }
     return f8_fail(err, F8_ERR_REFUSED, "%s: others keep taking the lock",
                    file);
@@ -302,8 +319,9 @@ static f8_status sign(const char *dir, const char *work_dir, const char *file,
     holder other;
     f8_status status = F8_ERR_NOMEM;
 
-    if (read_holder(file, &other) && !strcmp(other.by, "file") &&
-        !is_gone(&other, self))
+    if (!read_holder(file, &other) && errno != 0 && errno != ENOENT)
+        return f8_fail_errno(err, errno, "%s: cannot read", file);
+    if (!strcmp(other.by, "file") && !is_gone(&other, self))
         return refuse(dir, file, &other, is_near(&other, self), err);
     char *own = own_name(work_dir, self, "new");
     if (own)

@@ -29,15 +29,16 @@ CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 RULES = "family test\nquantize  *.weight\nkeep      *.norm\n"
 TENSORS = {
     "model-00001-of-00002.safetensors": [
-        ("a.weight", "BF16", (130, 300)), ("a.norm", "BF16", (300,)),
-        ("b.weight", "F32", (128, 140))],
+        ("a.weight", "BF16", (20, 300)), ("a.norm", "BF16", (300,)),
+        ("b.weight", "F32", (40, 140))],
     "model-00002-of-00002.safetensors": [
         ("c.weight", "BF16", (256, 130)), ("d.weight", "BF16", (64, 64)),
         ("e.norm", "BF16", (10,))],
 }
-OPTIONS = ("--shard-size", "45000", "--threads", "1")
-# With the least memory the first matrix is cut into panels, whose rows lie
-# apart in source and result.
+# Three result shards.
+OPTIONS = ("--shard-size", "20000", "--threads", "1")
+# With the least memory the first two matrices are cut into panels, whose rows
+# lie apart in source and result.
 
 
 # ---- source ------------------------------------------------------------------

@@ -3,9 +3,11 @@
 order of syncs and renames, read off a trace; a source that changes while it
 is read; a bit that flips in a finished result. Prints TAP."""
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import struct
 import sys
 
@@ -209,6 +211,33 @@ def change_unnoticed(run, dst, command):
     return ""
 
 
+def test_lease(b, tap):
+    """A file server has a lease on a shard, as Samba takes them: opening it
+    waits until that is given back."""
+    path = b.src / "model-00001-of-00002.safetensors"
+    breaks = []
+    lease = os.open(path, os.O_RDWR)
+
+    def give_back(*_):
+        breaks.append(1)
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+    before = signal.signal(signal.SIGIO, give_back)
+    try:
+        fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        tap.case(f"a lease on a shard # SKIP {error}", [])
+    else:
+        with b.room() as room:
+            run = b.run(room, b.quantize(room / "dst"))
+        tap.case("a lease on a shard is waited for",
+                 [] if run.status == 0 and breaks else
+                 [f"{len(breaks)} breaks, {run.status}: {run.err}"])
+    finally:
+        signal.signal(signal.SIGIO, before)
+        os.close(lease)
+
+
 # ---- a result that rots ------------------------------------------------------
 
 def tensors_of(path):
@@ -276,6 +305,7 @@ def main():
         test_resume_redoes_nothing(b, tap)
         test_changes(b, tap, "quantize")
         test_changes(b, tap, "verify")
+        test_lease(b, tap)
         test_flips(b, tap)
     return tap.finish()
 
