@@ -12,11 +12,15 @@
 
 /* Deeper is a loop of links or a mistake. */
 enum { MAX_DEPTH = 16 };
+/* Links that lead to the same folders again and again make endlessly many out
+ * of a few; no model comes with more. */
+enum { MAX_ENTRIES = 100000 };
 
 typedef struct walk {
     const char *root;
     const f8_checkpoint *checkpoint; /* NULL: list all */
     f8_side_files *list;
+    size_t entries; /* seen so far, folders too */
     f8_error *err;
 } walk;
 
@@ -44,16 +48,18 @@ static bool is_left_behind(const char *path)
     return false;
 }
 
+static int by_file_name(const void *key, const void *file)
+{
+    return strcmp(key, ((const f8_shard_file *)file)->name);
+}
+
 /* Shards, index and config are the checkpoint's own business. */
 static bool is_own(const f8_checkpoint *cp, const char *path)
 {
     if (!strcmp(path, F8_CONFIG_NAME) || !strcmp(path, F8_INDEX_NAME))
         return true;
-    for (uint32_t i = 0; i < cp->files_count; i++) {
-        if (!strcmp(cp->files[i].name, path))
-            return true;
-    }
-    return false;
+    return cp->files_count > 0 && bsearch(path, cp->files, cp->files_count,
+                                          sizeof *cp->files, by_file_name);
 }
 
 static f8_status add(walk *w, const char *path, const struct stat *st,
@@ -72,6 +78,26 @@ static f8_status add(walk *w, const char *path, const struct stat *st,
 
 static f8_status walk_folder(walk *w, const char *relative, int depth);
 
+/* One entry of a checkpoint. What is carried, and folders, may be links, but
+ * not out of it.
+ * NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH */
+static f8_status take(walk *w, const char *path, const char *name,
+                      const struct stat *st, int depth)
+{
+    bool is_folder = S_ISDIR(st->st_mode);
+    bool carried = S_ISREG(st->st_mode) && !is_left_behind(path);
+    f8_status status = F8_OK;
+
+    if (is_folder ? is_private_folder(name) : is_own(w->checkpoint, path))
+        return F8_OK;
+    if (is_folder || carried)
+        status = f8_folder_check(&w->checkpoint->folder, path, w->err);
+    if (status != F8_OK)
+        return status;
+    return is_folder ? walk_folder(w, path, depth + 1)
+                     : add(w, path, st, carried);
+}
+
 /* One entry of a folder; path is relative to the root. */
 /* NOLINTNEXTLINE(misc-no-recursion): MAX_DEPTH */
 static f8_status visit(walk *w, const char *path, const char *name, int depth)
@@ -82,24 +108,20 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
 
     if (!full)
         return f8_fail_nomem(w->err, "a path");
-    if (fstatat(AT_FDCWD, full, &st, w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) !=
-        0) {
+    if (++w->entries > MAX_ENTRIES)
+        status = f8_fail(w->err, F8_ERR_REFUSED,
+                         "%s: expected at most %d files and folders, found "
+                         "more; links that lead round?",
+                         w->root, MAX_ENTRIES);
+    else if (fstatat(AT_FDCWD, full, &st,
+                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
         status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
-    } else if (!w->checkpoint) {
-        status = S_ISDIR(st.st_mode) ? walk_folder(w, path, depth + 1)
-                                     : add(w, path, &st, false);
-    } else if (S_ISDIR(st.st_mode)) {
-        if (!is_private_folder(name))
-            status = f8_folder_check(&w->checkpoint->folder, path, w->err);
-        if (status == F8_OK && !is_private_folder(name))
-            status = walk_folder(w, path, depth + 1);
-    } else if (!is_own(w->checkpoint, path)) {
-        bool carried = S_ISREG(st.st_mode) && !is_left_behind(path);
-        if (carried)
-            status = f8_folder_check(&w->checkpoint->folder, path, w->err);
-        if (status == F8_OK)
-            status = add(w, path, &st, carried);
-    }
+    else if (w->checkpoint)
+        status = take(w, path, name, &st, depth);
+    else if (S_ISDIR(st.st_mode))
+        status = walk_folder(w, path, depth + 1);
+    else
+        status = add(w, path, &st, false);
     free(full);
     return status;
 }
@@ -158,14 +180,14 @@ static f8_status list_files(walk *w)
 f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
                              f8_side_files *list, f8_error *err)
 {
-    walk w = {checkpoint->dir, checkpoint, list, err};
+    walk w = {checkpoint->dir, checkpoint, list, 0, err};
     return list_files(&w);
 }
 
 f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,
                                  f8_error *err)
 {
-    walk w = {dir, NULL, list, err};
+    walk w = {dir, NULL, list, 0, err};
     return list_files(&w);
 }
 

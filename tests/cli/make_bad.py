@@ -738,6 +738,22 @@ class Cases:
         shutil.rmtree(d)
         write_bytes(d, b"hello\n")
 
+    def folder_loop(d):
+        """a link to the folder itself, in it"""
+        os.symlink(".", os.path.join(d, "again"))
+
+    def folder_of_links(d):
+        """16 folders with ten links each to the next: 10^15 files"""
+        for i in range(15):
+            os.mkdir(os.path.join(d, f"f{i}"))
+            for k in range(10):
+                os.symlink(f"../f{i + 1}", os.path.join(d, f"f{i}", str(k)))
+        os.mkdir(os.path.join(d, "f15"))
+
+    def folder_side_file_nowhere(d):
+        """a tokenizer that is a link into the void"""
+        os.symlink("gone", os.path.join(d, "tokenizer.json"))
+
     # -- config.json
 
     def config_missing(d):
