@@ -71,11 +71,11 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
                      size_t codes_stride, const byte_tables *tables,
                      f8_sums *sums, uint64_t *hist)
 {
-    uint32_t count[COPIES][MANTISSAS] = {{0}};
+    uint32_t count[MANTISSAS];
     float top[LANES] = {0};
     tally t;
 
-    tally_begin(&t, scale);
+    tally_begin(&t, scale, hist);
     double factor = 1 / (t.up * t.up);
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
@@ -88,13 +88,8 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
             bool odd = is_odd(w, tables);
             quantise_row(w, tables, to);
             add_row(w, tables, odd, &now, top);
-            if (odd) {
-                odd_row(tables, scale, row_at(block, r), to, &t);
-                continue;
-            }
-            for (unsigned i = 0; i < F8_BLOCK; i += COPIES)
-                for (unsigned j = 0; j < COPIES; j++)
-                    count[j][w[i + j] % MANTISSAS]++;
+            if (odd)
+                odd_row(tables, scale, row_at(block, r), to, &t, NULL);
         }
         tally_flush(&t, &now, factor);
     }
@@ -102,9 +97,9 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
         double max_abs = (double)top[i] / t.up;
         t.max_abs = max_abs > t.max_abs ? max_abs : t.max_abs;
     }
-    for (unsigned i = 0; i < COPIES; i++)
-        count_mantissas(tables, count[i], hist);
-    tally_end(&t, sums, hist);
+    count_again(block, tables, count);
+    count_mantissas(&tables->bins, count, hist);
+    tally_end(&t, sums);
 }
 
 static void quantise_c(const f8_block *block, float scale, uint8_t *codes,
@@ -116,7 +111,7 @@ static void quantise_c(const f8_block *block, float scale, uint8_t *codes,
         quantise_plain(block, scale, codes, codes_stride, sums, hist);
         return;
     }
-    bytes_begin(&tables, scale);
+    bytes_begin(&tables, scale, sums != NULL);
     if (sums) {
         measured(block, scale, codes, codes_stride, &tables, sums, hist);
         return;
@@ -128,7 +123,7 @@ static void quantise_c(const f8_block *block, float scale, uint8_t *codes,
         fetch_ahead(row_at(block, r), to, false);
         quantise_row(w, &tables, to);
         if (is_odd(w, &tables))
-            odd_row(&tables, scale, row_at(block, r), to, NULL);
+            odd_row(&tables, scale, row_at(block, r), to, NULL, NULL);
     }
 }
 

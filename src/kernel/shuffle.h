@@ -174,13 +174,11 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
                             const consts *c, bool stream, f8_sums *all,
                             uint64_t *hist)
 {
-    pair_counts pairs;
-    uint32_t counted = 0;
+    uint32_t count[MANTISSAS];
     uint16_t index[F8_BLOCK / 2];
     tally t;
 
-    memset(&pairs, 0, sizeof pairs);
-    tally_begin(&t, scale);
+    tally_begin(&t, scale, hist);
     double factor = 1 / (t.up * t.up);
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
@@ -193,16 +191,14 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
             fetch_ahead(from, to, stream);
             if (__builtin_expect(row_shuffle(from, to, c, stream, &s, index),
                                  0)) {
-                odd_row(tables, scale, from, to, &t);
-                continue;
+                odd_row(tables, scale, from, to, &t, NULL);
             }
-            count_pairs(&pairs, index);
-            counted += F8_BLOCK / 2;
         }
         take_sums(&t, &s, factor);
     }
-    counts_end(&pairs, counted, block, tables, hist);
-    tally_end(&t, all, hist);
+    count_again(block, tables, count);
+    count_mantissas(&tables->bins, count, hist);
+    tally_end(&t, all);
 }
 
 static inline void unmeasured(const f8_block *block, float scale,
@@ -215,7 +211,7 @@ static inline void unmeasured(const f8_block *block, float scale,
         uint8_t *to = codes + r * codes_stride;
         fetch_ahead(from, to, stream);
         if (__builtin_expect(row_shuffle(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL);
+            odd_row(tables, scale, from, to, NULL, NULL);
     }
 }
 
@@ -231,7 +227,7 @@ static inline void quantise_shuffle(const f8_block *block, float scale,
         quantise_plain(block, scale, codes, codes_stride, all, hist);
         return;
     }
-    bytes_begin(&tables, scale);
+    bytes_begin(&tables, scale, all != NULL);
     consts_begin(&c, &tables);
     if (all)
         measured(block, scale, codes, codes_stride, &tables, &c, stream, all,

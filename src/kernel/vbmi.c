@@ -11,6 +11,7 @@
 typedef struct consts {
     __m512i pack_low, pack_high, natural;
     __m512i step[2], change_low[2], change_high[2];
+    __m512i hot[2][2]; /* a bit for the M of eight groups, two tables of that */
     __m512i least;
     uint16_t span;
 } consts;
@@ -25,7 +26,7 @@ static inline __m512i load(const void *from)
     return _mm512_loadu_si512(from);
 }
 
-static void consts_begin(consts *c, const byte_tables *t)
+static void consts_begin(consts *c, const byte_tables *t, bool measured)
 {
     uint8_t low[64];
 
@@ -43,6 +44,19 @@ static void consts_begin(consts *c, const byte_tables *t)
     }
     c->least = _mm512_set1_epi16((short)t->least);
     c->span = (uint16_t)(t->most - t->least);
+    if (!measured)
+        return;
+    const __m512i bit = _mm512_set1_epi64((int64_t)0x8040201008040201);
+    for (int i = 0; i < 2; i++) {
+        __m512i bin = load(t->bins.bin + 64 * i);
+        /* Group mod 8 in the low four bits; its fourth bit is the bin's top. */
+        __m512i group = _mm512_and_si512(_mm512_srli_epi16(bin, 4),
+                                         _mm512_set1_epi8(7));
+        __m512i one = _mm512_shuffle_epi8(bit, group);
+        __mmask64 upper = _mm512_movepi8_mask(bin);
+        c->hot[0][i] = _mm512_maskz_mov_epi8(~upper, one);
+        c->hot[1][i] = _mm512_maskz_mov_epi8(upper, one);
+    }
 }
 
 static inline __m512i magnitude(__m512i w)
@@ -85,7 +99,7 @@ static inline __m512i codes_of(__m512i a, __m512i b, const consts *c,
 
 /* Sums of 32 weights, without those that are odd if careful. */
 static inline void add_32(__m512i w, __m512i change, const consts *c, sums *s,
-                          bool careful)
+                          bool top, bool careful)
 {
     __m512i e = _mm512_add_epi16(w, change);
 
@@ -97,40 +111,133 @@ static inline void add_32(__m512i w, __m512i change, const consts *c, sums *s,
     s->w2 = _mm512_dpbf16_ps(s->w2, (__m512bh)w, (__m512bh)w);
     s->we = _mm512_dpbf16_ps(s->we, (__m512bh)w, (__m512bh)e);
     s->e2 = _mm512_dpbf16_ps(s->e2, (__m512bh)e, (__m512bh)e);
-    s->top = _mm512_max_epu16(s->top, magnitude(e));
+    if (top)
+        s->top = _mm512_max_epu16(s->top, magnitude(e));
 }
 
 static inline void add_64(__m512i a, __m512i b, __m512i low, const consts *c,
-                          sums *s, bool careful)
+                          sums *s, bool top, bool careful)
 {
     __m512i l =
         _mm512_permutex2var_epi8(c->change_low[0], low, c->change_low[1]);
     __m512i h =
         _mm512_permutex2var_epi8(c->change_high[0], low, c->change_high[1]);
 
-    add_32(a, _mm512_unpacklo_epi8(l, h), c, s, careful);
-    add_32(b, _mm512_unpackhi_epi8(l, h), c, s, careful);
+    add_32(a, _mm512_unpacklo_epi8(l, h), c, s, top, careful);
+    add_32(b, _mm512_unpackhi_epi8(l, h), c, s, top, careful);
+}
+
+/* ---- counting groups ----------------------------------------------------- */
+
+/* Two tables turn M into one bit out of sixteen. A tree of full adders counts
+ * each of the 512 bits of a vector on its own; only what comes out of sixteen
+ * vectors is added up bit by bit. */
+enum { BATCH = 16, ROW_VECTORS = F8_BLOCK / 64 };
+
+typedef struct bit_counts {
+    __m512i ones, twos, fours, eights;
+    __m512i sixteens; /* bytes: each bit's sum over eight bytes */
+} bit_counts;
+
+typedef struct group_counts {
+    bit_counts half[2];
+    __m512i low[BATCH]; /* low bytes of weights, waiting */
+    unsigned waiting;
+} group_counts;
+
+/* Full adder of bits: returns the carries of *sum + a + b. They are made from
+ * the new sum, equal inputs or else the opposite of the sum, since the old one
+ * would have to be copied first. */
+static inline __m512i add_bits(__m512i *sum, __m512i a, __m512i b)
+{
+    *sum = _mm512_ternarylogic_epi64(*sum, a, b, 0x96);
+    return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
+}
+
+/* Byte j of each eight: how many of the eight have bit j. */
+static inline __m512i count_bits(__m512i bytes)
+{
+    const __m512i identity = _mm512_set1_epi64((int64_t)0x8040201008040201);
+    return _mm512_popcnt_epi8(
+        _mm512_gf2p8affine_epi64_epi8(identity, bytes, 0));
+}
+
+static inline void count_half(bit_counts *n, const __m512i low[BATCH],
+                              const __m512i hot[2])
+{
+    __m512i eight[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        __m512i four[2];
+        for (unsigned j = 0; j < 2; j++) {
+            __m512i two[2];
+            for (unsigned k = 0; k < 2; k++, low += 2)
+                two[k] = add_bits(
+                    &n->ones, _mm512_permutex2var_epi8(hot[0], low[0], hot[1]),
+                    _mm512_permutex2var_epi8(hot[0], low[1], hot[1]));
+            four[j] = add_bits(&n->twos, two[0], two[1]);
+        }
+        eight[i] = add_bits(&n->fours, four[0], four[1]);
+    }
+    __m512i sixteen = add_bits(&n->eights, eight[0], eight[1]);
+    n->sixteens = _mm512_add_epi8(n->sixteens, count_bits(sixteen));
+}
+
+static inline void count_batch(group_counts *n, const consts *c)
+{
+    for (unsigned h = 0; h < 2; h++)
+        count_half(&n->half[h], n->low, c->hot[h]);
+    n->waiting = 0;
+}
+
+static inline void count_half_end(const bit_counts *n, uint32_t *group)
+{
+    uint8_t at[64];
+    uint64_t rest[8], sixteens[8];
+
+    /* Byte j of all eights together, to be added up. */
+    for (unsigned i = 0; i < 64; i++)
+        at[i] = (uint8_t)(i % 8 * 8 + i / 8);
+    __m512i sum = count_bits(n->eights);
+    sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->fours));
+    sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->twos));
+    sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->ones));
+    const __m512i zero = _mm512_setzero_si512(), gather = load(at);
+    _mm512_storeu_si512(
+        rest, _mm512_sad_epu8(_mm512_permutexvar_epi8(gather, sum), zero));
+    _mm512_storeu_si512(
+        sixteens,
+        _mm512_sad_epu8(_mm512_permutexvar_epi8(gather, n->sixteens), zero));
+    for (unsigned j = 0; j < 8; j++)
+        group[j] += (uint32_t)(rest[j] + BATCH * sixteens[j]);
+}
+
+/* Adds all counts to group. */
+static void counts_end(group_counts *n, const consts *c,
+                       const byte_tables *tables, uint32_t group[GROUPS])
+{
+    uint32_t filled = 0;
+
+    if (n->waiting) {
+        while (n->waiting < BATCH) {
+            n->low[n->waiting++] = _mm512_setzero_si512();
+            filled += 64;
+        }
+        count_batch(n, c);
+    }
+    count_half_end(&n->half[0], group);
+    count_half_end(&n->half[1], group + 8);
+    group[group_of(&tables->bins, 0)] -= filled;
 }
 
 /* ---- rows and blocks ----------------------------------------------------- */
 
-enum { ROW_VECTORS = F8_BLOCK / 64 };
-
-/* Indices for count_pairs() of 64 weights, from their low bytes: which two
- * are a pair is all the same. */
-static inline __m512i pairs_of(__m512i low)
-{
-    return _mm512_or_si512(
-        _mm512_and_si512(low, _mm512_set1_epi16(0x007f)),
-        _mm512_and_si512(_mm512_srli_epi16(low, 1), _mm512_set1_epi16(0x3f80)));
-}
-
-/* One row of 128. index gets the pairs to count. Returns whether the row was
- * odd: its odd weights are then left out of the sums, and all of it should be
- * left out of the counts. */
+/* One row of 128; its low bytes wait to be counted. Returns whether the row
+ * was odd: its odd weights are then left out of the sums, and all of it out of
+ * the counts. */
 static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
-                            const consts *c, bool stream, sums *s,
-                            uint16_t *index)
+                            const consts *c, bool stream, sums *s, bool top,
+                            group_counts *n)
 {
     __m512i w[4], furthest;
 
@@ -151,11 +258,13 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
         if (!s)
             continue;
         if (__builtin_expect(odd, 0))
-            add_64(a, b, low, c, s, true);
+            add_64(a, b, low, c, s, top, true);
         else
-            add_64(a, b, low, c, s, false);
-        _mm512_storeu_si512(index + 32 * i, pairs_of(low));
+            add_64(a, b, low, c, s, top, false);
+        n->low[n->waiting + i] = low;
     }
+    if (s && !odd)
+        n->waiting += ROW_VECTORS;
     return odd;
 }
 
@@ -183,17 +292,18 @@ static void add_top(tally *t, const sums *s)
         t->max_abs = max_abs;
 }
 
-static void measured(const f8_block *block, float scale, uint8_t *codes,
-                     size_t codes_stride, const byte_tables *tables,
-                     const consts *c, bool stream, f8_sums *all, uint64_t *hist)
+static inline void measured(const f8_block *block, float scale, uint8_t *codes,
+                            size_t codes_stride, const byte_tables *tables,
+                            const consts *c, bool stream, bool top, f8_sums *all,
+                            uint64_t *hist)
 {
-    pair_counts pairs;
-    uint32_t counted = 0;
-    uint16_t index[F8_BLOCK / 2];
+    uint32_t group[GROUPS] = {0};
+    group_counts n;
     tally t;
 
-    memset(&pairs, 0, sizeof pairs);
-    tally_begin(&t, scale);
+    memset(n.half, 0, sizeof n.half);
+    n.waiting = 0;
+    tally_begin(&t, scale, hist);
     double factor = 1 / (t.up * t.up);
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
@@ -204,18 +314,19 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
             const unsigned char *from = row_at(block, r);
             uint8_t *to = codes + r * codes_stride;
             fetch_ahead(from, to, stream);
-            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, index), 0)) {
-                odd_row(tables, scale, from, to, &t);
-                continue;
-            }
-            count_pairs(&pairs, index);
-            counted += F8_BLOCK / 2;
+            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, top, &n),
+                                 0))
+                odd_row(tables, scale, from, to, &t, group);
+            if (n.waiting == BATCH)
+                count_batch(&n, c);
         }
         add_lanes(&t, &s, factor);
-        add_top(&t, &s);
+        if (top)
+            add_top(&t, &s);
     }
-    counts_end(&pairs, counted, block, tables, hist);
-    tally_end(&t, all, hist);
+    counts_end(&n, c, tables, group);
+    groups_end(block, tables, group, hist);
+    tally_end(&t, all);
 }
 
 static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
@@ -226,8 +337,9 @@ static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
         const unsigned char *from = row_at(block, r);
         uint8_t *to = codes + r * codes_stride;
         fetch_ahead(from, to, stream);
-        if (__builtin_expect(row_vbmi(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL);
+        if (__builtin_expect(row_vbmi(from, to, c, stream, NULL, false, NULL),
+                             0))
+            odd_row(tables, scale, from, to, NULL, NULL);
     }
 }
 
@@ -242,13 +354,16 @@ static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
         quantise_plain(block, scale, codes, codes_stride, all, hist);
         return;
     }
-    bytes_begin(&tables, scale);
-    consts_begin(&c, &tables);
-    if (all)
-        measured(block, scale, codes, codes_stride, &tables, &c, stream, all,
-                 hist);
-    else
+    bytes_begin(&tables, scale, all != NULL);
+    consts_begin(&c, &tables, all != NULL);
+    if (!all)
         unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+    else if (may_raise(all, scale))
+        measured(block, scale, codes, codes_stride, &tables, &c, stream, true,
+                 all, hist);
+    else
+        measured(block, scale, codes, codes_stride, &tables, &c, stream, false,
+                 all, hist);
     if (stream)
         _mm_sfence();
 }
