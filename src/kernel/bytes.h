@@ -66,7 +66,7 @@ static inline void bytes_begin(byte_tables *t, float scale, bool measured)
     t->least = (uint16_t)((bits_of(scale) >> 16) - (6 << 7));
     t->most = (uint16_t)(bits_of(scale * PLAIN_MOST) >> 16);
     if (measured)
-        error_bins_begin(&t->bins, s);
+        error_bins_begin(&t->bins, e);
 }
 
 /* Whether a plain weight's error may be larger than all before: it is at most
@@ -86,26 +86,28 @@ static inline void without_zeros(lane_floats *lane, double factor)
             (*lane)[i] = 0;
 }
 
-/* The weights of a row that are not plain, one by one, and, where t is given,
- * their share of the statistics. The row's plain weights are added to group,
- * where that is given. */
+/* One weight that is not plain: its code, and, where t is given, its share of
+ * the statistics. */
+static inline void odd_weight(uint16_t bits, float scale, uint8_t *to,
+                              tally *t)
+{
+    float w = from_bits((uint32_t)bits << 16);
+
+    *to = w == 0 ? (uint8_t)(bits >> 8) : (uint8_t)encode(w / scale);
+    if (t)
+        tally_rest(t, w, *to);
+}
+
+/* Those of a row. */
 static inline void odd_row(const byte_tables *tables, float scale,
-                           const unsigned char *from, uint8_t *to, tally *t,
-                           uint32_t *group)
+                           const unsigned char *from, uint8_t *to, tally *t)
 {
     for (unsigned i = 0; i < F8_BLOCK; i++) {
         uint16_t bits;
         memcpy(&bits, from + 2 * i, sizeof bits);
         uint16_t a = bits & 0x7fffu;
-        if (a >= tables->least && a <= tables->most) {
-            if (group)
-                group[group_of(&tables->bins, a & (MANTISSAS - 1))]++;
-            continue;
-        }
-        float w = from_bits((uint32_t)bits << 16);
-        to[i] = a == 0 ? (uint8_t)(bits >> 8) : (uint8_t)encode(w / scale);
-        if (t)
-            tally_rest(t, w, to[i]);
+        if (a < tables->least || a > tables->most)
+            odd_weight(bits, scale, to + i, t);
     }
 }
 
@@ -152,10 +154,11 @@ static inline void count_again(const f8_block *block, const byte_tables *t,
 static inline void groups_end(const f8_block *block, const byte_tables *t,
                               const uint32_t group[GROUPS], uint64_t *hist)
 {
-    uint32_t count[MANTISSAS];
+    uint32_t count[MANTISSAS], each[GROUPS];
 
-    if (!are_uneven(&t->bins, group)) {
-        share_out(&t->bins, group, hist);
+    divide_groups(&t->bins, group, each);
+    if (!are_uneven(group, each)) {
+        share_out(&t->bins, group, each, hist);
         return;
     }
     count_again(block, t, count);

@@ -51,17 +51,25 @@ typedef struct error_bins {
     uint8_t members[GROUPS];
 } error_bins;
 
-/* `scale` in [1, 2), a bfloat16 number. */
-static inline void error_bins_begin(error_bins *bins, float scale)
+/* From the errors of 1 + M/128, in units of the scale's power of two. */
+static inline void error_bins_begin(error_bins *bins,
+                                    const float error[MANTISSAS])
 {
-    memset(bins->members, 0, sizeof bins->members);
     for (uint32_t m = 0; m < MANTISSAS; m++) {
         float w = from_bits(0x3f800000u | m << 16);
-        float e = decode(encode(w / scale)) * scale - w;
-        bins->bin[m] = (uint8_t)bin_of(fabsf(e) / w);
+        bins->bin[m] = (uint8_t)bin_of(fabsf(error[m]) / w);
     }
-    for (uint32_t m = 0; m < MANTISSAS; m++)
-        bins->members[bins->bin[m] / GROUP_BINS]++;
+    /* Eight counters of eight bits each, which compilers make vectors of. */
+    uint64_t low = 0, high = 0;
+    for (unsigned m = 0; m < MANTISSAS; m++) {
+        uint64_t g = bins->bin[m] / GROUP_BINS;
+        low += (uint64_t)(g < 8) << (8 * (g % 8));
+        high += (uint64_t)(g >= 8) << (8 * (g % 8));
+    }
+    for (unsigned g = 0; g < 8; g++) {
+        bins->members[g] = (uint8_t)(low >> 8 * g);
+        bins->members[8 + g] = (uint8_t)(high >> 8 * g);
+    }
 }
 
 static inline unsigned group_of(const error_bins *bins, unsigned m)
@@ -69,17 +77,30 @@ static inline unsigned group_of(const error_bins *bins, unsigned m)
     return bins->bin[m] / GROUP_BINS;
 }
 
+/* Counts of groups, and how many that is for each M of a group, rounded down.
+ * The quotient of binary32 numbers is never rounded up to an integer: counts
+ * are at most 2^14 and members 2^7. */
+static inline void divide_groups(const error_bins *bins,
+                                 const uint32_t count[GROUPS],
+                                 uint32_t each[GROUPS])
+{
+    for (unsigned g = 0; g < GROUPS; g++) {
+        int32_t members = bins->members[g] ? bins->members[g] : 1;
+        each[g] = (uint32_t)(int32_t)((float)(int32_t)count[g] /
+                                      (float)members);
+    }
+}
+
 /* With E_g the count of group g if all M were alike, n m_g / 128, this is the
  * test sum (c_g - E_g)^2 / E_g > n / UNEVEN in integers. */
-static inline bool are_uneven(const error_bins *bins,
-                              const uint32_t count[GROUPS])
+static inline bool are_uneven(const uint32_t count[GROUPS],
+                              const uint32_t each[GROUPS])
 {
     uint64_t n = 0, squares = 0;
 
     for (unsigned g = 0; g < GROUPS; g++) {
-        uint32_t members = bins->members[g] ? bins->members[g] : 1;
         n += count[g];
-        squares += count[g] * count[g] / members; /* at most 2^28 */
+        squares += count[g] * each[g]; /* at most 2^28 */
     }
     return squares * MANTISSAS * UNEVEN > n * n * (UNEVEN + 1);
 }
@@ -87,15 +108,12 @@ static inline bool are_uneven(const error_bins *bins,
 /* What does not divide evenly, less than one for each M, goes to the middle
  * of the group. */
 static inline void share_out(const error_bins *bins,
-                             const uint32_t count[GROUPS], uint64_t *hist)
+                             const uint32_t count[GROUPS],
+                             const uint32_t each[GROUPS], uint64_t *hist)
 {
-    uint32_t each[GROUPS];
-
-    for (unsigned g = 0; g < GROUPS; g++) {
-        uint32_t members = bins->members[g] ? bins->members[g] : 1;
-        each[g] = count[g] / members;
-        hist[GROUP_BINS * g + GROUP_BINS / 2] += count[g] % members;
-    }
+    for (unsigned g = 0; g < GROUPS; g++)
+        hist[GROUP_BINS * g + GROUP_BINS / 2] +=
+            count[g] - each[g] * bins->members[g];
     for (unsigned m = 0; m < MANTISSAS; m++)
         hist[bins->bin[m]] += each[group_of(bins, m)];
 }
@@ -105,12 +123,13 @@ static inline void count_mantissas(const error_bins *bins,
                                    const uint32_t count[MANTISSAS],
                                    uint64_t *hist)
 {
-    uint32_t group[GROUPS] = {0};
+    uint32_t group[GROUPS] = {0}, each[GROUPS];
 
     for (unsigned m = 0; m < MANTISSAS; m++)
         group[group_of(bins, m)] += count[m];
-    if (!are_uneven(bins, group)) {
-        share_out(bins, group, hist);
+    divide_groups(bins, group, each);
+    if (!are_uneven(group, each)) {
+        share_out(bins, group, each, hist);
         return;
     }
     for (unsigned m = 0; m < MANTISSAS; m++)

@@ -191,7 +191,7 @@ static inline void measured(const f8_block *block, float scale, uint8_t *codes,
             fetch_ahead(from, to, stream);
             if (__builtin_expect(row_shuffle(from, to, c, stream, &s, index),
                                  0)) {
-                odd_row(tables, scale, from, to, &t, NULL);
+                odd_row(tables, scale, from, to, &t);
             }
         }
         take_sums(&t, &s, factor);
@@ -211,7 +211,7 @@ static inline void unmeasured(const f8_block *block, float scale,
         uint8_t *to = codes + r * codes_stride;
         fetch_ahead(from, to, stream);
         if (__builtin_expect(row_shuffle(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL, NULL);
+            odd_row(tables, scale, from, to, NULL);
     }
 }
 

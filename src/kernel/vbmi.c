@@ -127,12 +127,27 @@ static inline void add_64(__m512i a, __m512i b, __m512i low, const consts *c,
     add_32(b, _mm512_unpackhi_epi8(l, h), c, s, top, careful);
 }
 
+/* A job: one block and all that belongs to it. */
+typedef struct job {
+    const f8_block *block;
+    const byte_tables *tables;
+    const consts *consts;
+    float scale;
+    uint8_t *codes;
+    size_t codes_stride;
+    bool stream;
+} job;
+
 /* ---- counting groups ----------------------------------------------------- */
 
 /* Two tables turn M into one bit out of sixteen. A tree of full adders counts
  * each of the 512 bits of a vector on its own; only what comes out of sixteen
  * vectors is added up bit by bit. */
-enum { BATCH = 16, ROW_VECTORS = F8_BLOCK / 64 };
+enum {
+    ROW_VECTORS = F8_BLOCK / 64,
+    BATCH_ROWS = 8,
+    BATCH = ROW_VECTORS * BATCH_ROWS
+};
 
 typedef struct bit_counts {
     __m512i ones, twos, fours, eights;
@@ -142,7 +157,7 @@ typedef struct bit_counts {
 typedef struct group_counts {
     bit_counts half[2];
     __m512i low[BATCH]; /* low bytes of weights, waiting */
-    unsigned waiting;
+    uint32_t group[GROUPS];
 } group_counts;
 
 /* Full adder of bits: returns the carries of *sum + a + b. They are made from
@@ -162,9 +177,11 @@ static inline __m512i count_bits(__m512i bytes)
         _mm512_gf2p8affine_epi64_epi8(identity, bytes, 0));
 }
 
-static inline void count_half(bit_counts *n, const __m512i low[BATCH],
-                              const __m512i hot[2])
+static void count_half(bit_counts *to, const __m512i low[BATCH],
+                       const __m512i hot[2])
 {
+    const __m512i hot0 = hot[0], hot1 = hot[1];
+    bit_counts n = *to;
     __m512i eight[2];
 
     for (unsigned i = 0; i < 2; i++) {
@@ -172,22 +189,28 @@ static inline void count_half(bit_counts *n, const __m512i low[BATCH],
         for (unsigned j = 0; j < 2; j++) {
             __m512i two[2];
             for (unsigned k = 0; k < 2; k++, low += 2)
-                two[k] = add_bits(
-                    &n->ones, _mm512_permutex2var_epi8(hot[0], low[0], hot[1]),
-                    _mm512_permutex2var_epi8(hot[0], low[1], hot[1]));
-            four[j] = add_bits(&n->twos, two[0], two[1]);
+                two[k] =
+                    add_bits(&n.ones, _mm512_permutex2var_epi8(hot0, low[0], hot1),
+                             _mm512_permutex2var_epi8(hot0, low[1], hot1));
+            four[j] = add_bits(&n.twos, two[0], two[1]);
         }
-        eight[i] = add_bits(&n->fours, four[0], four[1]);
+        eight[i] = add_bits(&n.fours, four[0], four[1]);
     }
-    __m512i sixteen = add_bits(&n->eights, eight[0], eight[1]);
-    n->sixteens = _mm512_add_epi8(n->sixteens, count_bits(sixteen));
+    __m512i sixteen = add_bits(&n.eights, eight[0], eight[1]);
+    n.sixteens = _mm512_add_epi8(n.sixteens, count_bits(sixteen));
+    *to = n;
 }
 
-static inline void count_batch(group_counts *n, const consts *c)
+/* Counts `vectors` that wait. What fills the batch counts as M of zero, which
+ * is taken back. */
+static inline void count_batch(group_counts *n, unsigned vectors, const job *j)
 {
+    for (unsigned i = vectors; i < BATCH; i++) {
+        n->low[i] = _mm512_setzero_si512();
+        n->group[group_of(&j->tables->bins, 0)] -= 64;
+    }
     for (unsigned h = 0; h < 2; h++)
-        count_half(&n->half[h], n->low, c->hot[h]);
-    n->waiting = 0;
+        count_half(&n->half[h], n->low, j->consts->hot[h]);
 }
 
 static inline void count_half_end(const bit_counts *n, uint32_t *group)
@@ -212,32 +235,13 @@ static inline void count_half_end(const bit_counts *n, uint32_t *group)
         group[j] += (uint32_t)(rest[j] + BATCH * sixteens[j]);
 }
 
-/* Adds all counts to group. */
-static void counts_end(group_counts *n, const consts *c,
-                       const byte_tables *tables, uint32_t group[GROUPS])
-{
-    uint32_t filled = 0;
-
-    if (n->waiting) {
-        while (n->waiting < BATCH) {
-            n->low[n->waiting++] = _mm512_setzero_si512();
-            filled += 64;
-        }
-        count_batch(n, c);
-    }
-    count_half_end(&n->half[0], group);
-    count_half_end(&n->half[1], group + 8);
-    group[group_of(&tables->bins, 0)] -= filled;
-}
-
 /* ---- rows and blocks ----------------------------------------------------- */
 
 /* One row of 128; its low bytes wait to be counted. Returns whether the row
- * was odd: its odd weights are then left out of the sums, and all of it out of
- * the counts. */
+ * was odd: its odd weights are then left out of the sums. */
 static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
                             const consts *c, bool stream, sums *s, bool top,
-                            group_counts *n)
+                            __m512i *waiting)
 {
     __m512i w[4], furthest;
 
@@ -261,10 +265,8 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
             add_64(a, b, low, c, s, top, true);
         else
             add_64(a, b, low, c, s, top, false);
-        n->low[n->waiting + i] = low;
+        waiting[i] = low;
     }
-    if (s && !odd)
-        n->waiting += ROW_VECTORS;
     return odd;
 }
 
@@ -292,55 +294,98 @@ static void add_top(tally *t, const sums *s)
         t->max_abs = max_abs;
 }
 
-static inline void measured(const f8_block *block, float scale, uint8_t *codes,
-                            size_t codes_stride, const byte_tables *tables,
-                            const consts *c, bool stream, bool top, f8_sums *all,
+/* What an odd row still needs: the odd weights' codes and statistics. They are
+ * counted like the others, which is taken back here; a group may run below
+ * zero until all is counted. */
+static void odd_vbmi(const unsigned char *from, uint8_t *to, const job *j,
+                     tally *t, group_counts *n)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        __m512i w = load(from + 64 * i);
+        __mmask32 odd = odd_lanes(above(w, j->consts), j->consts);
+        for (; odd; odd &= odd - 1) {
+            unsigned at = 32 * i + (unsigned)__builtin_ctz(odd);
+            uint16_t bits;
+            memcpy(&bits, from + 2 * at, sizeof bits);
+            odd_weight(bits, j->scale, to + at, t);
+            if (n)
+                n->group[group_of(&j->tables->bins, bits % MANTISSAS)]--;
+        }
+    }
+}
+
+/* Rows up to `end`, no more than BATCH_ROWS where they are measured. Constants
+ * and sums are copied since otherwise each store of codes might change them,
+ * for all the compiler knows. */
+__attribute__((always_inline)) static inline void rows_vbmi(const job *j, unsigned first, unsigned end,
+                             bool top, sums *to_sums, tally *t,
+                             group_counts *n)
+{
+    const consts c = *j->consts;
+    sums s = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+              _mm512_setzero_si512()};
+
+    if (to_sums)
+        s = *to_sums;
+    for (unsigned r = first; r < end; r++) {
+        const unsigned char *from = row_at(j->block, r);
+        uint8_t *to = j->codes + r * j->codes_stride;
+        __m512i *waiting = n ? n->low + ROW_VECTORS * (r - first) : NULL;
+        fetch_ahead(from, to, j->stream);
+        if (__builtin_expect(row_vbmi(from, to, &c, j->stream,
+                                      to_sums ? &s : NULL, top, waiting),
+                             0))
+            odd_vbmi(from, to, j, t, n);
+    }
+    if (to_sums)
+        *to_sums = s;
+}
+
+__attribute__((always_inline)) static inline void measured(const job *j, bool top, f8_sums *all,
                             uint64_t *hist)
 {
-    uint32_t group[GROUPS] = {0};
+    unsigned rows = j->block->rows;
     group_counts n;
     tally t;
 
     memset(n.half, 0, sizeof n.half);
-    n.waiting = 0;
-    tally_begin(&t, scale, hist);
+    memset(n.group, 0, sizeof n.group);
+    tally_begin(&t, j->scale, hist);
     double factor = 1 / (t.up * t.up);
-    for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
+    for (unsigned first = 0; first < rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
-        end = end < block->rows ? end : block->rows;
+        end = end < rows ? end : rows;
         sums s = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
                   _mm512_setzero_si512()};
-        for (unsigned r = first; r < end; r++) {
-            const unsigned char *from = row_at(block, r);
-            uint8_t *to = codes + r * codes_stride;
-            fetch_ahead(from, to, stream);
-            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, top, &n),
-                                 0))
-                odd_row(tables, scale, from, to, &t, group);
-            if (n.waiting == BATCH)
-                count_batch(&n, c);
+        for (unsigned r = first; r < end; r += BATCH_ROWS) {
+            unsigned left = end - r;
+            left = left < BATCH_ROWS ? left : BATCH_ROWS;
+            rows_vbmi(j, r, r + left, top, &s, &t, &n);
+            count_batch(&n, ROW_VECTORS * left, j);
         }
         add_lanes(&t, &s, factor);
         if (top)
             add_top(&t, &s);
     }
-    counts_end(&n, c, tables, group);
-    groups_end(block, tables, group, hist);
+    for (unsigned h = 0; h < 2; h++)
+        count_half_end(&n.half[h], n.group + 8 * h);
+    groups_end(j->block, j->tables, n.group, hist);
     tally_end(&t, all);
 }
 
-static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
-                       size_t codes_stride, const byte_tables *tables,
-                       const consts *c, bool stream)
+static void unmeasured(const job *j)
 {
-    for (unsigned r = 0; r < block->rows; r++) {
-        const unsigned char *from = row_at(block, r);
-        uint8_t *to = codes + r * codes_stride;
-        fetch_ahead(from, to, stream);
-        if (__builtin_expect(row_vbmi(from, to, c, stream, NULL, false, NULL),
-                             0))
-            odd_row(tables, scale, from, to, NULL, NULL);
-    }
+    rows_vbmi(j, 0, j->block->rows, false, NULL, NULL, NULL);
+}
+
+__attribute__((noinline)) static void measured_top(const job *j, f8_sums *all, uint64_t *hist)
+{
+    measured(j, true, all, hist);
+}
+
+__attribute__((noinline)) static void measured_rest(const job *j, f8_sums *all, uint64_t *hist)
+{
+    measured(j, false, all, hist);
 }
 
 static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
@@ -349,6 +394,7 @@ static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
     bool stream = may_stream(block, codes, codes_stride);
     byte_tables tables;
     consts c;
+    job j = {block, &tables, &c, scale, codes, codes_stride, stream};
 
     if (!bytes_fit(block, scale)) {
         quantise_plain(block, scale, codes, codes_stride, all, hist);
@@ -357,13 +403,11 @@ static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
     bytes_begin(&tables, scale, all != NULL);
     consts_begin(&c, &tables, all != NULL);
     if (!all)
-        unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+        unmeasured(&j);
     else if (may_raise(all, scale))
-        measured(block, scale, codes, codes_stride, &tables, &c, stream, true,
-                 all, hist);
+        measured_top(&j, all, hist);
     else
-        measured(block, scale, codes, codes_stride, &tables, &c, stream, false,
-                 all, hist);
+        measured_rest(&j, all, hist);
     if (stream)
         _mm_sfence();
 }
