@@ -88,8 +88,7 @@ static inline void without_zeros(lane_floats *lane, double factor)
 
 /* One weight that is not plain: its code, and, where t is given, its share of
  * the statistics. */
-static inline void odd_weight(uint16_t bits, float scale, uint8_t *to,
-                              tally *t)
+static inline void odd_weight(uint16_t bits, float scale, uint8_t *to, tally *t)
 {
     float w = from_bits((uint32_t)bits << 16);
 

@@ -86,8 +86,8 @@ static inline void divide_groups(const error_bins *bins,
 {
     for (unsigned g = 0; g < GROUPS; g++) {
         int32_t members = bins->members[g] ? bins->members[g] : 1;
-        each[g] = (uint32_t)(int32_t)((float)(int32_t)count[g] /
-                                      (float)members);
+        each[g] =
+            (uint32_t)(int32_t)((float)(int32_t)count[g] / (float)members);
     }
 }
 

@@ -50,8 +50,8 @@ static void consts_begin(consts *c, const byte_tables *t, bool measured)
     for (int i = 0; i < 2; i++) {
         __m512i bin = load(t->bins.bin + 64 * i);
         /* Group mod 8 in the low four bits; its fourth bit is the bin's top. */
-        __m512i group = _mm512_and_si512(_mm512_srli_epi16(bin, 4),
-                                         _mm512_set1_epi8(7));
+        __m512i group =
+            _mm512_and_si512(_mm512_srli_epi16(bin, 4), _mm512_set1_epi8(7));
         __m512i one = _mm512_shuffle_epi8(bit, group);
         __mmask64 upper = _mm512_movepi8_mask(bin);
         c->hot[0][i] = _mm512_maskz_mov_epi8(~upper, one);
@@ -156,7 +156,8 @@ typedef struct bit_counts {
 
 typedef struct group_counts {
     bit_counts half[2];
-    __m512i low[BATCH]; /* low bytes of weights, waiting */
+    __m512i low[BATCH];   /* low bytes of weights, waiting */
+    __m512i codes[BATCH]; /* waiting to be written, when they are streamed */
     uint32_t group[GROUPS];
 } group_counts;
 
@@ -189,9 +190,9 @@ static void count_half(bit_counts *to, const __m512i low[BATCH],
         for (unsigned j = 0; j < 2; j++) {
             __m512i two[2];
             for (unsigned k = 0; k < 2; k++, low += 2)
-                two[k] =
-                    add_bits(&n.ones, _mm512_permutex2var_epi8(hot0, low[0], hot1),
-                             _mm512_permutex2var_epi8(hot0, low[1], hot1));
+                two[k] = add_bits(&n.ones,
+                                  _mm512_permutex2var_epi8(hot0, low[0], hot1),
+                                  _mm512_permutex2var_epi8(hot0, low[1], hot1));
             four[j] = add_bits(&n.twos, two[0], two[1]);
         }
         eight[i] = add_bits(&n.fours, four[0], four[1]);
@@ -314,35 +315,55 @@ static void odd_vbmi(const unsigned char *from, uint8_t *to, const job *j,
     }
 }
 
-/* Rows up to `end`, no more than BATCH_ROWS where they are measured. Constants
- * and sums are copied since otherwise each store of codes might change them,
- * for all the compiler knows. */
-__attribute__((always_inline)) static inline void rows_vbmi(const job *j, unsigned first, unsigned end,
-                             bool top, sums *to_sums, tally *t,
-                             group_counts *n)
+/* Rows first to end, their codes to `to`. With n they are measured, and are no
+ * more than a batch. Constants and sums are copied since otherwise each store
+ * of codes might change them, for all the compiler knows. */
+__attribute__((always_inline)) static inline void rows_vbmi(
+    const job *j, unsigned first, unsigned end, uint8_t *to, size_t to_stride,
+    bool stream, bool top, sums *sum, tally *t, group_counts *n)
 {
     const consts c = *j->consts;
-    sums s = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
-              _mm512_setzero_si512()};
+    sums s;
 
-    if (to_sums)
-        s = *to_sums;
-    for (unsigned r = first; r < end; r++) {
+    if (n)
+        s = *sum;
+    for (unsigned r = first; r < end; r++, to += to_stride) {
         const unsigned char *from = row_at(j->block, r);
-        uint8_t *to = j->codes + r * j->codes_stride;
         __m512i *waiting = n ? n->low + ROW_VECTORS * (r - first) : NULL;
         fetch_ahead(from, to, j->stream);
-        if (__builtin_expect(row_vbmi(from, to, &c, j->stream,
-                                      to_sums ? &s : NULL, top, waiting),
-                             0))
+        if (__builtin_expect(
+                row_vbmi(from, to, &c, stream, n ? &s : NULL, top, waiting), 0))
             odd_vbmi(from, to, j, t, n);
     }
-    if (to_sums)
-        *to_sums = s;
+    if (n)
+        *sum = s;
 }
 
-__attribute__((always_inline)) static inline void measured(const job *j, bool top, f8_sums *all,
-                            uint64_t *hist)
+/* The rows of a batch. Codes that bypass the caches do so all at once: one by
+ * one they hold up the stores of what waits to be counted. */
+__attribute__((always_inline)) static inline void batch_vbmi(
+    const job *j, unsigned first, unsigned end, bool top, sums *sum, tally *t,
+    group_counts *n)
+{
+    uint8_t *to = j->codes + first * j->codes_stride;
+
+    if (!j->stream) {
+        rows_vbmi(j, first, end, to, j->codes_stride, false, top, sum, t, n);
+        return;
+    }
+    rows_vbmi(j, first, end, (uint8_t *)n->codes, F8_BLOCK, false, top, sum, t,
+              n);
+    for (unsigned i = 0; i < end - first; i++, to += j->codes_stride) {
+        __m512i *line = (__m512i *)(void *)to;
+        for (unsigned k = 0; k < ROW_VECTORS; k++)
+            _mm512_stream_si512(line + k, n->codes[ROW_VECTORS * i + k]);
+    }
+}
+
+__attribute__((always_inline)) static inline void measured(const job *j,
+                                                           bool top,
+                                                           f8_sums *all,
+                                                           uint64_t *hist)
 {
     unsigned rows = j->block->rows;
     group_counts n;
@@ -360,7 +381,7 @@ __attribute__((always_inline)) static inline void measured(const job *j, bool to
         for (unsigned r = first; r < end; r += BATCH_ROWS) {
             unsigned left = end - r;
             left = left < BATCH_ROWS ? left : BATCH_ROWS;
-            rows_vbmi(j, r, r + left, top, &s, &t, &n);
+            batch_vbmi(j, r, r + left, top, &s, &t, &n);
             count_batch(&n, ROW_VECTORS * left, j);
         }
         add_lanes(&t, &s, factor);
@@ -375,15 +396,18 @@ __attribute__((always_inline)) static inline void measured(const job *j, bool to
 
 static void unmeasured(const job *j)
 {
-    rows_vbmi(j, 0, j->block->rows, false, NULL, NULL, NULL);
+    rows_vbmi(j, 0, j->block->rows, j->codes, j->codes_stride, j->stream, false,
+              NULL, NULL, NULL);
 }
 
-__attribute__((noinline)) static void measured_top(const job *j, f8_sums *all, uint64_t *hist)
+__attribute__((noinline)) static void measured_top(const job *j, f8_sums *all,
+                                                   uint64_t *hist)
 {
     measured(j, true, all, hist);
 }
 
-__attribute__((noinline)) static void measured_rest(const job *j, f8_sums *all, uint64_t *hist)
+__attribute__((noinline)) static void measured_rest(const job *j, f8_sums *all,
+                                                    uint64_t *hist)
 {
     measured(j, false, all, hist);
 }
