@@ -97,16 +97,21 @@ static inline void odd_weight(uint16_t bits, float scale, uint8_t *to, tally *t)
         tally_rest(t, w, *to);
 }
 
-/* Those of a row. */
+/* Those of a row. They are counted like the others, which is taken back from
+ * group where that is given; it may run below zero until all is counted. */
 static inline void odd_row(const byte_tables *tables, float scale,
-                           const unsigned char *from, uint8_t *to, tally *t)
+                           const unsigned char *from, uint8_t *to, tally *t,
+                           uint32_t *group)
 {
+    uint16_t w[F8_BLOCK], span = (uint16_t)(tables->most - tables->least);
+
+    memcpy(w, from, sizeof w);
     for (unsigned i = 0; i < F8_BLOCK; i++) {
-        uint16_t bits;
-        memcpy(&bits, from + 2 * i, sizeof bits);
-        uint16_t a = bits & 0x7fffu;
-        if (a < tables->least || a > tables->most)
-            odd_weight(bits, scale, to + i, t);
+        if ((uint16_t)((w[i] & 0x7fff) - tables->least) <= span)
+            continue;
+        odd_weight(w[i], scale, to + i, t);
+        if (group)
+            group[group_of(&tables->bins, w[i] % MANTISSAS)]--;
     }
 }
 

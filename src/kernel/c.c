@@ -89,7 +89,7 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
             quantise_row(w, tables, to);
             add_row(w, tables, odd, &now, top);
             if (odd)
-                odd_row(tables, scale, row_at(block, r), to, &t);
+                odd_row(tables, scale, row_at(block, r), to, &t, NULL);
         }
         tally_flush(&t, &now, factor);
     }
@@ -123,7 +123,7 @@ static void quantise_c(const f8_block *block, float scale, uint8_t *codes,
         fetch_ahead(row_at(block, r), to, false);
         quantise_row(w, &tables, to);
         if (is_odd(w, &tables))
-            odd_row(&tables, scale, row_at(block, r), to, NULL);
+            odd_row(&tables, scale, row_at(block, r), to, NULL, NULL);
     }
 }
 
