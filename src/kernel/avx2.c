@@ -109,6 +109,15 @@ static inline vi v_add_bits(vi *sum, vi a, vi b)
     return carry;
 }
 
+static inline uint32_t v_sum8(vi a)
+{
+    vi eighths = _mm256_sad_epu8(a, _mm256_setzero_si256());
+    __m128i sum = _mm_add_epi64(_mm256_castsi256_si128(eighths),
+                                _mm256_extracti128_si256(eighths, 1));
+    return (uint32_t)_mm_extract_epi32(sum, 0) +
+           (uint32_t)_mm_extract_epi32(sum, 2);
+}
+
 static inline int v_any(vi a)
 {
     return !_mm256_testz_si256(a, a);

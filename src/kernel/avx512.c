@@ -107,6 +107,12 @@ static inline vi v_add_bits(vi *sum, vi a, vi b)
     return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
 }
 
+static inline uint32_t v_sum8(vi a)
+{
+    return (uint32_t)_mm512_reduce_add_epi64(
+        _mm512_sad_epu8(a, _mm512_setzero_si512()));
+}
+
 static inline int v_any(vi a)
 {
     return _mm512_test_epi8_mask(a, a) != 0;

@@ -29,16 +29,24 @@ typedef struct bit_counts {
     uint32_t group[GROUPS];
 } bit_counts;
 
+/* The lowest bits of eight bytes as one byte: a product moves them, byte i to
+ * bit 56 + i, and nothing else arrives there. */
+static inline uint8_t lowest_bits(uint64_t bytes)
+{
+    return (uint8_t)((bytes & 0x0101010101010101) * 0x0102040810204080 >> 56);
+}
+
 static inline void group_tables_begin(group_tables *t, const error_bins *bins)
 {
-    uint8_t number[4][16] = {{0}}, one[16];
+    uint8_t number[4][16], one[16];
 
-    for (unsigned m = 0; m < MANTISSAS; m++)
+    for (unsigned i = 0; i < 16; i++) {
+        uint64_t eight; /* the first in the lowest byte */
+        memcpy(&eight, bins->bin + 8 * i, sizeof eight);
         for (unsigned k = 0; k < 4; k++)
-            number[k][m / 8] = (uint8_t)(number[k][m / 8] |
-                                         (group_of(bins, m) >> k & 1) << m % 8);
-    for (unsigned i = 0; i < 16; i++)
+            number[k][i] = lowest_bits(eight >> (4 + k)); /* of bin / 16 */
         one[i] = (uint8_t)(1u << i % 8);
+    }
     for (unsigned k = 0; k < 4; k++)
         t->number[k] = v_table(number[k]);
     t->one = v_table(one);
@@ -98,19 +106,14 @@ static inline void count_batch(bit_counts *n, unsigned vectors,
     }
 }
 
-/* How often each of a vector's bytes had a bit, from some planes. */
+/* How often a bit was set in all bytes together, from some planes. */
 static inline uint32_t sum_planes(const vi *plane, unsigned planes, vi bit)
 {
-    uint8_t bytes[VECTOR];
-    uint32_t sum = 0;
     vi at = v_set8(0);
 
     for (unsigned i = planes; i-- > 0;)
         at = v_sub8(v_add8(at, at), v_test8(plane[i], bit));
-    v_store(bytes, at);
-    for (unsigned i = 0; i < VECTOR; i++)
-        sum += bytes[i];
-    return sum;
+    return v_sum8(at);
 }
 
 /* A byte holds what seven planes come to. */

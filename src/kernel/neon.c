@@ -91,6 +91,11 @@ static inline vi v_add_bits(vi *sum, vi a, vi b)
     return carry;
 }
 
+static inline uint32_t v_sum8(vi a)
+{
+    return vaddlvq_u8(a);
+}
+
 static inline int v_any(vi a)
 {
     return vmaxvq_u8(a) != 0;

@@ -36,15 +36,16 @@ static inline void consts_begin(consts *c, const byte_tables *t, bool measured)
     for (unsigned i = 0; i < 16; i++) {
         const uint8_t *eight = t->step + 8 * i;
         unsigned n = 0;
-        while (n < 7 && eight[n + 1] == eight[0])
-            n++;
+        for (unsigned k = 1; k < 8; k++)
+            n += eight[k] == eight[0];
         step[i] = eight[0];
         last[i] = (uint8_t)(8 * i + n);
     }
-    for (unsigned m = 0; m < MANTISSAS; m++) {
+    /* The first and the last of eight have all steps that there are. */
+    for (unsigned i = 0; measured && i < 32; i++) {
+        unsigned m = i / 2 * 8 + i % 2 * 7, k = t->step[m] % 16;
         float v = from_bits(0x3f800000u | m << 16) + t->error[m];
         uint32_t bits = bits_of(v) - 0x3f800000u;
-        unsigned k = t->step[m] % 16;
         low[k] = (uint8_t)(bits >> 8);
         middle[k] = (uint8_t)(bits >> 16);
         high[k] = (uint8_t)(bits >> 24);
@@ -95,24 +96,22 @@ static inline void add_lanes(vf w, vf v, sums *s, unsigned part, bool top)
         s->top = v_maxf(s->top, v_absf(e));
 }
 
-/* Sums of one vector of words, all signs dropped; middle and low are those of
- * v for an exponent of zero. */
+/* Sums of one vector of words; middle and low are those of v for an exponent
+ * of zero. Weights and v keep their signs, which drop out of products. */
 static inline void add_words(vi w, vi middle, vi low, const consts *c, sums *s,
                              unsigned part, bool top, bool careful)
 {
-    const vi upper = v_set32(0xffff0000u);
-    vi a = v_and(w, v_set16(0x7fff));
-    vi high = v_add16(v_and(w, v_set16(0x7f80)), middle);
+    vi high = v_add16(v_and(w, v_set16(0xff80)), middle);
 
     if (careful) {
         vi plain = v_is_zero16(odd_lanes(w, c));
-        a = v_and(a, plain);
+        w = v_and(w, plain);
         high = v_and(high, plain);
         low = v_and(low, plain);
     }
-    add_lanes(v_float(v_and(a, upper)),
+    add_lanes(v_float(v_and(w, v_set32(0xffff0000u))),
               v_float(v_halves(v_shr32(low, 16), high)), s, part, top);
-    add_lanes(v_float(v_shl32(a, 16)),
+    add_lanes(v_float(v_shl32(w, 16)),
               v_float(v_halves(low, v_shl32(high, 16))), s, part, top);
 }
 
