@@ -2,12 +2,13 @@
  *
  * For every version this CPU can run: gigabytes of BF16 source a second, with
  * and without statistics, from the cache (a band of 512 KiB over and over) and
- * from memory; F16 and F32 from memory; and checking. A figure is the best of
- * several rounds, and each round measures everything once, so that a busy
- * neighbour disturbs all alike. Ratios, not seconds, are comparable between
- * machines: the last table is that of the project's goals.
+ * from memory; F16 and F32 from memory; and checking. Time is the processor's, a
+ * figure is the best of several rounds, and each round measures everything
+ * once, so that a busy neighbour disturbs little and all alike. Ratios, not
+ * seconds, are comparable between machines: the last table is that of the
+ * project's goals.
  *
- *   bench_kernels [--json] [MiB of source, default 256] [rounds, default 7]
+ *   bench_kernels [--json] [MiB, default 256] [rounds, default 7] [kernel]
  *
  * With --json every round is one line, an object: what the tables print the
  * best of.
@@ -41,7 +42,7 @@ static const char *const what_names[WHATS] = {
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -130,9 +131,10 @@ static f8_panel panel_of(const buffers *b, const void *weights, f8_dtype dtype,
 
 static void quantise(const f8_kernel *kernel, const f8_panel *panel, bool stats)
 {
-    static f8_stats all;
+    f8_stats all;
     f8_spot spot;
 
+    memset(&all, 0, sizeof all);
     if (!f8_panel_quantise(kernel, panel, stats ? &all.sums : NULL,
                            stats ? all.hist : NULL, &spot))
         exit(1);
@@ -231,6 +233,9 @@ int main(int argc, char **argv)
     double best[F8_KERNELS_MAX][WHATS] = {{0}}, copy = 0;
     double figures[F8_KERNELS_MAX][WHATS];
     buffers b;
+
+    if (argc > 3 && (list[0] = f8_kernel_by_name(argv[3])) != NULL)
+        kernels = 1;
 
     buffers_make(&b, mib < 8 ? 8 : mib);
     f8_panel good = panel_of(&b, b.bf16, F8_DTYPE_BF16, b.rows, true);

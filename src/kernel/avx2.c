@@ -52,6 +52,8 @@ static inline vi v_set32(uint32_t x)
 
 #define v_and(a, b) _mm256_and_si256(a, b)
 #define v_or(a, b) _mm256_or_si256(a, b)
+#define v_xor(a, b) _mm256_xor_si256(a, b)
+#define v_andnot(a, b) _mm256_andnot_si256(a, b) /* b without a */
 #define v_add8(a, b) _mm256_add_epi8(a, b)
 #define v_sub8(a, b) _mm256_sub_epi8(a, b)
 #define v_add16(a, b) _mm256_add_epi16(a, b)
@@ -91,6 +93,29 @@ static inline vi v_pack_high(vi a, vi b)
 static inline vi v_natural(vi a)
 {
     return _mm256_permute4x64_epi64(a, 0xd8);
+}
+
+/* All ones where a has the bit that is b. */
+static inline vi v_test8(vi a, vi b)
+{
+    return _mm256_cmpeq_epi8(v_and(a, b), b);
+}
+
+/* Full adder of bits: returns the carries of *sum + a + b. */
+static inline vi v_add_bits(vi *sum, vi a, vi b)
+{
+    vi differ = v_xor(a, b), carry = v_or(v_and(a, b), v_and(differ, *sum));
+    *sum = v_xor(*sum, differ);
+    return carry;
+}
+
+static inline uint32_t v_sum8(vi a)
+{
+    vi eighths = _mm256_sad_epu8(a, _mm256_setzero_si256());
+    __m128i sum = _mm_add_epi64(_mm256_castsi256_si128(eighths),
+                                _mm256_extracti128_si256(eighths, 1));
+    return (uint32_t)_mm_extract_epi32(sum, 0) +
+           (uint32_t)_mm_extract_epi32(sum, 2);
 }
 
 static inline int v_any(vi a)

@@ -53,6 +53,9 @@ static inline vi v_set32(uint32_t x)
 
 #define v_and(a, b) _mm512_and_si512(a, b)
 #define v_or(a, b) _mm512_or_si512(a, b)
+#define v_xor(a, b) _mm512_xor_si512(a, b)
+#define v_andnot(a, b) _mm512_andnot_si512(a, b) /* b without a */
+#define v_test8(a, b) _mm512_movm_epi8(_mm512_test_epi8_mask(a, b))
 #define v_add8(a, b) _mm512_add_epi8(a, b)
 #define v_sub8(a, b) _mm512_sub_epi8(a, b)
 #define v_add16(a, b) _mm512_add_epi16(a, b)
@@ -93,6 +96,21 @@ static inline vi v_natural(vi a)
 {
     return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0),
                                     a);
+}
+
+/* Full adder of bits: returns the carries of *sum + a + b. They are made from
+ * the new sum, equal inputs or else the opposite of the sum, since the old one
+ * would have to be copied first. */
+static inline vi v_add_bits(vi *sum, vi a, vi b)
+{
+    *sum = _mm512_ternarylogic_epi64(*sum, a, b, 0x96);
+    return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
+}
+
+static inline uint32_t v_sum8(vi a)
+{
+    return (uint32_t)_mm512_reduce_add_epi64(
+        _mm512_sad_epu8(a, _mm512_setzero_si512()));
 }
 
 static inline int v_any(vi a)

@@ -13,8 +13,6 @@
 
 #include "plain.h"
 
-enum { MANTISSAS = 128 };
-
 /* No bfloat16 can hold a zero times 2^E without a test, so an error of zero
  * stands as 2^(E - 80): far below half a unit in the last place of any sum of
  * true errors, hence without effect but in sums that are all zero, which
@@ -25,8 +23,8 @@ typedef struct byte_tables {
     uint8_t step[MANTISSAS];
     uint8_t change_low[MANTISSAS], change_high[MANTISSAS];
     float error[MANTISSAS]; /* of 1 + M/128, exact */
-    uint8_t bin[MANTISSAS]; /* of |e| / |w|: at most 1/17, bin 241 */
     uint16_t least, most;   /* |w| as bits: bounds of the plain weights */
+    error_bins bins;        /* only where errors are measured */
 } byte_tables;
 
 /* Whether codes may bypass the caches: only whole lines do so cheaply. */
@@ -36,26 +34,24 @@ static inline bool may_stream(const f8_block *block, const uint8_t *codes,
     return block->stream && ((uintptr_t)codes | codes_stride) % 64 == 0;
 }
 
-/* The range keeps every product and every stand-in for zero normal. */
+/* by_mantissa()'s range keeps every product and every stand-in for zero
+ * normal. */
 static inline bool bytes_fit(const f8_block *block, float scale)
 {
-    return block->dtype == F8_DTYPE_BF16 && block->cols == F8_BLOCK &&
-           (bits_of(scale) & 0xffffu) == 0 && scale >= 0x1p-36f &&
-           scale <= 0x1p36f;
+    return block->cols == F8_BLOCK && by_mantissa(block, scale);
 }
 
-static inline void bytes_begin(byte_tables *t, float scale)
+static inline void bytes_begin(byte_tables *t, float scale, bool measured)
 {
     uint32_t up = bits_of(scale) >> 23; /* biased exponent */
     float s = from_bits((bits_of(scale) & 0x7fffffu) | 0x3f800000u);
-    uint32_t code[MANTISSAS], change[MANTISSAS], bin[MANTISSAS];
+    uint32_t code[MANTISSAS], change[MANTISSAS];
     float e[MANTISSAS];
 
     for (uint32_t m = 0; m < MANTISSAS; m++) {
         float w = from_bits(0x3f800000u | m << 16);
         code[m] = encode(w / s);
         e[m] = decode(code[m]) * s - w;
-        bin[m] = (uint32_t)bin_of(fabsf(e[m]) / w);
         uint32_t bits = bits_of(e[m]) >> 16;
         uint32_t zero = (uint32_t)(127 + ZERO_EXPONENT) << 7;
         change[m] = (e[m] == 0 ? zero : bits) - (0x3f80u | m);
@@ -67,10 +63,18 @@ static inline void bytes_begin(byte_tables *t, float scale)
         t->change_low[m] = (uint8_t)change[m];
     for (uint32_t m = 0; m < MANTISSAS; m++)
         t->change_high[m] = (uint8_t)(change[m] >> 8);
-    for (uint32_t m = 0; m < MANTISSAS; m++)
-        t->bin[m] = (uint8_t)bin[m];
     t->least = (uint16_t)((bits_of(scale) >> 16) - (6 << 7));
     t->most = (uint16_t)(bits_of(scale * PLAIN_MOST) >> 16);
+    if (measured)
+        error_bins_begin(&t->bins, e);
+}
+
+/* Whether a plain weight's error may be larger than all before: it is at most
+ * half of the widest step between codes, 32. Of a panel's blocks only those
+ * with the largest scales so far need to look for their largest error. */
+static inline bool may_raise(const f8_sums *sums, float scale)
+{
+    return sums->max_abs < 16 * (double)scale;
 }
 
 /* Clears what only stand-ins for zero added up to. True sums are multiples of
@@ -82,33 +86,32 @@ static inline void without_zeros(lane_floats *lane, double factor)
             (*lane)[i] = 0;
 }
 
-/* How often each M occurred, into the histogram. */
-static inline void count_mantissas(const byte_tables *t,
-                                   const uint32_t count[MANTISSAS],
-                                   uint64_t *hist)
+/* One weight that is not plain: its code, and, where t is given, its share of
+ * the statistics. */
+static inline void odd_weight(uint16_t bits, float scale, uint8_t *to, tally *t)
 {
-    for (unsigned m = 0; m < MANTISSAS; m++)
-        hist[t->bin[m]] += count[m];
+    float w = from_bits((uint32_t)bits << 16);
+
+    *to = w == 0 ? (uint8_t)(bits >> 8) : (uint8_t)encode(w / scale);
+    if (t)
+        tally_rest(t, w, *to);
 }
 
-/* The weights of a row that are not plain, one by one, and, where t is given,
- * their share of the statistics and the histogram of the whole row. */
+/* Those of a row. They are counted like the others, which is taken back from
+ * group where that is given; it may run below zero until all is counted. */
 static inline void odd_row(const byte_tables *tables, float scale,
-                           const unsigned char *from, uint8_t *to, tally *t)
+                           const unsigned char *from, uint8_t *to, tally *t,
+                           uint32_t *group)
 {
+    uint16_t w[F8_BLOCK], span = (uint16_t)(tables->most - tables->least);
+
+    memcpy(w, from, sizeof w);
     for (unsigned i = 0; i < F8_BLOCK; i++) {
-        uint16_t bits;
-        memcpy(&bits, from + 2 * i, sizeof bits);
-        uint16_t a = bits & 0x7fffu;
-        if (a >= tables->least && a <= tables->most) {
-            if (t)
-                t->count[i % COPIES][tables->bin[a & (MANTISSAS - 1)]]++;
+        if ((uint16_t)((w[i] & 0x7fff) - tables->least) <= span)
             continue;
-        }
-        float w = from_bits((uint32_t)bits << 16);
-        to[i] = a == 0 ? (uint8_t)(bits >> 8) : (uint8_t)encode(w / scale);
-        if (t)
-            tally_rest(t, w, to[i]);
+        odd_weight(w[i], scale, to + i, t);
+        if (group)
+            group[group_of(&tables->bins, w[i] % MANTISSAS)]--;
     }
 }
 
@@ -127,91 +130,43 @@ static inline void fetch_ahead(const unsigned char *row, const uint8_t *codes,
         __builtin_prefetch((const void *)(room + 64 * i), 1, 2);
 }
 
-/* ---- counting M by pairs ------------------------------------------------- */
-
-/* One increment counts two weights: at [M of one][M of the other]. Counters
- * of eight bits keep the table in half of the first-level cache; each that
- * runs over takes 256 from the total, which fold_pairs() checks. */
-typedef struct pair_counts {
-    _Alignas(64) uint8_t at[MANTISSAS * MANTISSAS];
-} pair_counts;
-
-/* 64 indices, eight at a time. */
-static inline void count_pairs(pair_counts *pairs, const uint16_t *index)
-{
-    for (int i = 0; i < F8_BLOCK / 2; i += 4) {
-        uint64_t four;
-        memcpy(&four, index + i, sizeof four);
-        pairs->at[four & 0xffff]++;
-        pairs->at[four >> 16 & 0xffff]++;
-        pairs->at[four >> 32 & 0xffff]++;
-        pairs->at[four >> 48]++;
-    }
-}
-
-/* Adds what the table holds to count. False, and count is as it was, when a
- * counter ran over. */
-static inline bool fold_pairs(const pair_counts *pairs, uint32_t expected,
-                              uint32_t count[MANTISSAS])
-{
-    uint16_t row[MANTISSAS], column[MANTISSAS] = {0};
-    uint32_t total = 0;
-
-    for (unsigned r = 0; r < MANTISSAS; r++) {
-        const uint8_t *at = pairs->at + r * MANTISSAS;
-        uint32_t sum = 0;
-        for (unsigned c = 0; c < MANTISSAS; c++)
-            sum += at[c];
-        for (unsigned c = 0; c < MANTISSAS; c++)
-            column[c] = (uint16_t)(column[c] + at[c]);
-        row[r] = (uint16_t)sum;
-        total += sum;
-    }
-    if (total != expected)
-        return false;
-    for (unsigned m = 0; m < MANTISSAS; m++)
-        count[m] += (uint32_t)row[m] + column[m];
-    return true;
-}
-
-/* Whether all weights of a row are plain. */
-static inline bool is_plain_row(const uint16_t *w, const byte_tables *t)
-{
-    bool plain = true;
-
-    for (unsigned i = 0; i < F8_BLOCK; i++) {
-        uint16_t a = w[i] & 0x7fff;
-        plain = plain && a >= t->least && a <= t->most;
-    }
-    return plain;
-}
-
-/* The slow way to count, of all rows but the odd ones: odd_row() has counted
- * those. */
+/* Every plain weight of a block by its M, while the block is in the cache:
+ * increments of one counter wait for each other, so there are four of each.
+ * Weights that are not plain go to a counter that nobody reads. */
 static inline void count_again(const f8_block *block, const byte_tables *t,
                                uint32_t count[MANTISSAS])
 {
-    memset(count, 0, MANTISSAS * sizeof *count);
+    uint32_t at[4][MANTISSAS + 1] = {{0}};
+    uint16_t index[F8_BLOCK], span = (uint16_t)(t->most - t->least);
+
     for (unsigned r = 0; r < block->rows; r++) {
         uint16_t w[F8_BLOCK];
         memcpy(w, row_at(block, r), sizeof w);
-        if (!is_plain_row(w, t))
-            continue;
-        for (unsigned i = 0; i < F8_BLOCK; i++)
-            count[w[i] & (MANTISSAS - 1)]++;
+        for (unsigned i = 0; i < F8_BLOCK; i++) {
+            uint16_t above = (uint16_t)((w[i] & 0x7fff) - t->least);
+            index[i] = above <= span ? w[i] & (MANTISSAS - 1) : MANTISSAS;
+        }
+        for (unsigned i = 0; i < F8_BLOCK; i += 4)
+            for (unsigned j = 0; j < 4; j++)
+                at[j][index[i + j]]++;
     }
+    for (unsigned m = 0; m < MANTISSAS; m++)
+        count[m] = at[0][m] + at[1][m] + at[2][m] + at[3][m];
 }
 
-/* Into the histogram what `counted` pairs and a block's odd rows came to. */
-static inline void counts_end(const pair_counts *pairs, uint32_t counted,
-                              const f8_block *block, const byte_tables *t,
-                              uint64_t *hist)
+/* A block's histogram from the counts of its groups. */
+static inline void groups_end(const f8_block *block, const byte_tables *t,
+                              const uint32_t group[GROUPS], uint64_t *hist)
 {
-    uint32_t count[MANTISSAS] = {0};
+    uint32_t count[MANTISSAS], each[GROUPS];
 
-    if (!fold_pairs(pairs, counted, count))
-        count_again(block, t, count);
-    count_mantissas(t, count, hist);
+    divide_groups(&t->bins, group, each);
+    if (!are_uneven(group, each)) {
+        share_out(&t->bins, group, each, hist);
+        return;
+    }
+    count_again(block, t, count);
+    count_mantissas(&t->bins, count, hist);
 }
 
 #endif

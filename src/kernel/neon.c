@@ -54,6 +54,9 @@ static inline vi v_set32(uint32_t x)
 
 #define v_and(a, b) vandq_u8(a, b)
 #define v_or(a, b) vorrq_u8(a, b)
+#define v_xor(a, b) veorq_u8(a, b)
+#define v_andnot(a, b) vbicq_u8(b, a) /* b without a */
+#define v_test8(a, b) vtstq_u8(a, b)
 #define v_add8(a, b) vaddq_u8(a, b)
 #define v_sub8(a, b) vsubq_u8(a, b)
 #define v_add16(a, b) of16(vaddq_u16(as16(a), as16(b)))
@@ -79,6 +82,19 @@ static inline vi v_set32(uint32_t x)
 #define v_pack_low(a, b) vuzp1q_u8(a, b)
 #define v_pack_high(a, b) vuzp2q_u8(a, b)
 #define v_natural(a) (a) /* packing keeps the order */
+
+/* Full adder of bits: returns the carries of *sum + a + b. */
+static inline vi v_add_bits(vi *sum, vi a, vi b)
+{
+    vi differ = v_xor(a, b), carry = vbslq_u8(differ, *sum, a);
+    *sum = v_xor(*sum, differ);
+    return carry;
+}
+
+static inline uint32_t v_sum8(vi a)
+{
+    return vaddlvq_u8(a);
+}
 
 static inline int v_any(vi a)
 {

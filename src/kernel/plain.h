@@ -18,6 +18,10 @@
  * are not plain (zeros, about one in ten thousand of a normal distribution)
  * are summed one by one in binary64.
  *
+ * Relative errors are counted one by one, into bins, but for the plain weights
+ * of a bfloat16 block with a bfloat16 scale of ordinary size: those that have
+ * the nearest code are counted by mantissa, as groups.h describes.
+ *
  * The sums of plain weights run in 16 binary32 lanes. Of each 32 elements of
  * a row, lane i takes elements 2i + 1 and then 2i. Every FLUSH_ROWS rows the
  * lanes are added to binary64. This fixes the order of the additions, so sums
@@ -25,88 +29,9 @@
 #ifndef F8_KERNEL_PLAIN_H
 #define F8_KERNEL_PLAIN_H
 
-#include "kernel.h"
+#include "groups.h"
 
-#include <math.h>
-#include <string.h>
-
-/* Counters have copies, since increments of one wait for each other. */
-enum { LANES = 16, FLUSH_ROWS = 32, COPIES = 4 };
-
-#define PLAIN_LEAST 0x1p-6f
-#define PLAIN_MOST 464.0f /* halfway from 448 to 480; ties go to 448 */
-
-static inline uint32_t bits_of(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-static inline float from_bits(uint32_t u)
-{
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-/* ---- e4m3 ---------------------------------------------------------------- */
-
-/* Code of a binary32 that is no NaN.
- *
- * Normal codes (from 2^-6): exponent and three mantissa bits are the top of
- * the binary32, so rounding is the integer trick "add half, and the lowest
- * kept bit, minus one"; 960 = (127 - 7) << 3 changes the exponent's bias.
- * Subnormal codes are multiples of 2^-9, the spacing of binary32 at 2^14:
- * adding 2^14 rounds to that grid and leaves the code in the low bits. */
-static inline uint32_t encode(float x)
-{
-    float magnitude = fabsf(x);
-    float q = magnitude < 448 ? magnitude : 448;
-    uint32_t a = bits_of(q);
-    uint32_t normal = ((a + 0x7ffffu + ((a >> 20) & 1)) >> 20) - 960u;
-    uint32_t small = bits_of(q + 0x1p14f) - 0x46800000u;
-    uint32_t code = q < PLAIN_LEAST ? small : normal;
-    return code | ((bits_of(x) >> 24) & 0x80u);
-}
-
-/* Value of a code: placed in a binary32's exponent and mantissa it is 2^-120
- * too small, subnormals included. */
-static inline float decode(uint32_t code)
-{
-    return from_bits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
-}
-
-/* ---- widening ------------------------------------------------------------ */
-
-static inline float widen_f16(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t a = h & 0x7fffu;
-
-    /* An all-ones exponent is an infinity or a NaN in binary32 too. */
-    uint32_t odd = 0x7f800000u | a << 13;
-    uint32_t plain = bits_of(from_bits(a << 13) * 0x1p112f);
-    return from_bits(sign | (a >= 0x7c00u ? odd : plain));
-}
-
-static inline void widen_row(const unsigned char *row, f8_dtype dtype,
-                             unsigned n, float *out)
-{
-    if (dtype == F8_DTYPE_F32) {
-        memcpy(out, row, n * sizeof *out);
-        return;
-    }
-    uint16_t half[F8_BLOCK];
-    memcpy(half, row, n * sizeof *half);
-    if (dtype == F8_DTYPE_BF16) {
-        for (unsigned i = 0; i < n; i++)
-            out[i] = from_bits((uint32_t)half[i] << 16);
-    } else {
-        for (unsigned i = 0; i < n; i++)
-            out[i] = widen_f16(half[i]);
-    }
-}
+enum { LANES = 16, FLUSH_ROWS = 32 };
 
 static inline const unsigned char *row_at(const f8_block *block, unsigned r)
 {
@@ -167,24 +92,26 @@ typedef struct tally {
     double w2[LANES], we[LANES], e2[LANES];    /* plain weights */
     double rest_w2, rest_e2, rest_wv, rest_v2; /* the others */
     double max_abs;
-    uint32_t count[COPIES][F8_HIST_BINS];
     float scale; /* s' */
     float down;  /* 2^-k */
     double up;   /* 2^k */
+    uint64_t *hist;
 } tally;
 
 /* Only the exponent of a scale decides k. Scales below 2^-127, which only
- * others write, are left subnormal: 2^-k must stay finite. */
-static inline void tally_begin(tally *t, float scale)
+ * others write, are left subnormal: 2^-k must stay finite. Written with bits
+ * since the library's frexp() and ldexp() take a tenth of a block's time. */
+static inline void tally_begin(tally *t, float scale, uint64_t *hist)
 {
-    int k;
+    int32_t k = (int32_t)(bits_of(scale) >> 23) - 127;
+    uint64_t up = (uint64_t)(1023 + k) << 52;
 
     memset(t, 0, sizeof *t);
-    frexpf(scale, &k);
-    k = k - 1 < -127 ? -127 : k - 1;
-    t->down = ldexpf(1, -k);
+    t->hist = hist;
+    /* 2^-127 is subnormal. */
+    t->down = from_bits(k == 127 ? 0x00400000u : (uint32_t)(127 - k) << 23);
     t->scale = scale * t->down;
-    t->up = ldexp(1, k);
+    memcpy(&t->up, &up, sizeof up);
 }
 
 /* Adds the lanes, times a power of two, to the binary64 sums. */
@@ -199,7 +126,7 @@ static inline void tally_flush(tally *t, const lanes *from, double factor)
 
 /* v = w + e, so sum wv = sum w^2 + sum we, sum v^2 = sum w^2 + 2 sum we +
  * sum e^2. */
-static inline void tally_end(const tally *t, f8_sums *sums, uint64_t *hist)
+static inline void tally_end(const tally *t, f8_sums *sums)
 {
     double w2 = 0, we = 0, e2 = 0, square = t->up * t->up;
     double max_abs = t->max_abs * t->up;
@@ -214,31 +141,13 @@ static inline void tally_end(const tally *t, f8_sums *sums, uint64_t *hist)
     sums->wv += (w2 + we + t->rest_wv) * square;
     sums->v2 += (w2 + 2 * we + e2 + t->rest_v2) * square;
     sums->max_abs = max_abs > sums->max_abs ? max_abs : sums->max_abs;
-    for (int i = 0; i < F8_HIST_BINS; i++)
-        for (int j = 0; j < COPIES; j++)
-            hist[i] += t->count[j][i];
-}
-
-/* Histogram bin of a relative error; see stats.h. */
-static inline int32_t bin_of(float relative)
-{
-    float small = relative < 0x1p-4f ? relative : 0;
-    int32_t linear = F8_HIST_LINEAR + (int32_t)(small * F8_HIST_STEPS_PER_UNIT);
-    int32_t coarse =
-        (int32_t)(bits_of(relative) >> 17) -
-        (F8_HIST_COARSE_EXPONENT + 127) * F8_HIST_COARSE_PER_OCTAVE +
-        F8_HIST_COARSE;
-
-    coarse = coarse > F8_HIST_ABOVE ? F8_HIST_ABOVE : coarse;
-    int32_t bin = coarse < F8_HIST_COARSE ? linear : coarse;
-    return bits_of(relative) == 0 ? F8_HIST_EXACT : bin;
 }
 
 /* A weight that is not plain. */
 static inline void tally_rest(tally *t, float weight, uint8_t code)
 {
     if (weight == 0 && (code & 0x7f) == 0) {
-        t->count[0][F8_HIST_ZERO]++;
+        t->hist[F8_HIST_ZERO]++;
         return;
     }
     double w = (double)weight / t->up;
@@ -249,7 +158,7 @@ static inline void tally_rest(tally *t, float weight, uint8_t code)
     t->rest_wv += w * v;
     t->rest_v2 += v * v;
     t->max_abs = e > t->max_abs ? e : t->max_abs;
-    t->count[0][weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
+    t->hist[weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
 }
 
 /* Of each 2 * LANES numbers first those of odd, then those of even place. Not
@@ -279,14 +188,17 @@ static inline void add_products(const float *w, const float *e, unsigned n,
     }
 }
 
-/* A row of n weights, their quotients by the scale, and their codes. */
+/* A row of n weights, their quotients by the scale, and their codes. Where
+ * mantissas are given, plain weights with the nearest code are counted there.
+ */
 static inline void tally_row(tally *t, lanes *now, const float *weights,
-                             const float *x, const uint8_t *codes, unsigned n)
+                             const float *x, const uint8_t *codes, unsigned n,
+                             uint32_t *mantissas)
 {
     float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0};
     float split_w[F8_BLOCK], split_e[F8_BLOCK];
     int32_t bin[F8_BLOCK];
-    uint32_t plain[F8_BLOCK], others = 0, top = 0;
+    uint32_t plain[F8_BLOCK], top = 0;
 
     for (unsigned i = 0; i < n; i++) {
         uint32_t q = bits_of(x[i]) & 0x7fffffffu;
@@ -297,7 +209,6 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
          * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         float error = decode(codes[i]) * t->scale - scaled;
         plain[i] = in;
-        others += in ^ 1;
         w[i] = from_bits(bits_of(scaled) & (0 - in));
         e[i] = from_bits(bits_of(error) & (0 - in));
         uint32_t a = bits_of(e[i]) & 0x7fffffffu;
@@ -312,21 +223,22 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
 
     for (unsigned i = 0; i < n; i++)
         bin[i] = bin_of(fabsf(e[i]) / fabsf(w[i]));
-    if (others == 0) {
-        unsigned i = 0;
-        for (; i + COPIES <= n; i += COPIES)
-            for (unsigned j = 0; j < COPIES; j++)
-                t->count[j][bin[i + j]]++;
-        for (; i < n; i++)
-            t->count[0][bin[i]]++;
-        return;
-    }
     for (unsigned i = 0; i < n; i++) {
-        if (plain[i])
-            t->count[0][bin[i]]++;
-        else
+        if (!plain[i])
             tally_rest(t, weights[i], codes[i]);
+        else if (mantissas && codes[i] == encode(x[i]))
+            mantissas[bits_of(weights[i]) >> 16 & (MANTISSAS - 1)]++;
+        else
+            t->hist[bin[i]]++;
     }
+}
+
+/* Whether a block's plain weights are counted by mantissa. The range of scales
+ * is that of bytes.h, where all of a block's arithmetic goes by mantissas. */
+static inline bool by_mantissa(const f8_block *block, float scale)
+{
+    return block->dtype == F8_DTYPE_BF16 && (bits_of(scale) & 0xffffu) == 0 &&
+           scale >= 0x1p-36f && scale <= 0x1p36f;
 }
 
 /* ---- the functions of a table -------------------------------------------- */
@@ -336,7 +248,7 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
 static inline void rows_plain(const f8_block *block, unsigned first,
                               unsigned end, float scale, const uint8_t *codes,
                               uint8_t *to, size_t codes_stride, tally *t,
-                              lanes *now)
+                              lanes *now, uint32_t *mantissas)
 {
     unsigned n = block->cols;
 
@@ -351,7 +263,7 @@ static inline void rows_plain(const f8_block *block, unsigned first,
                 row[i] = (uint8_t)encode(x[i]);
         }
         if (t)
-            tally_row(t, now, w, x, codes + r * codes_stride, n);
+            tally_row(t, now, w, x, codes + r * codes_stride, n, mantissas);
     }
 }
 
@@ -360,23 +272,36 @@ static inline void block_plain(const f8_block *block, float scale,
                                size_t codes_stride, f8_sums *sums,
                                uint64_t *hist)
 {
+    uint32_t mantissas[MANTISSAS] = {0};
+    bool counted = by_mantissa(block, scale);
     tally t;
 
     if (!sums) {
         rows_plain(block, 0, block->rows, scale, codes, to, codes_stride, NULL,
-                   NULL);
+                   NULL, NULL);
         return;
     }
-    tally_begin(&t, scale);
+    tally_begin(&t, scale, hist);
     for (unsigned r = 0; r < block->rows; r += FLUSH_ROWS) {
         unsigned left = block->rows - r;
         lanes now;
         memset(&now, 0, sizeof now);
         rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
-                   codes, to, codes_stride, &t, &now);
+                   codes, to, codes_stride, &t, &now,
+                   counted ? mantissas : NULL);
         tally_flush(&t, &now, 1);
     }
-    tally_end(&t, sums, hist);
+    tally_end(&t, sums);
+    if (counted) {
+        error_bins bins;
+        float error[MANTISSAS];
+        for (uint32_t m = 0; m < MANTISSAS; m++) {
+            float w = from_bits(0x3f800000u | m << 16);
+            error[m] = decode(encode(w / t.scale)) * t.scale - w;
+        }
+        error_bins_begin(&bins, error);
+        count_mantissas(&bins, mantissas, hist);
+    }
 }
 
 static inline void quantise_plain(const f8_block *block, float scale,

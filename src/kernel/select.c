@@ -7,15 +7,19 @@
 
 extern const f8_kernel f8_kernel_c;
 
-#if defined(__x86_64__)
+/* Which are built is the build's to say: F8_ISAS in CMakeLists.txt. */
 extern const f8_kernel f8_kernel_avx2, f8_kernel_avx512, f8_kernel_vbmi;
+extern const f8_kernel f8_kernel_neon;
 
+#if defined(F8_HAS_AVX2) || defined(F8_HAS_AVX512) || defined(F8_HAS_VBMI)
 static bool has_avx2(void)
 {
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+#endif
 
+#if defined(F8_HAS_AVX512) || defined(F8_HAS_VBMI)
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") &&
@@ -23,7 +27,9 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq");
 }
+#endif
 
+#if defined(F8_HAS_VBMI)
 static bool has_vbmi(void)
 {
     return has_avx512() && __builtin_cpu_supports("avx512vbmi") &&
@@ -31,8 +37,6 @@ static bool has_vbmi(void)
            __builtin_cpu_supports("avx512bf16") &&
            __builtin_cpu_supports("gfni");
 }
-#elif defined(__aarch64__)
-extern const f8_kernel f8_kernel_neon;
 #endif
 
 static bool always(void)
@@ -48,11 +52,16 @@ typedef struct choice {
 /* Slowest first. */
 static const choice choices[] = {
     {&f8_kernel_c, always},
-#if defined(__x86_64__)
+#if defined(F8_HAS_AVX2)
     {&f8_kernel_avx2, has_avx2},
+#endif
+#if defined(F8_HAS_AVX512)
     {&f8_kernel_avx512, has_avx512},
+#endif
+#if defined(F8_HAS_VBMI)
     {&f8_kernel_vbmi, has_vbmi},
-#elif defined(__aarch64__)
+#endif
+#if defined(F8_HAS_NEON)
     {&f8_kernel_neon, always}, /* part of the base architecture */
 #endif
 };

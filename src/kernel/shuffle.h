@@ -10,7 +10,7 @@
 #ifndef F8_KERNEL_SHUFFLE_H
 #define F8_KERNEL_SHUFFLE_H
 
-#include "bytes.h"
+#include "count.h"
 
 enum {
     WORDS = VECTOR / 2,          /* weights in a vector */
@@ -19,6 +19,7 @@ enum {
 };
 
 typedef struct consts {
+    group_tables groups;        /* only where errors are measured */
     vi step, last;              /* by M / 8 */
     vi v_low, v_middle, v_high; /* by step mod 16 */
     vi least, span;
@@ -28,22 +29,23 @@ typedef struct sums {
     vf w2[PARTS], we[PARTS], e2[PARTS], top;
 } sums;
 
-static inline void consts_begin(consts *c, const byte_tables *t)
+static inline void consts_begin(consts *c, const byte_tables *t, bool measured)
 {
     uint8_t step[16], last[16], low[16] = {0}, middle[16] = {0}, high[16] = {0};
 
     for (unsigned i = 0; i < 16; i++) {
         const uint8_t *eight = t->step + 8 * i;
         unsigned n = 0;
-        while (n < 7 && eight[n + 1] == eight[0])
-            n++;
+        for (unsigned k = 1; k < 8; k++)
+            n += eight[k] == eight[0];
         step[i] = eight[0];
         last[i] = (uint8_t)(8 * i + n);
     }
-    for (unsigned m = 0; m < MANTISSAS; m++) {
+    /* The first and the last of eight have all steps that there are. */
+    for (unsigned i = 0; measured && i < 32; i++) {
+        unsigned m = i / 2 * 8 + i % 2 * 7, k = t->step[m] % 16;
         float v = from_bits(0x3f800000u | m << 16) + t->error[m];
         uint32_t bits = bits_of(v) - 0x3f800000u;
-        unsigned k = t->step[m] % 16;
         low[k] = (uint8_t)(bits >> 8);
         middle[k] = (uint8_t)(bits >> 16);
         high[k] = (uint8_t)(bits >> 24);
@@ -55,6 +57,8 @@ static inline void consts_begin(consts *c, const byte_tables *t)
     c->v_high = v_table(high);
     c->least = v_set16(t->least);
     c->span = v_set16((uint16_t)(t->most - t->least));
+    if (measured)
+        group_tables_begin(&c->groups, &t->bins);
 }
 
 /* Not zero in the lanes of weights that are not plain. */
@@ -81,43 +85,55 @@ static inline vi codes_of(vi a, vi b, const consts *c, vi *m, vi *step)
     return v_or(code, v_and(high, v_set8(0x80)));
 }
 
-static inline void add_lanes(vf w, vf v, sums *s, unsigned part)
+static inline void add_lanes(vf w, vf v, sums *s, unsigned part, bool top)
 {
     vf e = v_subf(v, w);
 
     s->w2[part] = v_fma(w, w, s->w2[part]);
     s->we[part] = v_fma(w, e, s->we[part]);
     s->e2[part] = v_fma(e, e, s->e2[part]);
-    s->top = v_maxf(s->top, v_absf(e));
+    if (top)
+        s->top = v_maxf(s->top, v_absf(e));
 }
 
-/* Sums of one vector of words, all signs dropped; middle and low are those of
- * v for an exponent of zero. */
+/* Sums of one vector of words; middle and low are those of v for an exponent
+ * of zero. Weights and v keep their signs, which drop out of products. */
 static inline void add_words(vi w, vi middle, vi low, const consts *c, sums *s,
-                             unsigned part, bool careful)
+                             unsigned part, bool top, bool careful)
 {
-    const vi upper = v_set32(0xffff0000u);
-    vi a = v_and(w, v_set16(0x7fff));
-    vi high = v_add16(v_and(w, v_set16(0x7f80)), middle);
+    vi high = v_add16(v_and(w, v_set16(0xff80)), middle);
 
     if (careful) {
         vi plain = v_is_zero16(odd_lanes(w, c));
-        a = v_and(a, plain);
+        w = v_and(w, plain);
         high = v_and(high, plain);
         low = v_and(low, plain);
     }
-    add_lanes(v_float(v_and(a, upper)),
-              v_float(v_halves(v_shr32(low, 16), high)), s, part);
-    add_lanes(v_float(v_shl32(a, 16)),
-              v_float(v_halves(low, v_shl32(high, 16))), s, part);
+    add_lanes(v_float(v_and(w, v_set32(0xffff0000u))),
+              v_float(v_halves(v_shr32(low, 16), high)), s, part, top);
+    add_lanes(v_float(v_shl32(w, 16)),
+              v_float(v_halves(low, v_shl32(high, 16))), s, part, top);
 }
 
-/* One row of 128. index gets the pairs to count. Returns whether the row was
- * odd: its odd weights are then left out of the sums, and all of it should be
- * left out of the counts. */
+/* Sums of two vectors of weights and their steps. */
+static inline void add_pair(vi a, vi b, vi step, const consts *c, sums *s,
+                            unsigned part, bool top, bool careful)
+{
+    vi k = v_and(step, v_set8(0x0f)), zero = v_set8(0);
+    vi low = v_look(c->v_low, k), middle = v_look(c->v_middle, k);
+    vi high = v_look(c->v_high, k);
+
+    add_words(a, v_first(middle, high), v_first(zero, low), c, s, part, top,
+              careful);
+    add_words(b, v_second(middle, high), v_second(zero, low), c, s,
+              (part + 1) % PARTS, top, careful);
+}
+
+/* One row of 128; m gets its mantissas. Returns whether the row was odd: its
+ * odd weights are then left out of the sums. */
 static inline bool row_shuffle(const unsigned char *from, uint8_t *to,
-                               const consts *c, bool stream, sums *s,
-                               uint16_t *index)
+                               const consts *c, bool stream, sums *s, bool top,
+                               vi *m)
 {
     vi any = v_set8(0);
 
@@ -127,28 +143,15 @@ static inline bool row_shuffle(const unsigned char *from, uint8_t *to,
     for (unsigned i = 0; i < PAIRS; i++) {
         vi a = v_load(from + VECTOR * 2 * i);
         vi b = v_load(from + VECTOR * (2 * i + 1));
-        vi m, step, code = codes_of(a, b, c, &m, &step);
+        vi low, step, code = codes_of(a, b, c, &low, &step);
         v_store_codes(to + VECTOR * i, v_natural(code), stream);
         if (!s)
             continue;
-        vi k = v_and(step, v_set8(0x0f));
-        vi low = v_look(c->v_low, k), middle = v_look(c->v_middle, k);
-        vi high = v_look(c->v_high, k), zero = v_set8(0);
-        unsigned part = 2 * i % PARTS;
-        if (odd) {
-            add_words(a, v_first(middle, high), v_first(zero, low), c, s, part,
-                      true);
-            add_words(b, v_second(middle, high), v_second(zero, low), c, s,
-                      (part + 1) % PARTS, true);
-        } else {
-            add_words(a, v_first(middle, high), v_first(zero, low), c, s, part,
-                      false);
-            add_words(b, v_second(middle, high), v_second(zero, low), c, s,
-                      (part + 1) % PARTS, false);
-            vi pair = v_or(v_and(m, v_set16(0x007f)),
-                           v_and(v_shr16(m, 1), v_set16(0x3f80)));
-            v_store(index + WORDS * i, pair);
-        }
+        if (__builtin_expect(odd, 0))
+            add_pair(a, b, step, c, s, 2 * i % PARTS, top, true);
+        else
+            add_pair(a, b, step, c, s, 2 * i % PARTS, top, false);
+        m[i] = low;
     }
     return odd;
 }
@@ -169,54 +172,59 @@ static inline void take_sums(tally *t, const sums *s, double factor)
     }
 }
 
-static inline void measured(const f8_block *block, float scale, uint8_t *codes,
-                            size_t codes_stride, const byte_tables *tables,
-                            const consts *c, bool stream, f8_sums *all,
+/* A block and all that belongs to it. */
+typedef struct job {
+    const f8_block *block;
+    const byte_tables *tables;
+    const consts *consts;
+    float scale;
+    uint8_t *codes;
+    size_t codes_stride;
+    bool stream;
+} job;
+
+/* Rows first to end; with n they are measured, and are no more than a batch. */
+static inline void rows_shuffle(const job *j, unsigned first, unsigned end,
+                                bool top, sums *s, tally *t, bit_counts *n)
+{
+    for (unsigned r = first; r < end; r++) {
+        const unsigned char *from = row_at(j->block, r);
+        uint8_t *to = j->codes + r * j->codes_stride;
+        vi *m = n ? n->m + PAIRS * (r - first) : NULL;
+        fetch_ahead(from, to, j->stream);
+        if (__builtin_expect(
+                row_shuffle(from, to, j->consts, j->stream, s, top, m), 0))
+            odd_row(j->tables, j->scale, from, to, t, n ? n->group : NULL);
+    }
+}
+
+static inline void measured(const job *j, bool top, f8_sums *all,
                             uint64_t *hist)
 {
-    pair_counts pairs;
-    uint32_t counted = 0;
-    uint16_t index[F8_BLOCK / 2];
+    unsigned rows = j->block->rows;
+    bit_counts n;
     tally t;
 
-    memset(&pairs, 0, sizeof pairs);
-    tally_begin(&t, scale);
+    memset(n.plane, 0, sizeof n.plane);
+    memset(n.group, 0, sizeof n.group);
+    tally_begin(&t, j->scale, hist);
     double factor = 1 / (t.up * t.up);
-    for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
+    for (unsigned first = 0; first < rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
-        end = end < block->rows ? end : block->rows;
+        end = end < rows ? end : rows;
         sums s;
         memset(&s, 0, sizeof s);
-        for (unsigned r = first; r < end; r++) {
-            const unsigned char *from = row_at(block, r);
-            uint8_t *to = codes + r * codes_stride;
-            fetch_ahead(from, to, stream);
-            if (__builtin_expect(row_shuffle(from, to, c, stream, &s, index),
-                                 0)) {
-                odd_row(tables, scale, from, to, &t);
-                continue;
-            }
-            count_pairs(&pairs, index);
-            counted += F8_BLOCK / 2;
+        for (unsigned r = first; r < end; r += BATCH_ROWS) {
+            unsigned left = end - r;
+            left = left < BATCH_ROWS ? left : BATCH_ROWS;
+            rows_shuffle(j, r, r + left, top, &s, &t, &n);
+            count_batch(&n, PAIRS * left, &j->consts->groups, &j->tables->bins);
         }
         take_sums(&t, &s, factor);
     }
-    counts_end(&pairs, counted, block, tables, hist);
-    tally_end(&t, all, hist);
-}
-
-static inline void unmeasured(const f8_block *block, float scale,
-                              uint8_t *codes, size_t codes_stride,
-                              const byte_tables *tables, const consts *c,
-                              bool stream)
-{
-    for (unsigned r = 0; r < block->rows; r++) {
-        const unsigned char *from = row_at(block, r);
-        uint8_t *to = codes + r * codes_stride;
-        fetch_ahead(from, to, stream);
-        if (__builtin_expect(row_shuffle(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL);
-    }
+    counts_end(&n);
+    groups_end(j->block, j->tables, n.group, hist);
+    tally_end(&t, all);
 }
 
 static inline void quantise_shuffle(const f8_block *block, float scale,
@@ -226,18 +234,20 @@ static inline void quantise_shuffle(const f8_block *block, float scale,
     bool stream = may_stream(block, codes, codes_stride);
     byte_tables tables;
     consts c;
+    job j = {block, &tables, &c, scale, codes, codes_stride, stream};
 
     if (!bytes_fit(block, scale)) {
         quantise_plain(block, scale, codes, codes_stride, all, hist);
         return;
     }
-    bytes_begin(&tables, scale);
-    consts_begin(&c, &tables);
-    if (all)
-        measured(block, scale, codes, codes_stride, &tables, &c, stream, all,
-                 hist);
+    bytes_begin(&tables, scale, all != NULL);
+    consts_begin(&c, &tables, all != NULL);
+    if (!all)
+        rows_shuffle(&j, 0, block->rows, false, NULL, NULL, NULL);
+    else if (may_raise(all, scale))
+        measured(&j, true, all, hist);
     else
-        unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+        measured(&j, false, all, hist);
     if (stream)
         v_fence();
 }

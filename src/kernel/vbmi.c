@@ -11,6 +11,7 @@
 typedef struct consts {
     __m512i pack_low, pack_high, natural;
     __m512i step[2], change_low[2], change_high[2];
+    __m512i hot[2][2]; /* a bit for the M of eight groups, two tables of that */
     __m512i least;
     uint16_t span;
 } consts;
@@ -25,7 +26,7 @@ static inline __m512i load(const void *from)
     return _mm512_loadu_si512(from);
 }
 
-static void consts_begin(consts *c, const byte_tables *t)
+static void consts_begin(consts *c, const byte_tables *t, bool measured)
 {
     uint8_t low[64];
 
@@ -43,6 +44,19 @@ static void consts_begin(consts *c, const byte_tables *t)
     }
     c->least = _mm512_set1_epi16((short)t->least);
     c->span = (uint16_t)(t->most - t->least);
+    if (!measured)
+        return;
+    const __m512i bit = _mm512_set1_epi64((int64_t)0x8040201008040201);
+    for (int i = 0; i < 2; i++) {
+        __m512i bin = load(t->bins.bin + 64 * i);
+        /* Group mod 8 in the low four bits; its fourth bit is the bin's top. */
+        __m512i group =
+            _mm512_and_si512(_mm512_srli_epi16(bin, 4), _mm512_set1_epi8(7));
+        __m512i one = _mm512_shuffle_epi8(bit, group);
+        __mmask64 upper = _mm512_movepi8_mask(bin);
+        c->hot[0][i] = _mm512_maskz_mov_epi8(~upper, one);
+        c->hot[1][i] = _mm512_maskz_mov_epi8(upper, one);
+    }
 }
 
 static inline __m512i magnitude(__m512i w)
@@ -85,7 +99,7 @@ static inline __m512i codes_of(__m512i a, __m512i b, const consts *c,
 
 /* Sums of 32 weights, without those that are odd if careful. */
 static inline void add_32(__m512i w, __m512i change, const consts *c, sums *s,
-                          bool careful)
+                          bool top, bool careful)
 {
     __m512i e = _mm512_add_epi16(w, change);
 
@@ -97,40 +111,138 @@ static inline void add_32(__m512i w, __m512i change, const consts *c, sums *s,
     s->w2 = _mm512_dpbf16_ps(s->w2, (__m512bh)w, (__m512bh)w);
     s->we = _mm512_dpbf16_ps(s->we, (__m512bh)w, (__m512bh)e);
     s->e2 = _mm512_dpbf16_ps(s->e2, (__m512bh)e, (__m512bh)e);
-    s->top = _mm512_max_epu16(s->top, magnitude(e));
+    if (top)
+        s->top = _mm512_max_epu16(s->top, magnitude(e));
 }
 
 static inline void add_64(__m512i a, __m512i b, __m512i low, const consts *c,
-                          sums *s, bool careful)
+                          sums *s, bool top, bool careful)
 {
     __m512i l =
         _mm512_permutex2var_epi8(c->change_low[0], low, c->change_low[1]);
     __m512i h =
         _mm512_permutex2var_epi8(c->change_high[0], low, c->change_high[1]);
 
-    add_32(a, _mm512_unpacklo_epi8(l, h), c, s, careful);
-    add_32(b, _mm512_unpackhi_epi8(l, h), c, s, careful);
+    add_32(a, _mm512_unpacklo_epi8(l, h), c, s, top, careful);
+    add_32(b, _mm512_unpackhi_epi8(l, h), c, s, top, careful);
+}
+
+/* A job: one block and all that belongs to it. */
+typedef struct job {
+    const f8_block *block;
+    const byte_tables *tables;
+    const consts *consts;
+    float scale;
+    uint8_t *codes;
+    size_t codes_stride;
+    bool stream;
+} job;
+
+/* ---- counting groups ----------------------------------------------------- */
+
+/* Two tables turn M into one bit out of sixteen. A tree of full adders counts
+ * each of the 512 bits of a vector on its own; only what comes out of sixteen
+ * vectors is added up bit by bit. */
+enum {
+    ROW_VECTORS = F8_BLOCK / 64,
+    BATCH_ROWS = 8,
+    BATCH = ROW_VECTORS * BATCH_ROWS
+};
+
+typedef struct bit_counts {
+    __m512i ones, twos, fours, eights;
+    __m512i sixteens; /* bytes: each bit's sum over eight bytes */
+} bit_counts;
+
+typedef struct group_counts {
+    bit_counts half[2];
+    __m512i low[BATCH];   /* low bytes of weights, waiting */
+    __m512i codes[BATCH]; /* waiting to be written, when they are streamed */
+    uint32_t group[GROUPS];
+} group_counts;
+
+/* Full adder of bits: returns the carries of *sum + a + b. They are made from
+ * the new sum, equal inputs or else the opposite of the sum, since the old one
+ * would have to be copied first. */
+static inline __m512i add_bits(__m512i *sum, __m512i a, __m512i b)
+{
+    *sum = _mm512_ternarylogic_epi64(*sum, a, b, 0x96);
+    return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
+}
+
+/* Byte j of each eight: how many of the eight have bit j. */
+static inline __m512i count_bits(__m512i bytes)
+{
+    const __m512i identity = _mm512_set1_epi64((int64_t)0x8040201008040201);
+    return _mm512_popcnt_epi8(
+        _mm512_gf2p8affine_epi64_epi8(identity, bytes, 0));
+}
+
+static void count_half(bit_counts *to, const __m512i low[BATCH],
+                       const __m512i hot[2])
+{
+    const __m512i hot0 = hot[0], hot1 = hot[1];
+    bit_counts n = *to;
+    __m512i eight[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        __m512i four[2];
+        for (unsigned j = 0; j < 2; j++) {
+            __m512i two[2];
+            for (unsigned k = 0; k < 2; k++, low += 2)
+                two[k] = add_bits(&n.ones,
+                                  _mm512_permutex2var_epi8(hot0, low[0], hot1),
+                                  _mm512_permutex2var_epi8(hot0, low[1], hot1));
+            four[j] = add_bits(&n.twos, two[0], two[1]);
+        }
+        eight[i] = add_bits(&n.fours, four[0], four[1]);
+    }
+    __m512i sixteen = add_bits(&n.eights, eight[0], eight[1]);
+    n.sixteens = _mm512_add_epi8(n.sixteens, count_bits(sixteen));
+    *to = n;
+}
+
+/* Counts `vectors` that wait. What fills the batch counts as M of zero, which
+ * is taken back. */
+static inline void count_batch(group_counts *n, unsigned vectors, const job *j)
+{
+    for (unsigned i = vectors; i < BATCH; i++) {
+        n->low[i] = _mm512_setzero_si512();
+        n->group[group_of(&j->tables->bins, 0)] -= 64;
+    }
+    for (unsigned h = 0; h < 2; h++)
+        count_half(&n->half[h], n->low, j->consts->hot[h]);
+}
+
+static inline void count_half_end(const bit_counts *n, uint32_t *group)
+{
+    uint8_t at[64];
+    uint64_t rest[8], sixteens[8];
+
+    /* Byte j of all eights together, to be added up. */
+    for (unsigned i = 0; i < 64; i++)
+        at[i] = (uint8_t)(i % 8 * 8 + i / 8);
+    __m512i sum = count_bits(n->eights);
+    sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->fours));
+    sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->twos));
+    sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->ones));
+    const __m512i zero = _mm512_setzero_si512(), gather = load(at);
+    _mm512_storeu_si512(
+        rest, _mm512_sad_epu8(_mm512_permutexvar_epi8(gather, sum), zero));
+    _mm512_storeu_si512(
+        sixteens,
+        _mm512_sad_epu8(_mm512_permutexvar_epi8(gather, n->sixteens), zero));
+    for (unsigned j = 0; j < 8; j++)
+        group[j] += (uint32_t)(rest[j] + BATCH * sixteens[j]);
 }
 
 /* ---- rows and blocks ----------------------------------------------------- */
 
-enum { ROW_VECTORS = F8_BLOCK / 64 };
-
-/* Indices for count_pairs() of 64 weights, from their low bytes: which two
- * are a pair is all the same. */
-static inline __m512i pairs_of(__m512i low)
-{
-    return _mm512_or_si512(
-        _mm512_and_si512(low, _mm512_set1_epi16(0x007f)),
-        _mm512_and_si512(_mm512_srli_epi16(low, 1), _mm512_set1_epi16(0x3f80)));
-}
-
-/* One row of 128. index gets the pairs to count. Returns whether the row was
- * odd: its odd weights are then left out of the sums, and all of it should be
- * left out of the counts. */
+/* One row of 128; its low bytes wait to be counted. Returns whether the row
+ * was odd: its odd weights are then left out of the sums. */
 static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
-                            const consts *c, bool stream, sums *s,
-                            uint16_t *index)
+                            const consts *c, bool stream, sums *s, bool top,
+                            __m512i *waiting)
 {
     __m512i w[4], furthest;
 
@@ -151,10 +263,10 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
         if (!s)
             continue;
         if (__builtin_expect(odd, 0))
-            add_64(a, b, low, c, s, true);
+            add_64(a, b, low, c, s, top, true);
         else
-            add_64(a, b, low, c, s, false);
-        _mm512_storeu_si512(index + 32 * i, pairs_of(low));
+            add_64(a, b, low, c, s, top, false);
+        waiting[i] = low;
     }
     return odd;
 }
@@ -183,52 +295,121 @@ static void add_top(tally *t, const sums *s)
         t->max_abs = max_abs;
 }
 
-static void measured(const f8_block *block, float scale, uint8_t *codes,
-                     size_t codes_stride, const byte_tables *tables,
-                     const consts *c, bool stream, f8_sums *all, uint64_t *hist)
+/* What an odd row still needs: the odd weights' codes and statistics. They are
+ * counted like the others, which is taken back here; a group may run below
+ * zero until all is counted. */
+static void odd_vbmi(const unsigned char *from, uint8_t *to, const job *j,
+                     tally *t, group_counts *n)
 {
-    pair_counts pairs;
-    uint32_t counted = 0;
-    uint16_t index[F8_BLOCK / 2];
-    tally t;
-
-    memset(&pairs, 0, sizeof pairs);
-    tally_begin(&t, scale);
-    double factor = 1 / (t.up * t.up);
-    for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
-        unsigned end = first + FLUSH_ROWS;
-        end = end < block->rows ? end : block->rows;
-        sums s = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
-                  _mm512_setzero_si512()};
-        for (unsigned r = first; r < end; r++) {
-            const unsigned char *from = row_at(block, r);
-            uint8_t *to = codes + r * codes_stride;
-            fetch_ahead(from, to, stream);
-            if (__builtin_expect(row_vbmi(from, to, c, stream, &s, index), 0)) {
-                odd_row(tables, scale, from, to, &t);
-                continue;
-            }
-            count_pairs(&pairs, index);
-            counted += F8_BLOCK / 2;
+    for (unsigned i = 0; i < 4; i++) {
+        __m512i w = load(from + 64 * i);
+        __mmask32 odd = odd_lanes(above(w, j->consts), j->consts);
+        for (; odd; odd &= odd - 1) {
+            unsigned at = 32 * i + (unsigned)__builtin_ctz(odd);
+            uint16_t bits;
+            memcpy(&bits, from + 2 * at, sizeof bits);
+            odd_weight(bits, j->scale, to + at, t);
+            if (n)
+                n->group[group_of(&j->tables->bins, bits % MANTISSAS)]--;
         }
-        add_lanes(&t, &s, factor);
-        add_top(&t, &s);
     }
-    counts_end(&pairs, counted, block, tables, hist);
-    tally_end(&t, all, hist);
 }
 
-static void unmeasured(const f8_block *block, float scale, uint8_t *codes,
-                       size_t codes_stride, const byte_tables *tables,
-                       const consts *c, bool stream)
+/* Rows first to end, their codes to `to`. With n they are measured, and are no
+ * more than a batch. Constants and sums are copied since otherwise each store
+ * of codes might change them, for all the compiler knows. */
+__attribute__((always_inline)) static inline void rows_vbmi(
+    const job *j, unsigned first, unsigned end, uint8_t *to, size_t to_stride,
+    bool stream, bool top, sums *sum, tally *t, group_counts *n)
 {
-    for (unsigned r = 0; r < block->rows; r++) {
-        const unsigned char *from = row_at(block, r);
-        uint8_t *to = codes + r * codes_stride;
-        fetch_ahead(from, to, stream);
-        if (__builtin_expect(row_vbmi(from, to, c, stream, NULL, NULL), 0))
-            odd_row(tables, scale, from, to, NULL);
+    const consts c = *j->consts;
+    sums s;
+
+    if (n)
+        s = *sum;
+    for (unsigned r = first; r < end; r++, to += to_stride) {
+        const unsigned char *from = row_at(j->block, r);
+        __m512i *waiting = n ? n->low + ROW_VECTORS * (r - first) : NULL;
+        fetch_ahead(from, to, j->stream);
+        if (__builtin_expect(
+                row_vbmi(from, to, &c, stream, n ? &s : NULL, top, waiting), 0))
+            odd_vbmi(from, to, j, t, n);
     }
+    if (n)
+        *sum = s;
+}
+
+/* The rows of a batch. Codes that bypass the caches do so all at once: one by
+ * one they hold up the stores of what waits to be counted. */
+__attribute__((always_inline)) static inline void batch_vbmi(
+    const job *j, unsigned first, unsigned end, bool top, sums *sum, tally *t,
+    group_counts *n)
+{
+    uint8_t *to = j->codes + first * j->codes_stride;
+
+    if (!j->stream) {
+        rows_vbmi(j, first, end, to, j->codes_stride, false, top, sum, t, n);
+        return;
+    }
+    rows_vbmi(j, first, end, (uint8_t *)n->codes, F8_BLOCK, false, top, sum, t,
+              n);
+    for (unsigned i = 0; i < end - first; i++, to += j->codes_stride) {
+        __m512i *line = (__m512i *)(void *)to;
+        for (unsigned k = 0; k < ROW_VECTORS; k++)
+            _mm512_stream_si512(line + k, n->codes[ROW_VECTORS * i + k]);
+    }
+}
+
+__attribute__((always_inline)) static inline void measured(const job *j,
+                                                           bool top,
+                                                           f8_sums *all,
+                                                           uint64_t *hist)
+{
+    unsigned rows = j->block->rows;
+    group_counts n;
+    tally t;
+
+    memset(n.half, 0, sizeof n.half);
+    memset(n.group, 0, sizeof n.group);
+    tally_begin(&t, j->scale, hist);
+    double factor = 1 / (t.up * t.up);
+    for (unsigned first = 0; first < rows; first += FLUSH_ROWS) {
+        unsigned end = first + FLUSH_ROWS;
+        end = end < rows ? end : rows;
+        sums s = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                  _mm512_setzero_si512()};
+        for (unsigned r = first; r < end; r += BATCH_ROWS) {
+            unsigned left = end - r;
+            left = left < BATCH_ROWS ? left : BATCH_ROWS;
+            batch_vbmi(j, r, r + left, top, &s, &t, &n);
+            count_batch(&n, ROW_VECTORS * left, j);
+        }
+        add_lanes(&t, &s, factor);
+        if (top)
+            add_top(&t, &s);
+    }
+    for (unsigned h = 0; h < 2; h++)
+        count_half_end(&n.half[h], n.group + 8 * h);
+    groups_end(j->block, j->tables, n.group, hist);
+    tally_end(&t, all);
+}
+
+static void unmeasured(const job *j)
+{
+    rows_vbmi(j, 0, j->block->rows, j->codes, j->codes_stride, j->stream, false,
+              NULL, NULL, NULL);
+}
+
+__attribute__((noinline)) static void measured_top(const job *j, f8_sums *all,
+                                                   uint64_t *hist)
+{
+    measured(j, true, all, hist);
+}
+
+__attribute__((noinline)) static void measured_rest(const job *j, f8_sums *all,
+                                                    uint64_t *hist)
+{
+    measured(j, false, all, hist);
 }
 
 static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
@@ -237,18 +418,20 @@ static void quantise_vbmi(const f8_block *block, float scale, uint8_t *codes,
     bool stream = may_stream(block, codes, codes_stride);
     byte_tables tables;
     consts c;
+    job j = {block, &tables, &c, scale, codes, codes_stride, stream};
 
     if (!bytes_fit(block, scale)) {
         quantise_plain(block, scale, codes, codes_stride, all, hist);
         return;
     }
-    bytes_begin(&tables, scale);
-    consts_begin(&c, &tables);
-    if (all)
-        measured(block, scale, codes, codes_stride, &tables, &c, stream, all,
-                 hist);
+    bytes_begin(&tables, scale, all != NULL);
+    consts_begin(&c, &tables, all != NULL);
+    if (!all)
+        unmeasured(&j);
+    else if (may_raise(all, scale))
+        measured_top(&j, all, hist);
     else
-        unmeasured(block, scale, codes, codes_stride, &tables, &c, stream);
+        measured_rest(&j, all, hist);
     if (stream)
         _mm_sfence();
 }

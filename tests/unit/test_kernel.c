@@ -613,8 +613,95 @@ static void test_sums(void **unused)
     }
 }
 
-/* Weights that are all alike run a counter of pairs over, while rows with a
- * zero are counted one by one: each weight must be counted once. */
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Relative errors of m in binary64, sorted, without those of zeros. */
+static size_t relative_errors(const matrix *m, const uint8_t *codes,
+                              const uint8_t *scales, double *errors)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < m->rows * m->cols; i++) {
+        size_t row = i / m->cols, col = i % m->cols;
+        size_t block = row / 128 * (m->cols / 128) + col / 128;
+        double w = (double)f8_widen(m->weights + 2 * i, m->dtype);
+        double v = (double)f8_e4m3_decode(codes[i]) *
+                   (double)f8_scale_load(scales + 2 * block, F8_SCALE_BF16);
+        if (w != 0)
+            errors[n++] = fabs(v - w) / fabs(w);
+    }
+    qsort(errors, n, sizeof *errors, by_value);
+    return n;
+}
+
+/* The median that groups and bins come to, against all errors sorted: within a
+ * bin's width, 2^-12, of those whose rank is a half, give or take `ranks`. Not
+ * of one of them: where all blocks have one scale, weights have but 128 errors,
+ * and a median jumps from one to the next. */
+static void check_median(shape_fn shape, const char *what)
+{
+    static const double ranks = 0.004;
+    enum { ROWS = 512, COLS = 1024 };
+    static uint8_t weights[2 * ROWS * COLS], codes[ROWS * COLS], scales[64];
+    static double errors[ROWS * COLS];
+    matrix m = {weights, F8_DTYPE_BF16, ROWS, COLS};
+
+    fill(weights, F8_DTYPE_BF16, (size_t)ROWS * COLS, shape, 0);
+    outcome out = quantise(f8_kernel_best(), &m, F8_SCALE_BF16, false, false, 0,
+                           codes, scales);
+    size_t n = relative_errors(&m, codes, scales, errors);
+    double found = f8_hist_median(out.hist);
+    double low = errors[(size_t)((double)n * (0.5 - ranks))] - 0x1p-12;
+    double high = errors[(size_t)((double)n * (0.5 + ranks))] + 0x1p-12;
+    if (!(found >= low && found <= high))
+        fail_msg("%s: median %.6f, expected %.6f to %.6f (seed 0x%llx)", what,
+                 found, low, high, (unsigned long long)seed);
+}
+
+/* Weights of few values. */
+static double values[40];
+static unsigned values_used;
+
+static double shape_values(void)
+{
+    return values[next_random() % values_used];
+}
+
+static double shape_int8(void)
+{
+    return round(gauss() * 30) * 0.0173;
+}
+
+static double shape_student(void)
+{
+    double sum = 0;
+    for (int i = 0; i < 4; i++) {
+        double x = gauss();
+        sum += x * x;
+    }
+    return 0.02 * gauss() / sqrt(sum / 4);
+}
+
+static void test_medians(void **unused)
+{
+    (void)unused;
+    check_median(shape_gauss, "gauss");
+    check_median(shape_uniform, "uniform");
+    check_median(shape_student, "student");
+    check_median(shape_int8, "int8");
+    for (values_used = 3; values_used <= 40; values_used++) {
+        for (unsigned i = 0; i < values_used; i++)
+            values[i] = gauss();
+        check_median(shape_values, "few values");
+    }
+}
+
+/* Weights that are all alike fill one counter, while zeros in every second
+ * row are taken off again: each weight must be counted once. */
 static void test_each_is_counted_once(void **unused)
 {
     (void)unused;
@@ -670,6 +757,7 @@ int main(void)
         cmocka_unit_test_setup(test_ties, start),
         cmocka_unit_test_setup(test_each_is_counted_once, start),
         cmocka_unit_test_setup(test_sums, start),
+        cmocka_unit_test_setup(test_medians, start),
     };
     const char *given = getenv("F8_KERNEL_SEED");
     if (given)
