@@ -45,6 +45,7 @@ static f8_options library_options(const arguments *given, run *current)
         .progress = current ? on_progress : NULL,
         .progress_user = current,
         .cpu = getenv("FP8CAST_CPU"),
+        .scales = given->scales,
     };
     return options;
 }

@@ -100,6 +100,7 @@ static inline int v_any(vi a)
     return _mm512_test_epi8_mask(a, a) != 0;
 }
 
+#include "search.h"
 #include "shuffle.h"
 
 const f8_kernel f8_kernel_avx512 = {
@@ -107,4 +108,6 @@ const f8_kernel f8_kernel_avx512 = {
     .amax = amax_shuffle,
     .quantise = quantise_shuffle,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = value_distance,
 };
