@@ -179,22 +179,20 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
 static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
                          float scale, size_t codes_stride)
 {
-    float value[256];
-    uint8_t top = 0;
+    uint8_t top[F8_BLOCK] = {0}, most = 0;
 
     for (unsigned r = 0; r < ref->block.rows; r++) {
         const uint8_t *row = ref->codes + r * codes_stride;
         for (unsigned c = 0; c < ref->block.cols; c++) {
             uint8_t a = row[c] & 0x7f;
-            top = a > top ? a : top;
+            top[c] = a > top[c] ? a : top[c];
         }
     }
-    float again = f8_scale_pow2(f8_e4m3_decode(top) * scale);
-    for (unsigned code = 0; code < 256; code++) {
-        float once = f8_e4m3_decode((uint8_t)code) * scale;
-        value[code] = f8_e4m3_decode(f8_e4m3_encode(once / again)) * again;
-    }
-    return kernel->distance(&ref->block, value, ref->codes, codes_stride);
+    for (unsigned c = 0; c < F8_BLOCK; c++)
+        most = top[c] > most ? top[c] : most;
+    float again = f8_scale_pow2(f8_e4m3_decode(most) * scale);
+    return kernel->distance(&ref->block, scale, again, ref->codes,
+                            codes_stride);
 }
 
 /* Adds a block that was measured, with its own sums. */
@@ -220,13 +218,13 @@ static void note_block(const f8_kernel *kernel, const f8_panel *panel,
 }
 
 /* Whether a block's largest weight lies within two octaves of 448 scales.
- * Scales cannot fall below their dtype's least, and a block of zeros may have
- * any. */
+ * Scales cannot fall below their dtype's least, up to twice which a search for
+ * the least error may go, and a block of zeros may have any. */
 static bool fits(float amax, float scale)
 {
     double quotient = (double)amax / (double)scale;
     return amax == 0 || (quotient <= 4 * 448.0 &&
-                         (quotient >= 448.0 / 4 || scale <= 0x1p-126f));
+                         (quotient >= 448.0 / 4 || scale < 0x1p-125f));
 }
 
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,

@@ -109,5 +109,5 @@ const f8_kernel f8_kernel_avx512 = {
     .quantise = quantise_shuffle,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = value_distance,
+    .distance = distance_again,
 };

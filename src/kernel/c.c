@@ -139,5 +139,5 @@ const f8_kernel f8_kernel_c = {
     .quantise = quantise_c,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = value_distance,
+    .distance = distance_again,
 };

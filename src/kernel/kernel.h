@@ -48,8 +48,10 @@ typedef struct f8_kernel {
     float (*search)(const f8_scale_squares *squares, const f8_block *block,
                     float amax);
 
-    /* Sum of (value[code] - w)^2, of codes that stand already. */
-    double (*distance)(const f8_block *block, const float value[256],
+    /* Sum of (v - w)^2 where v is what codes that stand already, none of them
+     * NaN, become when quantised anew with the scale `again`, a power of two
+     * under which none saturates. */
+    double (*distance)(const f8_block *block, float scale, float again,
                        const uint8_t *codes, size_t codes_stride);
 } f8_kernel;
 

@@ -94,5 +94,5 @@ const f8_kernel f8_kernel_neon = {
     .quantise = quantise_shuffle,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = value_distance,
+    .distance = distance_again,
 };

@@ -37,5 +37,5 @@ const f8_kernel f8_kernel_ref = {
     .quantise = quantise_plain,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = value_distance,
+    .distance = distance_again,
 };

@@ -282,5 +282,5 @@ const f8_kernel f8_kernel_vbmi = {
     .quantise = quantise_vbmi,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = value_distance,
+    .distance = distance_again,
 };

@@ -401,6 +401,36 @@ static void test_check_far_scales(void **state)
     }
 }
 
+/* Below the least scale and its octave none can be nearer. */
+static void test_check_least_scales(void **state)
+{
+    static const struct {
+        float scale;
+        uint64_t far_scales;
+    } cases[] = {{0x1p-126f, 0}, {0x1.8p-126f, 0}, {0x1p-125f, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        uint64_t hist[F8_HIST_BINS] = {0};
+        float weight = 0x1p-149f, scale = cases[i].scale;
+        uint8_t code = 0;
+        f8_check check = {0};
+        f8_sums sums = {0};
+        f8_panel panel = {.weights = &weight,
+                          .stride_bytes = 4,
+                          .dtype = F8_DTYPE_F32,
+                          .rows = 1,
+                          .cols = 1,
+                          .codes = &code,
+                          .codes_stride = 1,
+                          .scale_dtype = F8_SCALE_F32,
+                          .scales = (uint8_t *)&scale};
+        f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
+        assert_int_equal(check.far_scales, cases[i].far_scales);
+        assert_int_equal(check.not_nearest, 0);
+    }
+}
+
 /* All weights are 448, and every scale but one is 1; a block of each row of
  * blocks gets a scale that is none. */
 static void test_check_bad_scales(void **state)
@@ -502,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_check_accepts_what_is_as_near),
         cmocka_unit_test(test_check_counts_faults),
         cmocka_unit_test(test_check_far_scales),
+        cmocka_unit_test(test_check_least_scales),
         cmocka_unit_test(test_check_bad_scales),
         cmocka_unit_test(test_check_adds_up),
     };
