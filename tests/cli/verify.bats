@@ -387,13 +387,13 @@ by_others() {
     accepts
     by_others "$shared/src" --scale-dtype ue8m0
     accepts
-    by_others "$shared/src" --scales pow2
-    accepts
-    holds out 'd["scales"]["found"] == "pow2"'
     # The type of the scales is read from the file, not from scale_fmt.
     sabotage_here() { "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst "$@"; }
     sabotage_here unset scale_fmt
     accepts
+    by_others "$shared/src" --scales pow2
+    accepts
+    holds out 'd["scales"]["found"] == "pow2"'
 }
 
 @test "accepted: the MTP layer quantised as in the official checkpoint" {
