@@ -159,9 +159,9 @@ typedef struct f8_options {
     bool overwrite; /* replace an earlier, different conversion in DST     */
     f8_progress_fn progress;
     void *progress_user;
-    const char *cpu; /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
-                        the fastest that this CPU runs. Changes no byte      */
-    f8_scales scales;
+    const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
+                         the fastest that this CPU runs. Changes no byte      */
+    f8_scales scales; /* how scales are chosen                            */
 } f8_options;
 
 /* ---- plan: what a conversion will do, from headers alone --------------- */
@@ -400,8 +400,8 @@ F8_API float f8_e4m3_decode(uint8_t code);
 /* Quantises a row-major matrix of rows x cols elements at `weights`, dtype
  * BF16, F16 or F32, into rows x cols codes and ceil(rows/128) x ceil(cols/128)
  * scales of the given dtype:
- *     scale = stored(amax / 448)      1.0 for an all-zero block
- * (or as another `choice` has it)
+ *     scale = stored(amax / 448), or what `choice` makes of the block;
+ *             1.0 for an all-zero block
  *     code  = e4m3(clamp(w / scale, -448, 448))
  * The caller owns all buffers; weights and scales need no alignment. A NaN or
  * Inf gives F8_ERR_VALUE and names its row and column. `stats` may be NULL. */
