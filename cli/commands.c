@@ -54,6 +54,7 @@ static f8_options library_options(const arguments *given, run *current)
         /* Nothing sets the environment.
          * NOLINTNEXTLINE(concurrency-mt-unsafe) */
         .cpu = getenv("FP8CAST_CPU"),
+        .scales = given->scales,
     };
     return options;
 }

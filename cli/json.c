@@ -140,6 +140,7 @@ json_t *json_plan(const f8_plan *plan, const plan_place *place,
     put(document, "model_type", string(summary.model_type));
     put(document, "family", string(summary.family));
     put(document, "layout", string(summary.layout));
+    put(document, "scales", string(f8_scales_name(summary.choice)));
     put(document, "source", plan_sides(&summary, true));
     put(document, "result", plan_sides(&summary, false));
     put(document, "memory_bytes", count(summary.memory_bytes));
@@ -210,12 +211,27 @@ json_t *json_quantize(const f8_plan *plan, const f8_report *report,
     put(document, "result_bytes", count(summary.result_bytes));
     put(document, "quantized", count(summary.quantized));
     put(document, "kept", count(summary.kept));
+    put(document, "scales", string(f8_scales_name(planned.choice)));
     put(document, "shards", count(planned.result_shards));
     put(document, "shards_resumed", count(summary.shards_resumed));
     put(document, "error", error_report(report));
     if (verdict)
         put(document, "verify", json_verdict(verdict));
     return document;
+}
+
+/* What the scales seem to be; see scales_found() in tables.c. */
+static json_t *scales_found(const f8_verdict_summary *summary)
+{
+    bool is_amax = summary->blocks_amax == summary->blocks;
+    bool is_pow2 = summary->blocks_pow2 == summary->blocks;
+    json_t *entry = object();
+    put(entry, "found", string(is_amax ? "amax" : is_pow2 ? "pow2" : "other"));
+    put(entry, "blocks", count(summary->blocks));
+    put(entry, "blocks_amax", count(summary->blocks_amax));
+    put(entry, "blocks_pow2", count(summary->blocks_pow2));
+    put(entry, "relative_rms_e8m0", real(summary->e8m0_relative_rms));
+    return entry;
 }
 
 json_t *json_verdict(const f8_verdict *verdict)
@@ -235,6 +251,7 @@ json_t *json_verdict(const f8_verdict *verdict)
     put(document, "kept", count(summary.kept));
     put(document, "codes_not_nearest", count(summary.codes_not_nearest));
     put(document, "codes_nan", count(summary.codes_nan));
+    put(document, "scales", scales_found(&summary));
     put(document, "median_relative_error", real(overall.median_relative_error));
     put(document, "relative_rms", real(overall.relative_rms));
     put(document, "sqnr_db", real(overall.sqnr_db));

@@ -60,7 +60,8 @@ typedef enum option_kind {
     KIND_RATE,     /* uint64_t bytes a second, at least 1  */
     KIND_KEEP,     /* one more override: keep what matches  */
     KIND_QUANTIZE, /* one more override: quantize it        */
-    KIND_SCALE     /* f8_scale_dtype                        */
+    KIND_SCALE,    /* f8_scale_dtype                        */
+    KIND_CHOICE    /* f8_scales                             */
 } option_kind;
 
 #define ON(command) (1u << COMMAND_##command)
@@ -98,6 +99,8 @@ static const struct option {
      "quantize these tensors; repeatable, later ones win"},
     {"scale-dtype", 0, "TYPE", ON_DECIDE, FIELD(SCALE, scale_dtype), 0, 0,
      "bf16, f32 or ue8m0 (default: bf16)"},
+    {"scales", 0, "HOW", ON_CONVERT, FIELD(CHOICE, scales), 0, 0,
+     "amax, mse (least error) or pow2 (default: amax)"},
     {"shard-size", 0, "SIZE", ON_CONVERT, SIZE(shard_bytes),
      "largest result file (default: 5GB)"},
     {"follow-links", 0, NULL, ON_CONVERT, FLAG(follow_links),
@@ -220,25 +223,54 @@ static bool take_operand(parser *p, const char *word)
     return true;
 }
 
-static bool take_scale(parser *p, const char *value)
+/* A word that stands for a value of an enumeration. */
+typedef struct named {
+    const char *name;
+    int value;
+} named;
+
+/* The value whose name is given; `known` lists all, for the refusal. */
+static bool take_named(parser *p, const struct option *option,
+                       const named *names, size_t count, const char *known,
+                       const char *given, int *value)
 {
-    static const struct {
-        const char *name;
-        f8_scale_dtype dtype;
-    } scales[] = {{"bf16", F8_SCALE_BF16},
-                  {"f32", F8_SCALE_F32},
-                  {"ue8m0", F8_SCALE_UE8M0}};
     value_nearest nearest;
-    value_nearest_begin(&nearest, value);
-    for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) {
-        if (strcmp(value, scales[i].name) == 0) {
-            p->out->scale_dtype = scales[i].dtype;
+    value_nearest_begin(&nearest, given);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(given, names[i].name) == 0) {
+            *value = names[i].value;
             return true;
         }
-        value_nearest_offer(&nearest, scales[i].name);
+        value_nearest_offer(&nearest, names[i].name);
     }
-    return refuse(p, "", nearest.name,
-                  "--scale-dtype: '%.200s' is not bf16, f32 or ue8m0", value);
+    return refuse(p, "", nearest.name, "--%s: '%.200s' is not %s", option->name,
+                  given, known);
+}
+
+static bool take_scale(parser *p, const struct option *option,
+                       const char *given)
+{
+    static const named names[] = {{"bf16", F8_SCALE_BF16},
+                                  {"f32", F8_SCALE_F32},
+                                  {"ue8m0", F8_SCALE_UE8M0}};
+    int value = F8_SCALE_DEFAULT;
+    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
+                              "bf16, f32 or ue8m0", given, &value);
+    p->out->scale_dtype = (f8_scale_dtype)value;
+    return is_fine;
+}
+
+static bool take_choice(parser *p, const struct option *option,
+                        const char *given)
+{
+    static const named names[] = {{"amax", F8_SCALES_AMAX},
+                                  {"mse", F8_SCALES_MSE},
+                                  {"pow2", F8_SCALES_POW2}};
+    int value = F8_SCALES_DEFAULT;
+    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
+                              "amax, mse or pow2", given, &value);
+    p->out->scales = (f8_scales)value;
+    return is_fine;
 }
 
 static bool take_value(parser *p, const struct option *option,
@@ -285,7 +317,9 @@ static bool take_value(parser *p, const struct option *option,
             (f8_override){value, option->kind == KIND_QUANTIZE};
         break;
     case KIND_SCALE:
-        return take_scale(p, value);
+        return take_scale(p, option, value);
+    case KIND_CHOICE:
+        return take_choice(p, option, value);
     }
     return true;
 }
@@ -383,6 +417,9 @@ static bool check_arguments(parser *p)
     if (out->paths_count < command->least)
         return refuse(p, "", NULL, "%s: %s is missing", command->name,
                       operand(command, out->paths_count));
+    if (out->scales == F8_SCALES_MSE && out->scale_dtype == F8_SCALE_UE8M0)
+        return refuse(p, "", NULL,
+                      "--scales mse: ue8m0 holds powers of two only");
     return out->command != COMMAND_HELP || check_help(p);
 }
 

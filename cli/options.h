@@ -33,6 +33,7 @@ typedef struct arguments {
     uint64_t threads, memory_bytes, shard_bytes;
     const char *rules;
     f8_scale_dtype scale_dtype;
+    f8_scales scales;
     f8_override *overrides; /* owned; in the order given */
     size_t overrides_count;
     const char *model;

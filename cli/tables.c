@@ -50,6 +50,8 @@ static void counts_table(const f8_plan_summary *plan)
     pair("FP8 weights", "", text_count(plan->fp8_weights).text);
     pair("scales", "", text_count(plan->scales).text);
     pair("kept tensors", "", text_count(plan->kept).text);
+    if (plan->scales > 0)
+        pair("scales chosen by", "", f8_scales_name(plan->choice));
 }
 
 static void left_behind(const f8_plan *plan, uint64_t count)
@@ -191,6 +193,22 @@ void table_errors(const f8_report *report)
 
 /* ---- verdict ----------------------------------------------------------- */
 
+/* By which choice the scales seem to be made. Others than amax / 448 and its
+ * power of two may be searched ones: that is not searched again. */
+static void scales_found(const f8_verdict_summary *summary)
+{
+    if (summary->blocks_amax == summary->blocks)
+        fact("scales", "amax / 448");
+    else if (summary->blocks_pow2 == summary->blocks)
+        fact("scales", "amax / 448, up to powers of two");
+    else
+        message_line("%-21sothers: amax / 448 in %s of %s blocks", "scales",
+                     text_count(summary->blocks_amax).text,
+                     text_count(summary->blocks).text);
+    message_line("%-21s%s rel. RMS after rounding scales to E8M0", "",
+                 text_percent(summary->e8m0_relative_rms).text);
+}
+
 void table_verdict(const char *dst, const f8_verdict *verdict)
 {
     f8_verdict_summary summary;
@@ -215,6 +233,8 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     fact("kept tensors", text_count(summary.kept).text);
     fact("codes not nearest", text_count(summary.codes_not_nearest).text);
     fact("NaN codes", text_count(summary.codes_nan).text);
+    if (summary.blocks > 0)
+        scales_found(&summary);
     fact("time", text_seconds(summary.seconds).text);
 }
 

@@ -113,6 +113,19 @@ typedef enum f8_scale_dtype {
     F8_SCALE_UE8M0 /* rounded up to a power of two, stored as F8_E8M0 */
 } f8_scale_dtype;
 
+/* How the scale of a block is chosen; docs/quality.md compares the results.
+ * With F8_SCALE_UE8M0 scales are powers of two whatever is chosen, and
+ * F8_SCALES_MSE is refused. */
+typedef enum f8_scales {
+    F8_SCALES_DEFAULT = 0, /* amax                                          */
+    F8_SCALES_AMAX,        /* largest |w| / 448                             */
+    F8_SCALES_MSE,         /* the bfloat16 number of least squared error    */
+    F8_SCALES_POW2         /* largest |w| / 448, up to a power of two       */
+} f8_scales;
+
+/* "amax", "mse" or "pow2"; NULL for no such choice. The default's is "amax". */
+F8_API const char *f8_scales_name(f8_scales choice);
+
 /* One --keep or --quantize. The glob is matched against source tensor names:
  * `*` any run of characters, `?` one character, `{n}` a decimal number. Later
  * overrides win over earlier ones and over the family's rules. */
@@ -148,8 +161,9 @@ typedef struct f8_options {
                           it; else only a hub's cache may have such */
     f8_progress_fn progress;
     void *progress_user;
-    const char *cpu; /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
-                        the fastest that this CPU runs. Changes no byte      */
+    const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
+                         the fastest that this CPU runs. Changes no byte      */
+    f8_scales scales; /* how scales are chosen                            */
 } f8_options;
 
 /* ---- plan: what a conversion will do, from headers alone --------------- */
@@ -169,6 +183,7 @@ typedef struct f8_plan_summary {
     uint64_t disk_bytes;   /* free space a conversion from scratch needs */
     uint64_t memory_bytes; /* buffers and tables, the peak expected   */
     unsigned threads;
+    f8_scales choice; /* how scales are chosen; never the default's 0 */
 } f8_plan_summary;
 
 typedef enum f8_action { F8_KEEP, F8_QUANTIZE } f8_action;
@@ -290,6 +305,12 @@ typedef struct f8_verdict_summary {
                                    weight / stored scale                   */
     uint64_t codes_nan;
     double seconds;
+    /* Blocks whose error was measured, and how many of them have the scale
+     * that F8_SCALES_AMAX or F8_SCALES_POW2 would give; one may be both. */
+    uint64_t blocks, blocks_amax, blocks_pow2;
+    /* Relative RMS once an engine has rounded each scale up to a power of two
+     * and quantised what it read anew. */
+    double e8m0_relative_rms;
 } f8_verdict_summary;
 
 /* Rereads both checkpoints and compares every byte that matters; `dst` may
@@ -427,13 +448,15 @@ F8_API float f8_e4m3_decode(uint8_t code);
 /* Quantises a row-major matrix of rows x cols elements at `weights`, dtype
  * BF16, F16 or F32, into rows x cols codes and ceil(rows/128) x ceil(cols/128)
  * scales of the given dtype:
- *     scale = stored(amax / 448)      1.0 for an all-zero block
+ *     scale = stored(amax / 448), or what `choice` makes of the block;
+ *             1.0 for an all-zero block
  *     code  = e4m3(clamp(w / scale, -448, 448))
  * The caller owns all buffers; weights and scales need no alignment. A NaN or
  * Inf gives F8_ERR_VALUE and names its row and column. `stats` may be NULL. */
 F8_API f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype,
                                     uint64_t rows, uint64_t cols,
-                                    f8_scale_dtype scale_dtype, uint8_t *codes,
+                                    f8_scale_dtype scale_dtype,
+                                    f8_scales choice, uint8_t *codes,
                                     void *scales, f8_error_stats *stats,
                                     f8_error *err);
 

@@ -189,7 +189,8 @@ static f8_status quantise_item(convert *c, f8_worker *worker,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = c->plan->scale_dtype,
                       .scales = worker->scales,
-                      .stream = s->file.direct_fd >= 0};
+                      .stream = s->file.direct_fd >= 0,
+                      .choice = c->plan->choice};
     f8_worker_compute(worker);
     bool good = f8_panel_quantise(c->kernel, &panel, &outcome->sums,
                                   worker->hist, &spot);

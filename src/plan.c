@@ -37,6 +37,16 @@ f8_status f8_options_fill(const f8_options *options, f8_options *filled,
     if (filled->scale_dtype > F8_SCALE_UE8M0)
         return f8_fail(err, F8_ERR_ARGUMENT, "no such scale dtype: %d",
                        (int)filled->scale_dtype);
+    if (filled->scales == F8_SCALES_DEFAULT)
+        filled->scales = F8_SCALES_AMAX;
+    if (!f8_scales_name(filled->scales))
+        return f8_fail(err, F8_ERR_ARGUMENT, "no such choice of scales: %d",
+                       (int)filled->scales);
+    if (filled->scale_dtype != F8_SCALE_UE8M0)
+        return F8_OK;
+    if (filled->scales == F8_SCALES_MSE)
+        return f8_fail(err, F8_ERR_ARGUMENT, F8_NO_MSE_UE8M0);
+    filled->scales = F8_SCALES_POW2; /* all that there is */
     return F8_OK;
 }
 
@@ -582,6 +592,7 @@ static uint64_t hash_plan(const f8_plan *plan)
     uint64_t h = plan->source_fingerprint;
 
     h = hash_number(h, (uint64_t)plan->scale_dtype);
+    h = hash_number(h, (uint64_t)plan->choice);
     h = hash_number(h, plan->shard_bytes);
     for (uint64_t i = 0; i < plan->units_count; i++) {
         const f8_unit *u = &plan->units[i];
@@ -604,6 +615,7 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
     uint64_t least;
 
     plan->scale_dtype = options->scale_dtype;
+    plan->choice = options->scales;
     plan->shard_bytes = options->shard_bytes;
     plan->threads = options->threads;
     plan->memory_bytes = options->memory_bytes;
@@ -732,6 +744,7 @@ void f8_plan_get_summary(const f8_plan *plan, f8_plan_summary *out)
                       plan->source->config_text.length;
     out->memory_bytes = forecast_memory(plan);
     out->threads = plan->threads;
+    out->choice = plan->choice;
 }
 
 void f8_plan_get_source(const f8_plan *plan, uint64_t i, f8_plan_source *out)

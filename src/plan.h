@@ -53,6 +53,7 @@ struct f8_plan {
     f8_rules *rules;
     f8_side_files sides;
     f8_scale_dtype scale_dtype;
+    f8_scales choice;
     uint64_t shard_bytes;
     uint64_t memory_bytes;
     unsigned threads;

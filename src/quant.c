@@ -1,113 +1,9 @@
 /* quant.c - a row-major matrix as 128 x 128 blocks. See quant.h; the
- * arithmetic of one block is the kernel's, that of its scale is here. */
+ * arithmetic of one block is the kernel's, that of its scale scales.c's. */
 #include "quant.h"
 
 #include <math.h>
 #include <string.h>
-
-/* ---- scales -------------------------------------------------------------- */
-
-f8_dtype f8_scale_storage(f8_scale_dtype dtype)
-{
-    switch (dtype) {
-    case F8_SCALE_F32:
-        return F8_DTYPE_F32;
-    case F8_SCALE_UE8M0:
-        return F8_DTYPE_E8M0;
-    case F8_SCALE_DEFAULT:
-    case F8_SCALE_BF16:
-        break;
-    }
-    return F8_DTYPE_BF16;
-}
-
-bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out)
-{
-    switch ((int)stored) {
-    case F8_DTYPE_BF16:
-        *out = F8_SCALE_BF16;
-        return true;
-    case F8_DTYPE_F32:
-        *out = F8_SCALE_F32;
-        return true;
-    case F8_DTYPE_E8M0:
-        *out = F8_SCALE_UE8M0;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* The least power of two that is at least scale, as e8m0: its biased
- * exponent. Code 0 is 2^-127, a subnormal of binary32. */
-static uint8_t round_up_e8m0(float scale)
-{
-    uint32_t u;
-
-    memcpy(&u, &scale, sizeof u);
-    if (u <= 0x00400000u) /* 2^-127 and below */
-        return 0;
-    return (uint8_t)((u >> 23) + ((u & 0x7fffffu) != 0));
-}
-
-/* To nearest, ties to even; scale is finite and far from overflow. */
-static uint16_t round_bf16(float scale)
-{
-    uint32_t u;
-
-    memcpy(&u, &scale, sizeof u);
-    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
-}
-
-float f8_scale_store(float amax, f8_scale_dtype dtype, void *to)
-{
-    float scale = amax > 0 ? amax / 448.0f : 1.0f;
-
-    if (dtype == F8_SCALE_UE8M0) {
-        uint8_t code = round_up_e8m0(scale);
-        memcpy(to, &code, sizeof code);
-        return f8_scale_load(to, dtype);
-    }
-    /* Below the smallest normal number a divisor loses its precision and
-     * engines that flush subnormals would read zero. */
-    if (dtype == F8_SCALE_F32) {
-        scale = scale < 0x1p-126f ? 0x1p-126f : scale;
-        memcpy(to, &scale, sizeof scale);
-        return scale;
-    }
-    uint16_t half = round_bf16(scale);
-    half = half < 0x0080u ? 0x0080u : half; /* 2^-126 */
-    memcpy(to, &half, sizeof half);
-    return f8_scale_load(to, F8_SCALE_BF16);
-}
-
-float f8_scale_load(const void *at, f8_scale_dtype dtype)
-{
-    uint8_t code;
-    uint16_t half;
-    uint32_t u;
-    float scale;
-
-    switch (dtype) {
-    case F8_SCALE_UE8M0:
-        memcpy(&code, at, sizeof code);
-        if (code == 0xff)
-            return NAN;
-        u = code ? (uint32_t)code << 23 : 0x00400000u;
-        break;
-    case F8_SCALE_F32:
-        memcpy(&u, at, sizeof u);
-        break;
-    case F8_SCALE_DEFAULT:
-    case F8_SCALE_BF16:
-    default:
-        memcpy(&half, at, sizeof half);
-        u = (uint32_t)half << 16;
-        break;
-    }
-    memcpy(&scale, &u, sizeof scale);
-    return scale;
-}
 
 /* ---- blocks -------------------------------------------------------------- */
 
@@ -173,7 +69,11 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
 {
     uint64_t down = f8_ceil_div(panel->rows, F8_BLOCK);
     uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
+    f8_scale_squares squares;
+    const f8_scale_rule rule = {panel->choice, panel->scale_dtype, &squares};
 
+    if (panel->choice == F8_SCALES_MSE)
+        f8_scale_squares_fill(&squares);
     for (uint64_t i = 0; i < down; i++) {
         for (uint64_t j = 0; j < across; j++) {
             block_ref ref = block_at(panel, i, j);
@@ -184,7 +84,8 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
                 find_odd(&ref, spot);
                 return false;
             }
-            float scale = f8_scale_store(amax, panel->scale_dtype, ref.scale);
+            float scale =
+                f8_scale_choose(kernel, &rule, &ref.block, amax, ref.scale);
             kernel->quantise(&ref.block, scale, ref.codes, panel->codes_stride,
                              sums, hist);
         }
@@ -273,17 +174,57 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
     kernel->measure(&block, scale, ref->codes, panel->codes_stride, sums, hist);
 }
 
-/* Whether a block's largest weight, given as bits, lies within two octaves of
- * 448 scales. Scales cannot fall below their dtype's least, and a block of
- * zeros may have any. */
-static bool fits(uint32_t top, float scale)
+/* Squared error of a block once an engine has read it and quantised it anew
+ * with a power of two for a scale. */
+static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
+                         float scale, size_t codes_stride)
 {
-    float amax;
+    uint8_t top[F8_BLOCK] = {0}, most = 0;
 
-    memcpy(&amax, &top, sizeof amax);
+    for (unsigned r = 0; r < ref->block.rows; r++) {
+        const uint8_t *row = ref->codes + r * codes_stride;
+        for (unsigned c = 0; c < ref->block.cols; c++) {
+            uint8_t a = row[c] & 0x7f;
+            top[c] = a > top[c] ? a : top[c];
+        }
+    }
+    for (unsigned c = 0; c < F8_BLOCK; c++)
+        most = top[c] > most ? top[c] : most;
+    float again = f8_scale_pow2(f8_e4m3_decode(most) * scale);
+    return kernel->distance(&ref->block, scale, again, ref->codes,
+                            codes_stride);
+}
+
+/* Adds a block that was measured, with its own sums. */
+static void note_block(const f8_kernel *kernel, const f8_panel *panel,
+                       const block_ref *ref, float amax, float scale,
+                       const f8_sums *own, f8_check *check)
+{
+    uint8_t stored[4];
+    int power;
+    bool is_power = frexpf(scale, &power) == 0.5f;
+
+    check->blocks++;
+    check->amax_blocks +=
+        f8_scale_store(amax, panel->scale_dtype, stored) == scale;
+    /* 2^-127, which only E8M0 holds, is rounded up to it as well. */
+    check->pow2_blocks +=
+        f8_scale_pow2(amax) == (scale == 0x1p-127f ? 0x1p-126f : scale);
+    check->w2 += own->w2;
+    /* Powers of two can be had again without another error. */
+    check->e8m0_e2 += is_power
+                          ? own->e2
+                          : e8m0_error(kernel, ref, scale, panel->codes_stride);
+}
+
+/* Whether a block's largest weight lies within two octaves of 448 scales.
+ * Scales cannot fall below their dtype's least, up to twice which a search for
+ * the least error may go, and a block of zeros may have any. */
+static bool fits(float amax, float scale)
+{
     double quotient = (double)amax / (double)scale;
     return amax == 0 || (quotient <= 4 * 448.0 &&
-                         (quotient >= 448.0 / 4 || scale <= 0x1p-126f));
+                         (quotient >= 448.0 / 4 || scale < 0x1p-125f));
 }
 
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
@@ -303,6 +244,8 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 continue;
             }
             uint32_t top = kernel->amax(&ref.block);
+            float amax;
+            memcpy(&amax, &top, sizeof amax);
             if (top >= 0x7f800000u) { /* NaN or Inf: no code is right */
                 f8_spot odd = {0, 0, 0};
                 find_odd(&ref, &odd);
@@ -310,11 +253,16 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 note(check, odd.row, odd.col, odd.value);
                 continue;
             }
-            if (!fits(top, scale)) {
+            if (!fits(amax, scale)) {
                 check->far_scales++;
                 note(check, ref.row, ref.col, scale);
             }
-            check_block(kernel, panel, &ref, scale, scratch, check, sums, hist);
+            f8_sums own = {0, 0, 0, 0, 0};
+            uint64_t nan_codes = check->nan_codes;
+            check_block(kernel, panel, &ref, scale, scratch, check, &own, hist);
+            f8_sums_add(sums, &own);
+            if (check->nan_codes == nan_codes)
+                note_block(kernel, panel, &ref, amax, scale, &own, check);
         }
     }
 }
@@ -334,6 +282,17 @@ static f8_status check_matrix(uint64_t rows, uint64_t cols, size_t elem_bytes,
     return F8_OK;
 }
 
+static f8_status check_scales(f8_scales choice, f8_scale_dtype dtype,
+                              f8_error *err)
+{
+    if ((unsigned)choice > F8_SCALES_POW2)
+        return f8_fail(err, F8_ERR_ARGUMENT, "no such choice of scales: %d",
+                       (int)choice);
+    if (choice == F8_SCALES_MSE && dtype == F8_SCALE_UE8M0)
+        return f8_fail(err, F8_ERR_ARGUMENT, F8_NO_MSE_UE8M0);
+    return F8_OK;
+}
+
 static f8_status check_scale_dtype(f8_scale_dtype dtype, f8_error *err)
 {
     if ((unsigned)dtype <= F8_SCALE_UE8M0)
@@ -343,6 +302,7 @@ static f8_status check_scale_dtype(f8_scale_dtype dtype, f8_error *err)
 
 f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                              uint64_t cols, f8_scale_dtype scale_dtype,
+                             f8_scales choice,
                              /* Written through the panel.
                               * NOLINTNEXTLINE(readability-non-const-*) */
                              uint8_t *codes, void *scales,
@@ -359,6 +319,8 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
     size_t elem_bytes = f8_dtype_bytes(dtype);
     f8_status status = check_scale_dtype(scale_dtype, err);
     if (status == F8_OK)
+        status = check_scales(choice, scale_dtype, err);
+    if (status == F8_OK)
         status = check_matrix(rows, cols, elem_bytes, err);
     if (status != F8_OK)
         return status;
@@ -370,7 +332,8 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                       .codes = codes,
                       .codes_stride = (size_t)cols,
                       .scale_dtype = scale_dtype,
-                      .scales = scales};
+                      .scales = scales,
+                      .choice = choice};
     memset(&counted, 0, sizeof counted);
     if (!f8_panel_quantise(f8_kernel_best(), &panel, &counted.sums,
                            counted.hist, &spot))

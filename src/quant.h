@@ -3,18 +3,7 @@
 #ifndef F8_QUANT_H
 #define F8_QUANT_H
 
-#include "kernel/kernel.h"
-
-/* safetensors dtype that scales of this kind are stored in. */
-f8_dtype f8_scale_storage(f8_scale_dtype dtype);
-/* Which kind a stored scale is; false when loaders know no such scale. */
-bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out);
-
-/* Stores amax / 448 as dtype at `to` (1, 2 or 4 bytes) and returns the value
- * that was stored, which is what weights must be divided by. */
-float f8_scale_store(float amax, f8_scale_dtype dtype, void *to);
-/* Value of a stored scale; `at` needs no alignment. */
-float f8_scale_load(const void *at, f8_scale_dtype dtype);
+#include "scales.h"
 
 /* Part of a matrix: whole bands of 128 rows (the last may be shorter), all
  * columns or a panel that begins at a multiple of 128. */
@@ -31,6 +20,7 @@ typedef struct f8_panel {
      * O_DIRECT: they may bypass the caches, if rows of them start at multiples
      * of 64 bytes. Changes no byte. */
     bool stream;
+    f8_scales choice; /* of quantising: how scales are chosen */
 } f8_panel;
 
 /* Where a NaN or an infinity was found, inside the panel. */
@@ -54,6 +44,11 @@ typedef struct f8_check {
     uint64_t bad_scales;  /* not finite or not positive */
     uint64_t odd_weights; /* blocks whose source holds a NaN or an infinity */
     uint64_t far_scales;  /* nowhere near amax / 448: see f8_panel_check */
+    /* Blocks whose error was measured, those among them with the scale that
+     * amax or a power of two gives, and over all of them the sums that an
+     * engine comes to that makes every scale a power of two. */
+    uint64_t blocks, amax_blocks, pow2_blocks;
+    double w2, e8m0_e2;
     bool has_first;
     f8_spot first; /* the first code or block with a fault, inside the panel */
 } f8_check;

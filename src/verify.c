@@ -26,6 +26,7 @@ typedef struct verification {
     const f8_kernel *kernel;
     f8_sums current; /* of the unit whose items are being retired */
     f8_check check;
+    double w2, e8m0_e2; /* over all blocks that were measured */
     uint64_t differing; /* bytes, of a kept unit */
     f8_progress progress;
 } verification;
@@ -195,6 +196,11 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
     to->bad_scales += from->bad_scales;
     to->odd_weights += from->odd_weights;
     to->far_scales += from->far_scales;
+    to->blocks += from->blocks;
+    to->amax_blocks += from->amax_blocks;
+    to->pow2_blocks += from->pow2_blocks;
+    to->w2 += from->w2;
+    to->e8m0_e2 += from->e8m0_e2;
     if (from->has_first && !to->has_first) {
         to->has_first = true;
         to->first = from->first;
@@ -262,6 +268,11 @@ static f8_status retire_matrix(verification *v, const f8_item *item,
     f8_tally_unit(&v->verdict->report->tally, &v->pair.plan, item->unit,
                   &v->current);
     f8_status status = matrix_faults(v, u, &v->check, err);
+    v->verdict->summary.blocks += v->check.blocks;
+    v->verdict->summary.blocks_amax += v->check.amax_blocks;
+    v->verdict->summary.blocks_pow2 += v->check.pow2_blocks;
+    v->w2 += v->check.w2;
+    v->e8m0_e2 += v->check.e8m0_e2;
     memset(&v->current, 0, sizeof v->current);
     memset(&v->check, 0, sizeof v->check);
     return status;
@@ -366,6 +377,8 @@ f8_status f8_verify(const char *src, const char *dst, const f8_options *options,
     if (status == F8_OK) {
         f8_report_summary *s = &v.verdict->report->summary;
         v.verdict->summary.faults = v.verdict->problems.total;
+        v.verdict->summary.e8m0_relative_rms =
+            f8_sums_relative_rms(&(f8_sums){.w2 = v.w2, .e2 = v.e8m0_e2});
         v.verdict->summary.seconds = f8_now() - start;
         s->source_bytes = v.pair.plan.source->tensor_bytes;
         s->result_bytes = v.pair.result->tensor_bytes;

@@ -123,6 +123,7 @@ static inline int v_any(vi a)
     return !_mm256_testz_si256(a, a);
 }
 
+#include "search.h"
 #include "shuffle.h"
 
 const f8_kernel f8_kernel_avx2 = {
@@ -130,4 +131,6 @@ const f8_kernel f8_kernel_avx2 = {
     .amax = amax_shuffle,
     .quantise = quantise_shuffle,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = distance_again,
 };

@@ -118,6 +118,7 @@ static inline int v_any(vi a)
     return _mm512_test_epi8_mask(a, a) != 0;
 }
 
+#include "search.h"
 #include "shuffle.h"
 
 const f8_kernel f8_kernel_avx512 = {
@@ -125,4 +126,6 @@ const f8_kernel f8_kernel_avx512 = {
     .amax = amax_shuffle,
     .quantise = quantise_shuffle,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = distance_again,
 };

@@ -2,6 +2,7 @@
  * knows. One lookup replaces dividing and rounding; the loops without lookups
  * are left to the compiler's vectors. */
 #include "bytes.h"
+#include "search.h"
 
 /* Whether any of a row's weights is not plain: then one of the differences,
  * all of 15 bits, is negative. */
@@ -202,4 +203,6 @@ const f8_kernel f8_kernel_c = {
     .amax = amax_plain,
     .quantise = quantise_c,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = distance_again,
 };

@@ -17,6 +17,15 @@ typedef struct f8_block {
     bool stream; /* nobody reads the codes soon: they may bypass the caches */
 } f8_block;
 
+enum { F8_MANTISSAS = 128 }; /* of a bfloat16 */
+
+/* Squared errors of every bfloat16 mantissa under every mantissa of a scale;
+ * search.h says in which units. Always the same: filled once for many blocks,
+ * in a caller's memory since the library keeps no state. */
+typedef struct f8_scale_squares {
+    uint16_t of[F8_MANTISSAS][F8_MANTISSAS]; /* [weight's][scale's] */
+} f8_scale_squares;
+
 typedef struct f8_kernel {
     const char *name;
 
@@ -32,7 +41,22 @@ typedef struct f8_kernel {
     /* The error of codes that stand already. NaN codes count as 480. */
     void (*measure)(const f8_block *block, float scale, const uint8_t *codes,
                     size_t codes_stride, f8_sums *sums, uint64_t *hist);
+
+    /* The normal bfloat16 s for which sum (w - s e4m3(w / s))^2 is least, the
+     * smallest such s where several are; amax is the block's largest |w|,
+     * finite and not 0. */
+    float (*search)(const f8_scale_squares *squares, const f8_block *block,
+                    float amax);
+
+    /* Sum of (v - w)^2 where v is what codes that stand already, none of them
+     * NaN, become when quantised anew with the scale `again`, a power of two
+     * under which none saturates. */
+    double (*distance)(const f8_block *block, float scale, float again,
+                       const uint8_t *codes, size_t codes_stride);
 } f8_kernel;
+
+/* Fills the table that search() reads. */
+void f8_scale_squares_fill(f8_scale_squares *squares);
 
 /* The definition. Slow; nothing but tests should use it. */
 extern const f8_kernel f8_kernel_ref;

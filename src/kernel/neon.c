@@ -101,6 +101,7 @@ static inline int v_any(vi a)
     return vmaxvq_u8(a) != 0;
 }
 
+#include "search.h"
 #include "shuffle.h"
 
 const f8_kernel f8_kernel_neon = {
@@ -108,4 +109,6 @@ const f8_kernel f8_kernel_neon = {
     .amax = amax_shuffle,
     .quantise = quantise_shuffle,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = distance_again,
 };

@@ -1,6 +1,6 @@
 /* ref.c - the definition of correct as a table; its text is in plain.h. Also
  * the few scalar functions that other rooms use. */
-#include "plain.h"
+#include "search.h"
 
 uint8_t f8_e4m3_encode(float x)
 {
@@ -23,9 +23,19 @@ float f8_widen(const void *element, f8_dtype dtype)
     return out;
 }
 
+void f8_scale_squares_fill(f8_scale_squares *squares)
+{
+    for (int w = 0; w < F8_MANTISSAS; w++) {
+        for (int s = 0; s < F8_MANTISSAS; s++)
+            squares->of[w][s] = normal_square(w, s);
+    }
+}
+
 const f8_kernel f8_kernel_ref = {
     .name = "ref",
     .amax = amax_plain,
     .quantise = quantise_plain,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = distance_again,
 };

@@ -3,6 +3,7 @@
  * bytes is one vpermi2b; sums of products of bfloat16 are one vdpbf16ps,
  * which adds the odd element first: the order plain.h prescribes. */
 #include "bytes.h"
+#include "search.h"
 
 #include <immintrin.h>
 
@@ -463,4 +464,6 @@ const f8_kernel f8_kernel_vbmi = {
     .amax = amax_vbmi,
     .quantise = quantise_vbmi,
     .measure = measure_plain,
+    .search = scale_search,
+    .distance = distance_again,
 };

@@ -72,6 +72,39 @@ variant() {
     # 256 * 2^120, which an engine's binary32 cannot hold.
     agrees src --scale-dtype ue8m0
 }
+@test "as the reference: scales of the least error, found by brute force" {
+    make_source distributions src
+    agrees src --scales mse
+    statistics_agree src
+    holds verified.json 'd["scales"]["found"] == "other"'
+    holds quantized.json 'd["scales"] == "mse"'
+    agrees src --scales mse --scale-dtype f32 --keep '*.experts.*'
+    agrees "$shared/src" --scales mse --keep '*.experts.*'
+    # Edge blocks, subnormal weights, ties, the largest weights.
+    make_source tiny-values odd
+    agrees odd --scales mse
+}
+@test "as the reference: scales of the least error for F16 and F32" {
+    make_source distributions-f16 f16
+    agrees f16 --scales mse
+    make_source distributions-f32 f32
+    agrees f32 --scales mse --keep '*.mlp.*' --keep '*.layers.0.*' \
+        --keep '*.layers.1.*'
+    # Linear attention's three matrices and attention's four.
+    holds verified.json 'd["quantized"] == 3 + 4'
+}
+@test "as the reference: scales that are powers of two" {
+    make_source distributions src
+    agrees src --scales pow2
+    statistics_agree src
+    holds verified.json 'd["scales"]["found"] == "pow2"' \
+        'abs(d["scales"]["relative_rms_e8m0"] - d["relative_rms"]) < 1e-12'
+    agrees "$shared/src" --scales pow2 --scale-dtype f32
+    agrees "$shared/src" --scales pow2 --scale-dtype ue8m0
+    agrees "$shared/src" --scales amax --scale-dtype ue8m0
+    make_source tiny-values odd
+    agrees odd --scales pow2
+}
 @test "as the reference: config.json on one line" {
     variant dense-compact-config bf16 ue8m0
 }
@@ -215,6 +248,9 @@ END
     same one much
     by_reference convert src theirs --shard-size 2000000
     same one theirs
+    program 0 quantize src mse --scales mse --threads 1
+    program 0 quantize src mse8 --scales mse --threads 8 --memory "$least"
+    same mse mse8
     "$PYTHON" - <<'END'
 import json
 names = ["one", "eight", "little", "much", "verify-one", "verify-eight"]
@@ -298,6 +334,8 @@ END
     snapshot dst >before
     for options in "" "--shard-size 300001" \
         "--shard-size 300000 --scale-dtype f32" \
+        "--shard-size 300000 --scales mse" \
+        "--shard-size 300000 --scales pow2" \
         "--shard-size 300000 --keep *.in_proj_z.weight --keep *.in_proj_qkv.weight"; do
         # The options are words to be split, but not to be globbed.
         set -f
@@ -700,7 +738,9 @@ END
 
 @test "bytes and statistics are the same with every CPU's kernels" {
     local name first=
-    by_reference convert "$shared/src" theirs
+    make_source distributions various
+    by_reference convert "$shared/src" theirs -- \
+        convert various least --scales mse --keep '*.experts.*'
     for name in c avx2 avx512 vbmi neon; do
         # Those that this CPU cannot run are refused by name.
         if ! FP8CAST_CPU=$name "$fp8cast" quantize "$shared/src" "$name" \
@@ -708,7 +748,9 @@ END
             grep -q "^fp8cast: no kernels called $name run on this CPU" err
             continue
         fi
-        by_reference compare "$name" theirs
+        FP8CAST_CPU=$name "$fp8cast" quantize various "$name-least" \
+            --scales mse --keep '*.experts.*' --quiet
+        by_reference compare "$name" theirs -- compare "$name-least" least
         sed -i '/"seconds"/d' "$name.json"
         if [ -n "$first" ]; then cmp "$name.json" "$first"; fi
         first=$name.json

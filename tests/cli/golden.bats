@@ -91,7 +91,7 @@ prints() {
     prints plan 0 plan SRC --threads 2
     prints plan 0 plan SRC --threads 2 --json
     prints plan-options 0 plan SRC DST --threads 2 --scale-dtype f32 \
-        --keep '*.experts.*' --shard-size 1MB
+        --scales pow2 --keep '*.experts.*' --shard-size 1MB
     prints plan-tensors 0 plan SRC --threads 2 --tensors
 }
 
@@ -125,6 +125,12 @@ prints() {
     ln -s "$shared/DST" DST
     prints verify 0 verify SRC DST
     prints verify 0 verify SRC DST --json
+}
+
+@test "scales of the least error, and powers of two" {
+    prints quantize-mse 0 quantize SRC MSE --threads 1 --verify --scales mse
+    prints quantize-pow2 0 quantize SRC POW2 --threads 1 --verify --json \
+        --scales pow2
 }
 
 @test "verify: faults" {

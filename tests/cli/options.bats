@@ -225,6 +225,24 @@ man_options() {
     done
 }
 
+@test "the choice of scales" {
+    refused "--scales: 'mze' is not amax, mse or pow2 (did you mean 'mse'?)" \
+        quantize a b --scales mze
+    refused "--scales: '448' is not amax, mse or pow2 (see 'fp8cast plan --help')" \
+        plan a --scales 448
+    refused "--scales mse: ue8m0 holds powers of two only (see 'fp8cast plan --help')" \
+        plan a --scales mse --scale-dtype ue8m0
+    refused "--scales mse: ue8m0 holds powers of two only (see 'fp8cast quantize --help')" \
+        quantize a b --scale-dtype ue8m0 --scales mse
+    refused "verify takes no option '--scales' (see 'fp8cast verify --help')" \
+        verify a b --scales mse
+    for how in amax mse pow2; do
+        accepted plan "$absent" --scales "$how"
+        accepted quantize "$absent" dst --scales "$how" --scale-dtype f32
+    done
+    accepted plan "$absent" --scales pow2 --scale-dtype ue8m0
+}
+
 @test "options stand anywhere, -- ends them" {
     accepted --threads 2 plan --json "$absent" --memory=1GB
     accepted plan -- "$absent"

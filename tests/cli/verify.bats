@@ -449,6 +449,9 @@ by_others() {
     sabotage_here() { "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst "$@"; }
     sabotage_here unset scale_fmt
     accepts
+    by_others "$shared/src" --scales pow2
+    accepts
+    holds out 'd["scales"]["found"] == "pow2"'
 }
 
 @test "accepted: the MTP layer quantised as in the official checkpoint" {

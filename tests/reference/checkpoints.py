@@ -41,6 +41,11 @@ VARIANTS = {
     "tiny-values": {"shards": 2, "odd_values": True},
     "dense-compact-config": {"shards": 2, "compact": True},
     "dense": {"shards": 2, "trunk": "dense", "mtp": "dense"},
+    "distributions": {"shards": 2, "odd_values": "distributions"},
+    "distributions-f16": {"shards": 1, "odd_values": "distributions",
+                          "dtype": "F16", "trunk": "dense", "mtp": "dense"},
+    "distributions-f32": {"shards": 1, "odd_values": "distributions",
+                          "dtype": "F32", "trunk": "dense", "mtp": "dense"},
 }
 
 
@@ -137,6 +142,61 @@ def odd_values(random, rows, cols):
                 values[row:row + 128, col:col + 128])
             makers[turn % len(makers)](block)
             values[row:row + 128, col:col + 128] = block
+            turn += 1
+    return values
+
+
+def distributed_values(random, rows, cols):
+    """A matrix whose blocks follow, in turn, distributions that scales are
+    searched for."""
+    def t3(shape):
+        return random.standard_t(3, shape)
+
+    def t5(shape):
+        return random.standard_t(5, shape)
+
+    def uniform(shape):
+        return random.uniform(-1, 1, shape)
+
+    def outliers(shape):
+        values = random.standard_normal(shape)
+        values[random.random(shape) < 0.002] *= 30
+        return values
+
+    def one_outlier(shape):
+        values = random.standard_normal(shape)
+        values[0, -1] = 3000
+        return values
+
+    def sparse(shape):
+        return random.standard_normal(shape) * (random.random(shape) < 0.01)
+
+    def tiny(shape):
+        return random.standard_normal(shape) * 2.0 ** -100
+
+    def subnormal(shape):
+        return random.standard_normal(shape) * 2.0 ** -122
+
+    def discrete(shape):
+        return random.integers(-3, 4, shape) / 4
+
+    def powers(shape):
+        return np.exp2(random.integers(-20, 3, shape))
+
+    def wide(shape):
+        return np.exp2(random.uniform(-24, 1, shape))
+
+    def one_value(shape):
+        return np.full(shape, random.uniform(0.5, 2))
+
+    makers = [random.standard_normal, t3, t5, uniform, outliers, one_outlier,
+              sparse, tiny, subnormal, discrete, powers, wide, one_value]
+    values = np.zeros((rows, cols), np.float32)
+    turn = int(random.integers(len(makers)))
+    for row in range(0, rows, 128):
+        for col in range(0, cols, 128):
+            block = values[row:row + 128, col:col + 128]
+            block[:] = makers[turn % len(makers)](block.shape) * 0.02
             turn += 1
     return values
 
@@ -269,7 +329,9 @@ def make_tensors(random, shapes, dtype="BF16", f32_alog=False, odd=False):
             own = "F32"
         if odd and has_odd_values(name):
             rows = int(np.prod(shape[:-1]))
-            values = odd_values(random, rows, shape[-1]).reshape(shape)
+            maker = (distributed_values if odd == "distributions"
+                     else odd_values)
+            values = maker(random, rows, shape[-1]).reshape(shape)
         else:
             values = plain_values(random, shape)
         tensors[name] = (own, shape, to_bytes(values, own))

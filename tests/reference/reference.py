@@ -21,6 +21,8 @@ import sys
 
 import numpy as np
 
+from scales import best_scale, bf16_value, power_of_two
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 RULES_FOLDER = os.path.join(ROOT, "rules")
@@ -140,13 +142,29 @@ def spread(scales, rows, cols):
     return np.repeat(tall, BLOCK, axis=1)[:, :cols]
 
 
-def quantize_matrix(weights, scale_dtype, name="matrix"):
+def chosen_scales(weights, amax, scale_dtype, choice):
+    """As store_scales, for --scales mse and pow2: bfloat16 numbers both."""
+    scales = np.ones(amax.shape, np.float32)
+    for i, j in np.argwhere(amax > 0):
+        block = weights[i * BLOCK:(i + 1) * BLOCK, j * BLOCK:(j + 1) * BLOCK]
+        scales[i, j] = (power_of_two(amax[i, j]) if choice == "pow2"
+                        else bf16_value(best_scale(block)))
+    if scale_dtype == "f32":
+        return scales.astype("<f4"), scales
+    return (scales.view(np.uint32) >> np.uint32(16)).astype("<u2"), scales
+
+
+def quantize_matrix(weights, scale_dtype, name="matrix", choice="amax"):
     """float32 [rows, cols] to (uint8 codes, scales as stored)."""
     bad = np.argwhere(~np.isfinite(weights))
     require(len(bad) == 0,
             f"{name}: NaN or infinity at row and column {bad[:1].tolist()}")
     rows, cols = weights.shape
-    stored, scales = store_scales(block_maxima(np.abs(weights)), scale_dtype)
+    amax = block_maxima(np.abs(weights))
+    if choice == "amax" or scale_dtype == "ue8m0":
+        stored, scales = store_scales(amax, scale_dtype)
+    else:
+        stored, scales = chosen_scales(weights, amax, scale_dtype, choice)
     q = weights / spread(scales, rows, cols)
     assert q.dtype == np.float32
     return e4m3_encode(q), stored
@@ -394,13 +412,14 @@ class Result:
                 (self.name + SCALE_SUFFIX, SCALE_DTYPES[scale_dtype],
                  scale_shape)]
 
-    def contents(self, scale_dtype):
+    def contents(self, scale_dtype, choice):
         """The bytes of those tensors."""
         raw = self.source_bytes()
         if not self.quantized:
             return [raw]
         weights = to_float32(raw, self.source.dtype).reshape(self.shape)
-        codes, scales = quantize_matrix(weights, scale_dtype, self.name)
+        codes, scales = quantize_matrix(weights, scale_dtype, self.name,
+                                        choice)
         return [codes.tobytes(), scales.tobytes()]
 
 
@@ -606,7 +625,7 @@ def read_config(folder):
     return source, config
 
 
-def write_shard(path, results, scale_dtype):
+def write_shard(path, results, scale_dtype, choice):
     contents = {}
     ordered = data_order(results, scale_dtype)
     with open(path, "wb") as file:
@@ -614,7 +633,8 @@ def write_shard(path, results, scale_dtype):
         file.write(len(header).to_bytes(8, "little") + header)
         for _, result, which in ordered:
             if result.name not in contents:
-                contents[result.name] = result.contents(scale_dtype)
+                contents[result.name] = result.contents(scale_dtype,
+                                                        choice)
             file.write(contents[result.name][which])
 
 
@@ -636,7 +656,7 @@ def write_index(path, packed, names, scale_dtype):
 
 
 def convert(src, dst, scale_dtype="bf16", shard_bytes=SHARD_BYTES,
-            overrides=(), rules_path=None):
+            overrides=(), rules_path=None, choice="amax"):
     """Writes the result checkpoint. `overrides` are (glob, quantize) pairs."""
     source_config, config = read_config(src)
     require("quantization_config" not in config, "already quantised")
@@ -656,7 +676,7 @@ def convert(src, dst, scale_dtype="bf16", shard_bytes=SHARD_BYTES,
         write_index(os.path.join(dst, "model.safetensors.index.json"),
                     packed, names, scale_dtype)
     for name, shard in zip(names, packed):
-        write_shard(os.path.join(dst, name), shard, scale_dtype)
+        write_shard(os.path.join(dst, name), shard, scale_dtype, choice)
     for relative in side_files(src, source_shards):
         target = os.path.join(dst, relative)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -859,6 +879,8 @@ def main():
     command.add_argument("dst")
     command.add_argument("--scale-dtype", choices=list(SCALE_DTYPES),
                          default="bf16")
+    command.add_argument("--scales", choices=["amax", "mse", "pow2"],
+                         default="amax")
     command.add_argument("--shard-size", type=int, default=SHARD_BYTES)
     for option in ("--keep", "--quantize"):
         command.add_argument(option, metavar="GLOB", dest="overrides",
@@ -876,7 +898,7 @@ def main():
         if options.command == "convert":
             convert(options.src, options.dst, options.scale_dtype,
                     options.shard_size, options.overrides or [],
-                    options.rules)
+                    options.rules, options.scales)
         elif options.command == "stats":
             print(json.dumps(stats(options.src, options.dst, options.rules),
                              indent=2))

@@ -208,8 +208,9 @@ static void check_scale(float amax, f8_scale_dtype dtype, const uint8_t *wanted,
     uint8_t code;
     uint8_t scale[4] = {0};
     f8_error err;
-    f8_status status = f8_quantize_matrix(&amax, F8_DTYPE_F32, 1, 1, dtype,
-                                          &code, scale, NULL, &err);
+    f8_status status =
+        f8_quantize_matrix(&amax, F8_DTYPE_F32, 1, 1, dtype, F8_SCALES_DEFAULT,
+                           &code, scale, NULL, &err);
     if (status != F8_OK)
         fail_msg("amax %a: %s", (double)amax, err.message);
     if (memcmp(scale, wanted, size) != 0)
@@ -385,9 +386,9 @@ static void check_quantize(const matrix *m, const scale_form *form,
     made_scales[scale_bytes + 1] = 0x5a;
     f8_error_stats stats;
     f8_error err;
-    f8_status status =
-        f8_quantize_matrix(room + 1, m->dtype, m->rows, m->cols, form->option,
-                           made_codes, made_scales + 1, &stats, &err);
+    f8_status status = f8_quantize_matrix(
+        room + 1, m->dtype, m->rows, m->cols, form->option, F8_SCALES_DEFAULT,
+        made_codes, made_scales + 1, &stats, &err);
     if (status != F8_OK)
         fail_msg("%s", err.message);
     assert_memory_equal(made_scales + 1, scales, scale_bytes);
@@ -471,9 +472,9 @@ static void check_refused(f8_dtype dtype, uint32_t pattern)
         uint8_t scales[2 * 4];
         f8_error err;
         memset(&err, 0, sizeof err);
-        assert_int_equal(f8_quantize_matrix(weights, dtype, ROWS, COLS,
-                                            scale_forms[k].option, codes,
-                                            scales, NULL, &err),
+        assert_int_equal(f8_quantize_matrix(
+                             weights, dtype, ROWS, COLS, scale_forms[k].option,
+                             F8_SCALES_DEFAULT, codes, scales, NULL, &err),
                          F8_ERR_VALUE);
         assert_int_equal(err.status, F8_ERR_VALUE);
         if (strstr(err.message, "137") == NULL ||
@@ -481,9 +482,9 @@ static void check_refused(f8_dtype dtype, uint32_t pattern)
             fail_msg("row 137, column 79 are not in: %s", err.message);
         assert_null(strchr(err.message, '\n'));
         /* The error is optional. */
-        assert_int_equal(f8_quantize_matrix(weights, dtype, ROWS, COLS,
-                                            scale_forms[k].option, codes,
-                                            scales, NULL, NULL),
+        assert_int_equal(f8_quantize_matrix(
+                             weights, dtype, ROWS, COLS, scale_forms[k].option,
+                             F8_SCALES_DEFAULT, codes, scales, NULL, NULL),
                          F8_ERR_VALUE);
     }
     free(weights);
@@ -514,8 +515,8 @@ static void test_wrong_dtype(void **state)
     float value;
     f8_error err;
     assert_int_equal(f8_quantize_matrix(weight, F8_DTYPE_I32, 1, 1,
-                                        F8_SCALE_BF16, &code, scale, NULL,
-                                        &err),
+                                        F8_SCALE_BF16, F8_SCALES_DEFAULT, &code,
+                                        scale, NULL, &err),
                      F8_ERR_ARGUMENT);
     assert_int_equal(err.status, F8_ERR_ARGUMENT);
     assert_int_equal(f8_dequantize_matrix(weight, scale, (f8_scale_dtype)99, 1,
@@ -552,8 +553,8 @@ static void test_impossible_sizes(void **state)
                  cases[i].message);
         assert_int_equal(f8_quantize_matrix(weight, cases[i].dtype,
                                             cases[i].rows, cases[i].cols,
-                                            F8_SCALE_BF16, &code, scale, NULL,
-                                            &err),
+                                            F8_SCALE_BF16, F8_SCALES_AMAX,
+                                            &code, scale, NULL, &err),
                          F8_ERR_ARGUMENT);
         assert_string_equal(err.message, expected);
     }

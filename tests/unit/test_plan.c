@@ -768,6 +768,7 @@ static void test_options(void **state)
     assert_true(filled.memory_bytes == 256 << 20);
     assert_true(filled.shard_bytes == 5000000000);
     assert_int_equal(filled.scale_dtype, F8_SCALE_BF16);
+    assert_int_equal(filled.scales, F8_SCALES_AMAX);
     assert_false(filled.overwrite);
     assert_null(filled.rules);
     options.threads = 3;
@@ -808,6 +809,35 @@ static void test_options(void **state)
                  F8_ERR_ARGUMENT, "no such scale dtype: 4");
 }
 
+static void test_choice_of_scales(void **state)
+{
+    f8_options options = {.size = sizeof options}, filled;
+    f8_error err = {0};
+
+    (void)state;
+    options.scales = F8_SCALES_MSE;
+    options.scale_dtype = F8_SCALE_F32;
+    expect_ok(f8_options_fill(&options, &filled, &err), &err);
+    assert_int_equal(filled.scales, F8_SCALES_MSE);
+    /* ue8m0 holds powers of two whatever is chosen, but nothing better. */
+    options.scale_dtype = F8_SCALE_UE8M0;
+    expect_error(f8_options_fill(&options, &filled, &err), &err,
+                 F8_ERR_ARGUMENT,
+                 "scales of the least error are no powers of two: expected a "
+                 "scale dtype of bf16 or f32, found ue8m0");
+    options.scales = F8_SCALES_AMAX;
+    expect_ok(f8_options_fill(&options, &filled, &err), &err);
+    assert_int_equal(filled.scales, F8_SCALES_POW2);
+    options.scales = (f8_scales)4;
+    expect_error(f8_options_fill(&options, &filled, &err), &err,
+                 F8_ERR_ARGUMENT, "no such choice of scales: 4");
+    /* A caller that knows no such field. */
+    options.size = offsetof(f8_options, scales);
+    options.scale_dtype = F8_SCALE_BF16;
+    expect_ok(f8_options_fill(&options, &filled, &err), &err);
+    assert_int_equal(filled.scales, F8_SCALES_AMAX);
+}
+
 static void test_budget(void **state)
 {
     static const made_tensor tensors[] = {{"a", F8_DTYPE_BF16, 1, {1}}};
@@ -844,7 +874,8 @@ static void test_fingerprints(void **state)
         put_source(*state, rules_of_most, overridden, COUNT_OF(overridden));
     const char *shard = path_in(*state, "src/model.safetensors");
     f8_options options = options_for(*state);
-    f8_options other[4] = {options, options, options, options};
+    f8_options other[6] = {options, options, options,
+                           options, options, options};
 
     set_mtime(shard, 1000000000, 0);
     f8_plan *first = plan_with(src, &options);
@@ -854,6 +885,8 @@ static void test_fingerprints(void **state)
     other[2].overrides_count = 1;
     other[3].threads = 7; /* changes no byte */
     other[3].memory_bytes = 64 << 20;
+    other[4].scales = F8_SCALES_MSE;
+    other[5].scales = F8_SCALES_POW2;
     for (size_t i = 0; i < COUNT_OF(other); i++) {
         f8_plan *plan = plan_with(src, &other[i]);
         assert_true(plan->source_fingerprint == first->source_fingerprint);
@@ -899,6 +932,7 @@ int main(void)
         TEST_IN_DIR(test_side_files),
         TEST_IN_DIR(test_many_kinds),
         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_choice_of_scales),
         TEST_IN_DIR(test_budget),
         TEST_IN_DIR(test_fingerprints),
     };

@@ -190,8 +190,9 @@ static void check_against_blocks(f8_scale_dtype dtype)
     memset(scales, 0xee, sizeof scales);
     memset(hist, 0, sizeof hist);
     memset(block_hist, 0, sizeof block_hist);
-    f8_panel panel = {weights, STRIDE * 2, F8_DTYPE_BF16, ROWS,   COLS,
-                      codes,   CODES,      dtype,         scales, false};
+    f8_panel panel = {
+        weights, STRIDE * 2, F8_DTYPE_BF16,    ROWS, COLS, codes, CODES, dtype,
+        scales,  false,      F8_SCALES_DEFAULT};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     for (unsigned i = 0; i < 3; i++) {
         for (unsigned j = 0; j < 2; j++) {
@@ -199,9 +200,10 @@ static void check_against_blocks(f8_scale_dtype dtype)
             for (unsigned r = 0; r < rows; r++)
                 memcpy(packed + r * cols,
                        weights + (i * 128 + r) * STRIDE + j * 128, cols * 2);
-            f8_panel one = {packed,      cols * 2,    F8_DTYPE_BF16, rows,
-                            cols,        block_codes, cols,          dtype,
-                            block_scale, false};
+            f8_panel one = {
+                packed,           cols * 2, F8_DTYPE_BF16, rows,        cols,
+                block_codes,      cols,     dtype,         block_scale, false,
+                F8_SCALES_DEFAULT};
             assert_true(f8_panel_quantise(&f8_kernel_ref, &one, &block_sums,
                                           block_hist, &spot));
             assert_memory_equal(scales + (i * 2 + j) * scale_bytes, block_scale,
@@ -247,9 +249,17 @@ static void test_block_by_hand(void **state)
     f8_spot spot;
 
     (void)state;
-    f8_panel panel = {
-        weights, 12,           F8_DTYPE_F32,      3,    3, &codes[0][0],
-        3,       F8_SCALE_F32, (uint8_t *)&scale, false};
+    f8_panel panel = {weights,
+                      12,
+                      F8_DTYPE_F32,
+                      3,
+                      3,
+                      &codes[0][0],
+                      3,
+                      F8_SCALE_F32,
+                      (uint8_t *)&scale,
+                      false,
+                      F8_SCALES_DEFAULT};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_true(scale == 1);
     assert_memory_equal(codes, expected, sizeof codes);
@@ -274,8 +284,17 @@ static void test_odd_weights(void **state)
     f8_spot spot = {0, 0, 0};
 
     (void)state;
-    f8_panel panel = {weights, COLS * 4, F8_DTYPE_F32,  ROWS,   COLS,
-                      codes,   COLS,     F8_SCALE_BF16, scales, false};
+    f8_panel panel = {weights,
+                      COLS * 4,
+                      F8_DTYPE_F32,
+                      ROWS,
+                      COLS,
+                      codes,
+                      COLS,
+                      F8_SCALE_BF16,
+                      scales,
+                      false,
+                      F8_SCALES_DEFAULT};
     weights[259 * COLS + 299] = -INFINITY;
     assert_false(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_int_equal(spot.row, 259);
@@ -312,8 +331,9 @@ static f8_check check_row(const float *weights, const uint8_t *codes,
     f8_check check = {0};
 
     memcpy(copy, codes, n);
-    f8_panel panel = {weights, n * 4,        F8_DTYPE_F32,      1,    n, copy,
-                      n,       F8_SCALE_F32, (uint8_t *)&scale, false};
+    f8_panel panel = {
+        weights,           n * 4, F8_DTYPE_F32,     1, n, copy, n, F8_SCALE_F32,
+        (uint8_t *)&scale, false, F8_SCALES_DEFAULT};
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, sums, hist);
     assert_memory_equal(copy, codes, n); /* it only looks */
     return check;
@@ -381,6 +401,36 @@ static void test_check_far_scales(void **state)
     }
 }
 
+/* Below the least scale and its octave none can be nearer. */
+static void test_check_least_scales(void **state)
+{
+    static const struct {
+        float scale;
+        uint64_t far_scales;
+    } cases[] = {{0x1p-126f, 0}, {0x1.8p-126f, 0}, {0x1p-125f, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        uint64_t hist[F8_HIST_BINS] = {0};
+        float weight = 0x1p-149f, scale = cases[i].scale;
+        uint8_t code = 0;
+        f8_check check = {0};
+        f8_sums sums = {0};
+        f8_panel panel = {.weights = &weight,
+                          .stride_bytes = 4,
+                          .dtype = F8_DTYPE_F32,
+                          .rows = 1,
+                          .cols = 1,
+                          .codes = &code,
+                          .codes_stride = 1,
+                          .scale_dtype = F8_SCALE_F32,
+                          .scales = (uint8_t *)&scale};
+        f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
+        assert_int_equal(check.far_scales, cases[i].far_scales);
+        assert_int_equal(check.not_nearest, 0);
+    }
+}
+
 /* All weights are 448, and every scale but one is 1; a block of each row of
  * blocks gets a scale that is none. */
 static void test_check_bad_scales(void **state)
@@ -397,9 +447,17 @@ static void test_check_bad_scales(void **state)
         weights[i] = 448;
         codes[i] = 0x7e;
     }
-    f8_panel panel = {
-        weights, COLS * 4,     F8_DTYPE_F32,      ROWS, COLS, codes,
-        COLS,    F8_SCALE_F32, (uint8_t *)scales, false};
+    f8_panel panel = {weights,
+                      COLS * 4,
+                      F8_DTYPE_F32,
+                      ROWS,
+                      COLS,
+                      codes,
+                      COLS,
+                      F8_SCALE_F32,
+                      (uint8_t *)scales,
+                      false,
+                      F8_SCALES_DEFAULT};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         f8_check check = {0};
         f8_sums sums = {0};
@@ -437,8 +495,9 @@ static void test_check_adds_up(void **state)
     (void)state;
     for (uint64_t i = 0; i < ROWS * STRIDE; i++)
         weights[i] = weight_bits(i);
-    f8_panel panel = {weights, STRIDE * 2, F8_DTYPE_BF16, ROWS,   COLS,
-                      codes,   STRIDE,     F8_SCALE_BF16, scales, false};
+    f8_panel panel = {weights, STRIDE * 2, F8_DTYPE_BF16,    ROWS,
+                      COLS,    codes,      STRIDE,           F8_SCALE_BF16,
+                      scales,  false,      F8_SCALES_DEFAULT};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_false(check.has_first);
@@ -473,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_check_accepts_what_is_as_near),
         cmocka_unit_test(test_check_counts_faults),
         cmocka_unit_test(test_check_far_scales),
+        cmocka_unit_test(test_check_least_scales),
         cmocka_unit_test(test_check_bad_scales),
         cmocka_unit_test(test_check_adds_up),
     };

@@ -1,0 +1,39 @@
+/* scales.h - the scale of a block: how it is stored, and by which rule it is
+ * chosen. The arithmetic of section 3 of docs/format.md that is about scales;
+ * the search for the least error is the kernel's (kernel/search.h). */
+#ifndef F8_SCALES_H
+#define F8_SCALES_H
+
+#include "kernel/kernel.h"
+
+/* safetensors dtype that scales of this kind are stored in. */
+f8_dtype f8_scale_storage(f8_scale_dtype dtype);
+/* Which kind a stored scale is; false when loaders know no such scale. */
+bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out);
+
+/* Stores amax / 448 as dtype at `to` (1, 2 or 4 bytes) and returns the value
+ * that was stored, which is what weights must be divided by. */
+float f8_scale_store(float amax, f8_scale_dtype dtype, void *to);
+/* Value of a stored scale; `at` needs no alignment. */
+float f8_scale_load(const void *at, f8_scale_dtype dtype);
+
+/* amax / 448 rounded up to a power of two, a normal one; 1 for amax 0. */
+float f8_scale_pow2(float amax);
+
+#define F8_NO_MSE_UE8M0                                           \
+    "scales of the least error are no powers of two: expected a " \
+    "scale dtype of bf16 or f32, found ue8m0"
+
+/* How scales are chosen and stored. */
+typedef struct f8_scale_rule {
+    f8_scales choice;
+    f8_scale_dtype dtype;
+    const f8_scale_squares *squares; /* filled, for F8_SCALES_MSE */
+} f8_scale_rule;
+
+/* Chooses and stores a block's scale, like f8_scale_store. amax is the
+ * block's and finite. */
+float f8_scale_choose(const f8_kernel *kernel, const f8_scale_rule *rule,
+                      const f8_block *block, float amax, void *to);
+
+#endif
