@@ -820,6 +820,9 @@ class Sums:
                 "blocks": self.blocks, "zeros": self.zeros,
                 "median_relative_error":
                     float(np.median(relative)) if len(relative) else 0.0,
+                "median_between":
+                    [float(x) for x in np.quantile(relative, (0.496, 0.504))]
+                    if len(relative) else [0.0, 0.0],
                 "relative_rms": float(np.sqrt(ee / ww)),
                 "sqnr_db": float(10 * np.log10(ww / ee)),
                 "cosine": float(self.wv / norms),
