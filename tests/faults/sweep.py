@@ -291,7 +291,7 @@ def judge_starved(run):
 # glibc has other words for it where it makes a thread or resolves a path.
 STARVED = ("memory", "not valid JSON", "header, byte", "it is missing",
            "disagree", "is missing from", "expected a file name in UTF-8",
-           "cannot start a thread", "cannot resolve")
+           "cannot start a thread", "cannot resolve", "holds a conversion of")
 
 
 
