@@ -83,11 +83,16 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /* Whether there is anything of that name: a link that leads nowhere or round
- * in circles too, which opening it will say. */
-static bool is_there(const char *path)
+ * in circles too, which opening it will say. What cannot be looked at is not
+ * taken for absent. */
+static f8_status look_for(const char *path, bool *there, f8_error *err)
 {
     struct stat st;
-    return lstat(path, &st) == 0;
+
+    *there = lstat(path, &st) == 0;
+    if (*there || errno == ENOENT)
+        return F8_OK;
+    return f8_fail_errno(err, errno, "%s: cannot stat", path);
 }
 
 /* config.json as a tree, and its bytes. Our parser has the first word, since it
@@ -127,12 +132,12 @@ static f8_status read_config(opening *o, bool required)
 
     if (!path)
         return f8_fail_nomem(o->err, "a path");
-    f8_status status = F8_OK;
-    bool there = is_there(path);
-    if (required && !there)
+    bool there;
+    f8_status status = look_for(path, &there, o->err);
+    if (status == F8_OK && required && !there)
         status = f8_fail(o->err, F8_ERR_FORMAT, "%s: expected %s, found none",
                          cp->dir, F8_CONFIG_NAME);
-    else if (there)
+    else if (status == F8_OK && there)
         status = load_config(cp, o->err);
     const json_t *type = json_object_get(cp->config, "model_type");
     if (status == F8_OK && json_is_string(type))
@@ -201,17 +206,22 @@ static f8_status find_files(opening *o)
 {
     f8_checkpoint *cp = o->cp;
     const char *const single_name = F8_SINGLE_NAME;
+    bool has_index = false, has_single = false;
     f8_status status = F8_OK;
     char *index = f8_path_join(cp->dir, F8_INDEX_NAME);
     char *single = f8_path_join(cp->dir, F8_SINGLE_NAME);
 
     if (!index || !single)
         status = f8_fail_nomem(o->err, "a path");
-    else if (is_there(index))
+    if (status == F8_OK)
+        status = look_for(index, &has_index, o->err);
+    if (status == F8_OK && !has_index)
+        status = look_for(single, &has_single, o->err);
+    if (status == F8_OK && has_index)
         status = read_index(o);
-    else if (is_there(single))
+    else if (status == F8_OK && has_single)
         status = set_files(o, &single_name, 1);
-    else
+    else if (status == F8_OK)
         status = f8_fail(o->err, F8_ERR_FORMAT,
                          "%s: expected %s or %s, found neither", cp->dir,
                          F8_INDEX_NAME, F8_SINGLE_NAME);

@@ -179,18 +179,19 @@ static f8_status quantise_item(convert *c, f8_worker *worker,
                       item, worker->in, &weights, err);
     if (status != F8_OK)
         return status;
-    f8_panel panel = {.weights = weights,
-                      .stride_bytes = (size_t)(item->cols * elem_bytes),
-                      .dtype = dtype,
-                      .rows = item->rows,
-                      .cols = item->cols,
-                      .codes =
-                          worker->out + codes_offset(s, u, item) % F8_ALIGN,
-                      .codes_stride = (size_t)item->cols,
-                      .scale_dtype = c->plan->scale_dtype,
-                      .scales = worker->scales,
-                      .stream = s->file.direct_fd >= 0,
-                      .choice = c->plan->choice};
+    f8_panel panel = {
+        .weights = weights,
+        .stride_bytes = (size_t)(item->cols * elem_bytes),
+        .dtype = dtype,
+        .rows = item->rows,
+        .cols = item->cols,
+        .codes = worker->out + codes_offset(s, u, item) % F8_ALIGN,
+        .codes_stride = (size_t)item->cols,
+        .scale_dtype = c->plan->scale_dtype,
+        .scales = worker->scales,
+        .stream = s->file.direct_fd >= 0,
+        .choice = c->plan->choice,
+        .exact = f8_has_few_blocks(f8_unit_rows(u), f8_unit_cols(u))};
     f8_worker_compute(worker);
     bool good = f8_panel_quantise(c->kernel, &panel, &outcome->sums,
                                   worker->hist, &spot);

@@ -32,19 +32,28 @@ static f8_status load(const char *path, json_t **out, f8_error *err)
     return status;
 }
 
+static int append(const char *bytes, size_t n, void *text)
+{
+    f8_buf_append(text, bytes, n);
+    return 0;
+}
+
+/* Not with json_dumps, which goes on when a key found no memory: the buffer
+ * remembers. */
 static f8_status store(const char *path, const json_t *value, f8_error *err)
 {
     f8_status status = F8_ERR_NOMEM;
-    f8_buf temporary = {0};
-    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    f8_buf temporary = {0}, text = {0};
+    int result = json_dump_callback(value, append, &text, JSON_COMPACT);
 
     f8_buf_printf(&temporary, "%s.part", path);
-    if (!text || temporary.failed)
+    if (result != 0 || text.failed || temporary.failed)
         f8_fail_nomem(err, path);
     else
-        status = f8_write_file(temporary.data, path, text, strlen(text), err);
+        status =
+            f8_write_file(temporary.data, path, text.data, text.length, err);
     f8_buf_free(&temporary);
-    free(text);
+    f8_buf_free(&text);
     return status;
 }
 

@@ -29,6 +29,7 @@ typedef struct holder {
     char machine[20];
     char by[8]; /* "flock" or "file" */
     char host[256];
+    int fd; /* of our own lock, for names that no other thread takes */
 } holder;
 
 /* ---- who ----------------------------------------------------------------- */
@@ -88,11 +89,12 @@ static void settle(char *word)
     }
 }
 
-static void describe_self(holder *self, const char *by)
+static void describe_self(holder *self, int fd, const char *by)
 {
     char id[64];
 
     memset(self, 0, sizeof *self);
+    self->fd = fd;
     self->pid = (long)getpid();
     self->start = start_of(self->pid);
     read_line("/proc/sys/kernel/random/boot_id", self->boot, sizeof self->boot);
@@ -198,14 +200,14 @@ static f8_status refuse(const char *dir, const char *file, const holder *who,
 
 /* ---- the file as the lock ------------------------------------------------ */
 
-/* What two runs may do at the same time is named by process. */
+/* What two runs may do at the same time is named by process and lock. */
 static char *own_name(const char *work_dir, const holder *self,
                       const char *what)
 {
     f8_buf name = {0};
 
-    f8_buf_printf(&name, "%s/" F8_LOCK_NAME "-%ld-%" PRIu64 "-%s.part",
-                  work_dir, self->pid, self->start, what);
+    f8_buf_printf(&name, "%s/" F8_LOCK_NAME "-%ld-%" PRIu64 "-%d-%s.part",
+                  work_dir, self->pid, self->start, self->fd, what);
     if (name.failed)
         f8_buf_free(&name);
     return name.data;
@@ -375,7 +377,7 @@ static f8_status take(f8_lock *lock, const char *dir, const char *work_dir,
     if (lock->fd < 0)
         return f8_fail(err, F8_ERR_REFUSED, "%s: others keep removing it",
                        work_dir);
-    describe_self(&self, locked ? "flock" : "file");
+    describe_self(&self, lock->fd, locked ? "flock" : "file");
     if (busy) {
         /* A name that an earlier holder left is not the one to tell. */
         if (read_holder(file, &other) && is_gone(&other, &self))

@@ -363,19 +363,21 @@ static thread_start *new_workers(pipeline *p)
 static f8_status run_threads(pipeline *p, thread_start *starts, f8_error *err)
 {
     unsigned started = 0;
+    int reason = 0;
     pthread_t *ids = f8_alloc(p->workers, sizeof *ids);
 
     if (!ids)
         return f8_fail_nomem(err, "the workers");
-    while (started < p->workers &&
-           pthread_create(&ids[started], NULL, run_worker, &starts[started]) ==
-               0)
-        started++;
+    while (started < p->workers && reason == 0) {
+        reason =
+            pthread_create(&ids[started], NULL, run_worker, &starts[started]);
+        started += reason == 0;
+    }
     for (unsigned i = 0; i < started; i++)
         pthread_join(ids[i], NULL);
     free(ids);
     if (started == 0)
-        return f8_fail(err, F8_ERR_NOMEM, "cannot start a thread");
+        return f8_fail_errno(err, reason, "cannot start a thread");
     return F8_OK;
 }
 

@@ -29,7 +29,8 @@ static block_ref block_at(const f8_panel *p, uint64_t i, uint64_t j)
                   .dtype = p->dtype,
                   .rows = (unsigned)(rows < F8_BLOCK ? rows : F8_BLOCK),
                   .cols = (unsigned)(cols < F8_BLOCK ? cols : F8_BLOCK),
-                  .stream = p->stream},
+                  .stream = p->stream,
+                  .exact = p->exact},
         .row = row,
         .col = col,
         .codes = p->codes + row * p->codes_stride + col,
@@ -333,7 +334,8 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                       .codes_stride = (size_t)cols,
                       .scale_dtype = scale_dtype,
                       .scales = scales,
-                      .choice = choice};
+                      .choice = choice,
+                      .exact = f8_has_few_blocks(rows, cols)};
     memset(&counted, 0, sizeof counted);
     if (!f8_panel_quantise(f8_kernel_best(), &panel, &counted.sums,
                            counted.hist, &spot))

@@ -21,7 +21,17 @@ typedef struct f8_panel {
      * of 64 bytes. Changes no byte. */
     bool stream;
     f8_scales choice; /* of quantising: how scales are chosen */
+    bool exact;       /* count every error by itself: f8_has_few_blocks() */
 } f8_panel;
+
+/* Whether a matrix has so few blocks that their errors should be counted one
+ * by one. From 32 blocks on counting by groups moves a median by about 0.1 %,
+ * with one block by up to 2 %. */
+static inline bool f8_has_few_blocks(uint64_t rows, uint64_t cols)
+{
+    return f8_ceil_div(rows, F8_BLOCK) < 32 &&
+           f8_ceil_div(rows, F8_BLOCK) * f8_ceil_div(cols, F8_BLOCK) < 32;
+}
 
 /* Where a NaN or an infinity was found, inside the panel. */
 typedef struct f8_spot {

@@ -121,7 +121,8 @@ static f8_status check_item(const verification *v, f8_worker *worker,
                       .codes = codes,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = part->scale_dtype,
-                      .scales = worker->scales};
+                      .scales = worker->scales,
+                      .exact = f8_has_few_blocks(f8_unit_rows(u), cols)};
     f8_worker_compute(worker);
     f8_panel_check(v->kernel, &panel, scratch, &outcome->check, &outcome->sums,
                    worker->hist);

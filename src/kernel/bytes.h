@@ -161,12 +161,12 @@ static inline void groups_end(const f8_block *block, const byte_tables *t,
     uint32_t count[MANTISSAS], each[GROUPS];
 
     divide_groups(&t->bins, group, each);
-    if (!are_uneven(group, each)) {
+    if (!block->exact && !are_uneven(group, each)) {
         share_out(&t->bins, group, each, hist);
         return;
     }
     count_again(block, t, count);
-    count_mantissas(&t->bins, count, hist);
+    count_mantissas(&t->bins, count, block->exact, hist);
 }
 
 #endif

@@ -169,7 +169,7 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
         for (unsigned m = 0; m < MANTISSAS; m++)
             count[0][m] += count[j][m];
     count[0][0] -= cleared;
-    count_mantissas(&tables->bins, count[0], hist);
+    count_mantissas(&tables->bins, count[0], block->exact, hist);
     tally_end(&t, sums);
 }
 

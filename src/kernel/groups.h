@@ -10,7 +10,9 @@
  * own bin. That is right to about 0.1 % of a median where weights are
  * continuous, as trained ones are: neighbours in error are spread over all
  * mantissas. It would be wrong by several per cent for weights of few values.
- * Those are known by their uneven groups, and such a block is counted by M.
+ * Those are known by their uneven groups, and such a block is counted by M; so
+ * are the blocks of matrices that have few of them (quant.h), where the errors
+ * beside one scale do not yet blend with those of others.
  *
  * This is part of the definition: group counts are integers, so whoever gets
  * them right, or counts M and adds them up, comes to the same histogram. */
@@ -118,9 +120,9 @@ static inline void share_out(const error_bins *bins,
         hist[bins->bin[m]] += each[group_of(bins, m)];
 }
 
-/* The definition, from how often each M occurred. */
+/* The definition, from how often each M occurred. `exact` is the block's. */
 static inline void count_mantissas(const error_bins *bins,
-                                   const uint32_t count[MANTISSAS],
+                                   const uint32_t count[MANTISSAS], bool exact,
                                    uint64_t *hist)
 {
     uint32_t group[GROUPS] = {0}, each[GROUPS];
@@ -128,7 +130,7 @@ static inline void count_mantissas(const error_bins *bins,
     for (unsigned m = 0; m < MANTISSAS; m++)
         group[group_of(bins, m)] += count[m];
     divide_groups(bins, group, each);
-    if (!are_uneven(group, each)) {
+    if (!exact && !are_uneven(group, each)) {
         share_out(bins, group, each, hist);
         return;
     }

@@ -15,6 +15,8 @@ typedef struct f8_block {
     f8_dtype dtype;
     unsigned rows, cols;
     bool stream; /* nobody reads the codes soon: they may bypass the caches */
+    bool exact;  /* errors are counted one by one; else groups.h may share
+                    them out, which is right for many blocks together */
 } f8_block;
 
 enum { F8_MANTISSAS = 128 }; /* of a bfloat16 */

@@ -300,7 +300,7 @@ static inline void block_plain(const f8_block *block, float scale,
             error[m] = decode(encode(w / t.scale)) * t.scale - w;
         }
         error_bins_begin(&bins, error);
-        count_mantissas(&bins, mantissas, hist);
+        count_mantissas(&bins, mantissas, block->exact, hist);
     }
 }
 

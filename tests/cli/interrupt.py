@@ -66,6 +66,12 @@ def wait_for(condition, what):
     return True
 
 
+def heed_signals():
+    """A shell that runs the tests in the background has SIGINT ignored, and
+    the program would ignore it too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def drain(read_end):
     text = b""
     while chunk := os.read(read_end, 65536):
@@ -78,7 +84,8 @@ def main():
     before = shards(dst)
     read_end, write_end = full_pipe()
     child = subprocess.Popen(command, stderr=write_end,
-                             stdout=subprocess.DEVNULL)
+                             stdout=subprocess.DEVNULL,
+                             preexec_fn=heed_signals)
     os.close(write_end)
     try:
         # An error message would be held up by the full pipe as well.

@@ -177,6 +177,13 @@ class Bench:
         return Run(done, trace.read_text().splitlines())
 
 
+def heed_signals():
+    """What started the tests may have had them ignored: a shell's background,
+    nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Standing:
     """A run that stands still before its at-th call of a class. go() lets it
     go on and returns what came of it."""
@@ -184,7 +191,8 @@ class Standing:
     def __init__(self, b, room, arguments, popen=(), **fault):
         room.mkdir(exist_ok=True)
         self.trace = room / "trace"
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+                 "preexec_fn": heed_signals}
         self.process = subprocess.Popen(
             [b.program, *arguments], text=True,
             env=b.variables(room, dict(fault, do="stop")),

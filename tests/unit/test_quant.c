@@ -191,8 +191,8 @@ static void check_against_blocks(f8_scale_dtype dtype)
     memset(hist, 0, sizeof hist);
     memset(block_hist, 0, sizeof block_hist);
     f8_panel panel = {
-        weights, STRIDE * 2, F8_DTYPE_BF16,    ROWS, COLS, codes, CODES, dtype,
-        scales,  false,      F8_SCALES_DEFAULT};
+        weights, STRIDE * 2, F8_DTYPE_BF16,     ROWS, COLS, codes, CODES, dtype,
+        scales,  false,      F8_SCALES_DEFAULT, false};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     for (unsigned i = 0; i < 3; i++) {
         for (unsigned j = 0; j < 2; j++) {
@@ -200,10 +200,18 @@ static void check_against_blocks(f8_scale_dtype dtype)
             for (unsigned r = 0; r < rows; r++)
                 memcpy(packed + r * cols,
                        weights + (i * 128 + r) * STRIDE + j * 128, cols * 2);
-            f8_panel one = {
-                packed,           cols * 2, F8_DTYPE_BF16, rows,        cols,
-                block_codes,      cols,     dtype,         block_scale, false,
-                F8_SCALES_DEFAULT};
+            f8_panel one = {packed,
+                            cols * 2,
+                            F8_DTYPE_BF16,
+                            rows,
+                            cols,
+                            block_codes,
+                            cols,
+                            dtype,
+                            block_scale,
+                            false,
+                            F8_SCALES_DEFAULT,
+                            false};
             assert_true(f8_panel_quantise(&f8_kernel_ref, &one, &block_sums,
                                           block_hist, &spot));
             assert_memory_equal(scales + (i * 2 + j) * scale_bytes, block_scale,
@@ -259,7 +267,8 @@ static void test_block_by_hand(void **state)
                       F8_SCALE_F32,
                       (uint8_t *)&scale,
                       false,
-                      F8_SCALES_DEFAULT};
+                      F8_SCALES_DEFAULT,
+                      false};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_true(scale == 1);
     assert_memory_equal(codes, expected, sizeof codes);
@@ -294,7 +303,8 @@ static void test_odd_weights(void **state)
                       F8_SCALE_BF16,
                       scales,
                       false,
-                      F8_SCALES_DEFAULT};
+                      F8_SCALES_DEFAULT,
+                      false};
     weights[259 * COLS + 299] = -INFINITY;
     assert_false(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_int_equal(spot.row, 259);
@@ -331,9 +341,18 @@ static f8_check check_row(const float *weights, const uint8_t *codes,
     f8_check check = {0};
 
     memcpy(copy, codes, n);
-    f8_panel panel = {
-        weights,           n * 4, F8_DTYPE_F32,     1, n, copy, n, F8_SCALE_F32,
-        (uint8_t *)&scale, false, F8_SCALES_DEFAULT};
+    f8_panel panel = {weights,
+                      n * 4,
+                      F8_DTYPE_F32,
+                      1,
+                      n,
+                      copy,
+                      n,
+                      F8_SCALE_F32,
+                      (uint8_t *)&scale,
+                      false,
+                      F8_SCALES_DEFAULT,
+                      false};
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, sums, hist);
     assert_memory_equal(copy, codes, n); /* it only looks */
     return check;
@@ -457,7 +476,8 @@ static void test_check_bad_scales(void **state)
                       F8_SCALE_F32,
                       (uint8_t *)scales,
                       false,
-                      F8_SCALES_DEFAULT};
+                      F8_SCALES_DEFAULT,
+                      false};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         f8_check check = {0};
         f8_sums sums = {0};
@@ -495,9 +515,18 @@ static void test_check_adds_up(void **state)
     (void)state;
     for (uint64_t i = 0; i < ROWS * STRIDE; i++)
         weights[i] = weight_bits(i);
-    f8_panel panel = {weights, STRIDE * 2, F8_DTYPE_BF16,    ROWS,
-                      COLS,    codes,      STRIDE,           F8_SCALE_BF16,
-                      scales,  false,      F8_SCALES_DEFAULT};
+    f8_panel panel = {weights,
+                      STRIDE * 2,
+                      F8_DTYPE_BF16,
+                      ROWS,
+                      COLS,
+                      codes,
+                      STRIDE,
+                      F8_SCALE_BF16,
+                      scales,
+                      false,
+                      F8_SCALES_DEFAULT,
+                      false};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_false(check.has_first);

@@ -223,7 +223,8 @@ static void check_block(const uint16_t *weights, unsigned rows, unsigned cols,
     static tally t;
     const f8_kernel *list[F8_KERNELS_MAX];
     size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
-    f8_block block = {weights, cols * 2, F8_DTYPE_BF16, rows, cols, false};
+    f8_block block = {weights, cols * 2, F8_DTYPE_BF16, rows,
+                      cols,    false,    false};
 
     tally_make(weights, (size_t)rows * cols, &t);
     if (t.count == 0)
@@ -305,7 +306,7 @@ static void test_search_by_hand(void **state)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         uint16_t weight = to_half((double)cases[i].weight);
         f8_scale_squares squares;
-        f8_block block = {&weight, 2, F8_DTYPE_BF16, 1, 1, false};
+        f8_block block = {&weight, 2, F8_DTYPE_BF16, 1, 1, false, false};
         f8_scale_squares_fill(&squares);
         float found =
             f8_kernel_ref.search(&squares, &block, fabsf(cases[i].weight));
@@ -336,7 +337,7 @@ static void expect_chosen(f8_scales choice, f8_scale_dtype dtype, float weight,
     unsigned char to[8];
     f8_scale_squares squares;
     f8_scale_rule rule = {choice, dtype, &squares};
-    f8_block block = {&half, 2, F8_DTYPE_BF16, 1, 1, false};
+    f8_block block = {&half, 2, F8_DTYPE_BF16, 1, 1, false, false};
     size_t n = f8_dtype_bytes(f8_scale_storage(dtype));
     uint32_t found = 0;
 
@@ -453,7 +454,8 @@ static void test_distance(void **state)
         codes[i] = f8_e4m3_encode(of_half(weights[i]) * 3);
     }
     for (unsigned rows = 1; rows <= 128; rows += 31) {
-        f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows, 101, false};
+        f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
+                          101,     false,    false};
         double expected =
             f8_kernel_ref.distance(&block, 0x1.5p-2f, 0.25f, codes, COLS);
         assert_true(expected > 0);
