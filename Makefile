@@ -5,7 +5,7 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check bench install uninstall clean setup test-build format
+.PHONY: all demo check interop bench install uninstall clean setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -23,6 +23,11 @@ demo: setup all
 check:
 	@scripts/setup check
 	@scripts/check
+
+# Needs 9 GB of Python packages, so it is no part of `make check`.
+interop: all
+	@scripts/setup-interop
+	@FP8CAST=$(abspath $(BUILD))/fp8cast scripts/interop
 
 bench: all
 	@scripts/setup bench
