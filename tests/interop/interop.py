@@ -10,6 +10,7 @@ is written there. Run by scripts/interop, which knows the environments.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import sys
 
 import sabotage
 import tensors
-from families import FAMILIES, NOT_TRIED
+from families import FAMILIES
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -142,12 +143,13 @@ def version(loader):
 # ---- judging ----------------------------------------------------------------
 
 def judge_good(count, job, loader, faults):
-    known = FAMILIES[job["family"]].not_here.get(loader)
+    known = FAMILIES[job["family"]].defects.get(loader)
     label = f"{job['family']} {job['variant']}: {loader} loads it"
     if known:
         text = json.dumps(faults)
         count.check(known[0] in text,
-                    f"{label}: not here, {known[1]}", [text])
+                    f"{job['family']} {job['variant']}: {loader} fails as "
+                    f"known: {known[1]}", [text])
         return
     count.check(not faults, label, [f"{check}: {text}" for check, texts
                                     in faults.items() for text in texts])
@@ -179,6 +181,42 @@ def judge_checks(count, jobs, results):
                         "tripped by a broken checkpoint")
 
 
+# ---- golden -----------------------------------------------------------------
+
+DTYPES = {"torch.bfloat16": "BF16", "torch.float32": "F32"}
+
+
+def golden_lines(job):
+    """For `make check`, which has no loaders: what they were seen to take."""
+    source, result = tensors.read(job["source"]), tensors.read(job["result"])
+    lines = []
+    for name, tensor in sorted(source.items()):
+        first, _ = next(tensors.parts_of(name, tensor))
+        fp8 = result[first].dtype == tensors.FP8
+        lines.append(f"{name}\t{DTYPES[str(tensor.dtype)]}\t"
+                     f"{list(tensor.shape)}\t{'fp8' if fp8 else 'keep'}")
+    lines += [f"listed\t{entry}" for entry in sorted(sabotage.listed(
+        tensors.read_config(job["result"])))]
+    return "\n".join(lines) + "\n"
+
+
+def judge_golden(count, job):
+    name = job["family"]
+    if job["variant"] != "plain":
+        name += "." + job["variant"]
+    path = os.path.join(ROOT, "tests/golden/families", name + ".tsv")
+    if os.environ.get("UPDATE_GOLDEN"):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(golden_lines(job))
+    found = None
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            found = file.read()
+    count.check(found == golden_lines(job),
+                f"{job['family']} {job['variant']}: as in {path[len(ROOT):]}")
+
+
 # ---- docs -------------------------------------------------------------------
 
 def outcome(faults):
@@ -205,17 +243,17 @@ def table(rows):
 
 def family_lines(family, jobs, results):
     of = [(i, job) for i, job in enumerate(jobs) if job["family"] == family]
-    not_here = FAMILIES[family].not_here
+    defects = FAMILIES[family].defects
     lines = [f"### {family}", ""]
-    for loader, (_, why) in not_here.items():
-        lines += [f"{loader}: not tried, {why}.", ""]
+    for loader, (_, why) in defects.items():
+        lines += [f"{loader} cannot: {why}.", ""]
     rows = [["", *LOADERS]]
     for i, job in of:
         name = {"good": f"as fp8cast writes it ({job['variant']} source)",
                 "probe": f"not listed: `{job['why']}`"}.get(
                     job["kind"], job["why"])
         rows.append([name] + [
-            "not tried" if loader in not_here
+            "-" if loader in defects
             else outcome(results[loader][i]).replace("fine", "right", 1)
             if job["kind"] == "good" else outcome(results[loader][i])
             for loader in LOADERS])
@@ -234,13 +272,11 @@ def write_docs(path, jobs, results, versions):
         for loader in LOADERS:
             good = [not results[loader][i] for i, job in enumerate(jobs)
                     if job["family"] == family and job["kind"] == "good"]
-            row.append("not tried" if loader in FAMILIES[family].not_here
+            row.append("cannot" if loader in FAMILIES[family].defects
                        else "right" if all(good) else "**wrong**")
         summary.append(row)
         details += family_lines(family, jobs, results)
-    untried = [f"- {name}: {why}" for name, why in NOT_TRIED.items()]
     text = text.replace("@SUMMARY@", "\n".join(table(summary)))
-    text = text.replace("@UNTRIED@", "\n".join(untried))
     text = text.replace("@DETAILS@", "\n".join(details).rstrip())
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
@@ -263,15 +299,18 @@ def main():
     for family in options.families:
         for variant in FAMILIES[family].variants:
             jobs += prepare(count, work, family, variant)
-    results = {loader: run_loader(work, loader, jobs) for loader in LOADERS}
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = dict(zip(LOADERS, pool.map(
+            lambda loader: run_loader(work, loader, jobs), LOADERS)))
     for i, job in enumerate(jobs):
         if job["kind"] == "good":
             for loader in LOADERS:
                 judge_good(count, job, loader, results[loader][i])
+            judge_golden(count, job)
         else:
             judge_spoiled(count, job, {
                 loader: results[loader][i] for loader in LOADERS
-                if loader not in FAMILIES[job["family"]].not_here})
+                if loader not in FAMILIES[job["family"]].defects})
     judge_checks(count, jobs, results)
     if options.docs:
         write_docs(options.docs, jobs, results,

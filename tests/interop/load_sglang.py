@@ -7,8 +7,10 @@ Kernels are not there and nothing is computed; what decides names, shapes and
 copies is SGLang's.
 """
 
+import concurrent.futures
 import functools
 import os
+import re
 import socket
 import sys
 import types
@@ -37,6 +39,28 @@ import tensors  # noqa: E402
 started = False
 
 
+class AtOnce:
+    """An executor without threads: DeepSeek's weights are loaded by some, and
+    copies in another thread are not seen."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *reason):
+        return False
+
+    def submit(self, function, *arguments, **settings):
+        done = concurrent.futures.Future()
+        try:
+            done.set_result(function(*arguments, **settings))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+concurrent.futures.ThreadPoolExecutor = AtOnce
+
+
 def start(settings):
     """Once a process: what the engine's scheduler does before it loads."""
     global started
@@ -50,10 +74,6 @@ def start(settings):
     started = True
 
 
-def has_draft(folder):
-    return any(name.startswith("mtp.") for name in tensors.read(folder))
-
-
 def build(folder):
     settings = ServerArgs(
         model_path=folder, device="cpu", skip_tokenizer_init=True,
@@ -62,7 +82,7 @@ def build(folder):
     publish(settings, role="scheduler",
             ranks=SpawnRanks(world_rank=0, gpu_id=0))
     start(settings)
-    for label in ["model", "draft"] if has_draft(folder) else ["model"]:
+    for label in ["model", "draft"] if tensors.has_draft(folder) else ["model"]:
         config = ModelConfig.from_server_args(
             settings, model_path=folder, is_draft_model=label == "draft")
         load_config = LoadConfig(load_format="safetensors")
@@ -75,14 +95,17 @@ def build(folder):
 
 def has_default(label, name):
     """Scales of an FP8 KV cache are made with every FP8 model and left alone
-    when the checkpoint has none; a draft's head is then replaced by the
-    model's (set_embed_and_head of its class)."""
+    when the checkpoint has none; a draft's head and embeddings are then
+    replaced by the model's (set_embed_and_head of its class)."""
     return (name.endswith((".k_scale", ".v_scale"))
-            or label == "draft" and name == "lm_head.weight")
+            or label == "draft" and name in ("lm_head.weight",
+                                             "model.embed_tokens.weight"))
 
 
 def may_ignore(name):
-    return False
+    """The copies that a draft layer brings of what it then shares."""
+    return re.search(r"layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$",
+                     name)
 
 
 if __name__ == "__main__":

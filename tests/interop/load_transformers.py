@@ -31,13 +31,22 @@ from families import FAMILIES  # noqa: E402
 TOKENS = torch.arange(3, 67).reshape(2, 32)
 
 
+def of_draft(name, folder):
+    """Layers behind the last one; transformers ignores them by the number
+    that the published models have."""
+    config = tensors.read_config(folder)
+    layers = config.get("text_config", config)["num_hidden_layers"]
+    return name.startswith(f"model.layers.{layers}.")
+
+
 def load(auto, folder, faults):
     model, found = auto.from_pretrained(
         folder, dtype=torch.bfloat16, output_loading_info=True)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys",
                  "error_msgs"):
-        engines.tell(faults, "keys",
-                     [f"{kind}: {one}" for one in found.get(kind) or []])
+        engines.tell(faults, "keys", [
+            f"{kind}: {one}" for one in found.get(kind) or []
+            if not of_draft(str(one), folder)])
     return model.eval()
 
 
@@ -51,7 +60,7 @@ def fp8_in_file(folder, model):
     ignored = model._keys_to_ignore_on_load_unexpected or []
     names = set()
     for name, tensor in tensors.read(folder).items():
-        if (tensor.dtype != tensors.FP8
+        if (tensor.dtype != tensors.FP8 or of_draft(name, folder)
                 or any(re.search(one, name) for one in ignored)):
             continue
         name = name.removesuffix(".weight")

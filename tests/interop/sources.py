@@ -7,6 +7,7 @@ What save_pretrained leaves out (the draft layers) is added; the fused variant
 has the experts in the layout that the family's publisher uses.
 """
 
+import copy
 import os
 import sys
 
@@ -35,7 +36,7 @@ def fill(name, parameter):
 
 
 def build(family, name):
-    settings = dict(family.config)
+    settings = copy.deepcopy(family.config)  # which transformers changes
     config = transformers.AutoConfig.for_model(name, **settings)
     model = getattr(transformers, family.auto).from_config(
         config, dtype=torch.bfloat16)
@@ -62,6 +63,28 @@ def draft_of_qwen3_5(found, last, target):
     return {name: fill(name, tensor) for name, tensor in made.items()}
 
 
+def draft_of_deepseek(found, last, target):
+    """DeepSeek's and GLM's is one layer more, with embeddings and a head."""
+    layers = int(last.split(".")[-2]) + 1
+    prefix = f"{target}layers.{layers}."
+    made = {prefix + name[len(last):]: tensor for name, tensor
+            in found.items() if name.startswith(last)}
+    norm = found[target + "norm.weight"]
+    for name in ("enorm", "hnorm", "shared_head.norm"):
+        made[f"{prefix}{name}.weight"] = norm
+    made[prefix + "eh_proj.weight"] = norm.new_empty(norm.shape[0],
+                                                     2 * norm.shape[0])
+    made = {name: fill(name, tensor) for name, tensor in made.items()}
+    # Copies of the model's own, as published.
+    made[prefix + "embed_tokens.weight"] = found[
+        target + "embed_tokens.weight"].clone()
+    made[prefix + "shared_head.head.weight"] = found["lm_head.weight"].clone()
+    return made
+
+
+DRAFTS = {"qwen3_5": draft_of_qwen3_5, "deepseek": draft_of_deepseek}
+
+
 def add_draft(family, found, config):
     if family.draft is None:
         return found
@@ -69,7 +92,7 @@ def add_draft(family, found, config):
     target = ("model.language_model." if "text_config" in config
               else "model.")
     last = f"{target}layers.{text['num_hidden_layers'] - 1}."
-    return {**found, **draft_of_qwen3_5(found, last, target)}
+    return {**found, **DRAFTS[family.draft](found, last, target)}
 
 
 def make(folder, name):

@@ -48,6 +48,12 @@ def write(folder, tensors, config, like=None):
         json.dump(config, file, indent=2)
 
 
+def has_draft(folder):
+    """Whether there is a draft (multi-token prediction) layer."""
+    return any(name.startswith("mtp.") or name.endswith(".eh_proj.weight")
+               for name in read(folder))
+
+
 def spread(scales, rows, cols):
     """One value a block to one value an element, of the last two axes."""
     tall = scales.float().repeat_interleave(BLOCK, -2)[..., :rows, :]

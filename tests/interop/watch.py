@@ -87,21 +87,19 @@ class Watch(TorchDispatchMode):
             self.derived([origin], [target])
 
     def derived(self, origins, results):
-        """A new tensor made of a source's elements stands for the source."""
-        for origin in origins:
-            source = self.sources.get(key_of(origin))
-            if source is None:
+        """A new tensor made of sources' elements stands for them."""
+        masks = [(origin, self.sources[key_of(origin)]) for origin in origins
+                 if key_of(origin) in self.sources]
+        for result in results if masks else ():
+            if key_of(result) in self.sources or result.numel() == 0:
                 continue
-            for result in results:
-                if key_of(result) in self.sources or result.numel() == 0:
-                    continue
-                if key_of(result) in self.targets:
-                    self.targets[key_of(result)].touch(result)
-                else:
-                    self.cast(source, origin.dtype, result.dtype,
-                              "a temporary")
-                    self.sources[key_of(result)] = Mask(source.name, result)
+            for origin, source in masks:
                 source.touch(origin)
+                self.cast(source, origin.dtype, result.dtype, "a temporary")
+            if key_of(result) in self.targets:
+                self.targets[key_of(result)].touch(result)
+            else:
+                self.sources[key_of(result)] = Mask(masks[0][1].name, result)
 
     def finish(self, targets):
         """After loading: parameters that now share a source's storage were
