@@ -51,10 +51,8 @@ TEXT = {"vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128,
         "intermediate_size": 384, "max_position_embeddings": 512,
         "rope_parameters": ROPE}
-# Where the config knows no head_dim: hidden_size / heads, and k and v of it
-# 128 rows each.
-PLAIN = {**{key: value for key, value in TEXT.items() if key != "head_dim"},
-         "num_attention_heads": 4, "num_key_value_heads": 2}
+# Where the config knows no head_dim it is hidden_size / heads.
+PLAIN = {key: value for key, value in TEXT.items() if key != "head_dim"}
 MLA = {"q_lora_rank": 128, "kv_lora_rank": 128, "qk_nope_head_dim": 64,
        "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 4,
        "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
@@ -104,8 +102,7 @@ FAMILIES = {
     "mixtral": Family({**PLAIN, "num_local_experts": 4,
                        "intermediate_size": 128}),
     "qwen3_next": Family(
-        {**{k: v for k, v in QWEN3_5_TEXT.items()
-            if k != "rope_parameters"},
+        {**QWEN3_5_TEXT,
          "rope_parameters": {**ROPE, "partial_rotary_factor": 0.25},
          **EXPERTS, **SHARED}, draft="qwen3_5",
         published={"full_attention_interval": 4}),

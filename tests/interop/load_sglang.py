@@ -104,8 +104,8 @@ def has_default(label, name):
 
 def may_ignore(name):
     """The copies that a draft layer brings of what it then shares."""
-    return re.search(r"layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$",
-                     name)
+    return re.search(
+        r"layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$", name)
 
 
 if __name__ == "__main__":

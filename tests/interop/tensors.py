@@ -1,4 +1,4 @@
-"""Checkpoints as dictionaries of tensors, and the format's rounding in PyTorch.
+"""Checkpoints as dictionaries, and the format's rounding in PyTorch.
 
 The rounding is written from docs/format.md and PyTorch's own conversion to
 float8_e4m3fn, so that it shares nothing with the program under test.
