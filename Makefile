@@ -5,8 +5,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: all demo check coverage faults soak fuzz bench bench-full install \
-    uninstall clean setup test-build format
+.PHONY: all demo check interop coverage faults soak fuzz bench bench-full \
+    install uninstall clean setup test-build format
 
 all: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -24,6 +24,11 @@ demo: setup all
 check:
 	@scripts/setup check
 	@scripts/check
+
+# Needs 9 GB of Python packages, so it is no part of `make check`.
+interop: all
+	@scripts/setup-interop
+	@FP8CAST=$(abspath $(BUILD))/fp8cast scripts/interop
 
 # Every call disturbed in turn, where check takes a sample: half an hour.
 faults: all

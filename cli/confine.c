@@ -122,12 +122,16 @@ static void allow(const ruleset *rules, const char *path, uint64_t rights)
 
 /* A model hub's cache keeps the files elsewhere and links to them. Deeper
  * folders are only looked into where there is a checkpoint, as the commands
- * do, so that `fp8cast plan /` does not walk through everything. */
-static void allow_links(const ruleset *rules, const char *folder, int depth)
+ * do, so that `fp8cast plan /` does not walk through everything; and those
+ * that are links are not, since they may lead round. `left` entries are looked
+ * at: a source of more is refused later.
+ * NOLINTNEXTLINE(misc-no-recursion): DEPTH_MAX */
+static void allow_links(const ruleset *rules, const char *folder, int depth,
+                        int *left)
 {
     enum { DEPTH_MAX = 16 };
     char path[PATH_MAX], target[PATH_MAX];
-    const struct dirent *entry;
+    const struct dirent *entry = NULL;
     struct stat st;
     DIR *dir = opendir(folder);
 
@@ -136,17 +140,18 @@ static void allow_links(const ruleset *rules, const char *folder, int depth)
     int n = snprintf(path, sizeof path, "%s/config.json", folder);
     bool deeper = depth > 0 ||
                   (n > 0 && (size_t)n < sizeof path && access(path, F_OK) == 0);
-    while ((entry = readdir(dir))) {
+    /* No other thread has this stream.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    while ((*left)-- > 0 && (entry = readdir(dir))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         n = snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         if (n < 0 || (size_t)n >= sizeof path || lstat(path, &st) != 0)
             continue;
-        bool is_link = S_ISLNK(st.st_mode);
-        if (is_link && realpath(path, target))
+        if (S_ISLNK(st.st_mode) && realpath(path, target))
             allow(rules, target, READING);
-        if (deeper && depth < DEPTH_MAX && (is_link || S_ISDIR(st.st_mode)))
-            allow_links(rules, path, depth + 1);
+        else if (deeper && depth < DEPTH_MAX && S_ISDIR(st.st_mode))
+            allow_links(rules, path, depth + 1, left);
     }
     closedir(dir);
 }
@@ -168,6 +173,7 @@ static uint64_t rights_of(confine_use use)
 static bool restrict_files(const confine_place *places, size_t count)
 {
     ruleset rules;
+    int left = 100000;
 
     if (!ruleset_begin(&rules))
         return false;
@@ -179,7 +185,7 @@ static bool restrict_files(const confine_place *places, size_t count)
             continue;
         allow(&rules, places[i].path, rights_of(places[i].use));
         if (places[i].use == CONFINE_SOURCE)
-            allow_links(&rules, places[i].path, 0);
+            allow_links(&rules, places[i].path, 0, &left);
     }
     bool done = syscall(LANDLOCK_RESTRICT, rules.fd, 0) == 0;
     close(rules.fd);

@@ -360,6 +360,7 @@ static f8_status check_modules(f8_agreement *v, const json_t *list,
                        u->action == F8_QUANTIZE,
                        rule->linear || rule->kind != F8_RULE_KEEP);
     }
+    f8_modules_add_absent(&modules, v->plan.rules);
     if (modules.failed)
         status = f8_fail_nomem(err, "the module list");
     if (status == F8_OK)

@@ -188,6 +188,33 @@ void f8_modules_add(f8_modules *modules, const f8_rules *rules,
     free(module);
 }
 
+static bool is_in(json_t *set, const char *tensor)
+{
+    const char *module;
+    json_t *state;
+    size_t n = f8_module_length(tensor);
+
+    json_object_foreach(set, module, state)
+    {
+        if (strlen(module) == n && !strncmp(module, tensor, n))
+            return true;
+    }
+    return false;
+}
+
+void f8_modules_add_absent(f8_modules *modules, const f8_rules *rules)
+{
+    for (size_t i = 0; i < rules->rules_count; i++) {
+        const f8_rule *rule = &rules->rules[i];
+        if (rule->kind != F8_RULE_KEEP || !rule->linear || !rule->optional ||
+            strpbrk(rule->pattern, "*?{"))
+            continue;
+        /* Of a tensor that is there its own decision was added. */
+        if (!is_in(modules->quantised, rule->pattern))
+            f8_modules_add(modules, rules, rule->pattern, false, true);
+    }
+}
+
 /* ---- the list ------------------------------------------------------------ */
 
 /* vLLM leaves a layer's experts unquantised when their module's name stands

@@ -37,6 +37,9 @@ void f8_modules_init(f8_modules *modules);
 /* One tensor of the result. `linear`: a loader would build a Linear. */
 void f8_modules_add(f8_modules *modules, const f8_rules *rules,
                     const char *tensor, bool quantised, bool linear);
+/* After all tensors: a Linear that the rules name, not by a pattern, and that
+ * the checkpoint lacks. Loaders build it from another tensor's weight. */
+void f8_modules_add_absent(f8_modules *modules, const f8_rules *rules);
 void f8_modules_free(f8_modules *modules);
 
 /* The quantised module, or the name under which engines fuse several, that

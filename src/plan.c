@@ -375,6 +375,7 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
         f8_modules_add(&modules, plan->rules, u->name, u->action == F8_QUANTIZE,
                        plan->decisions[u->source].linear);
     }
+    f8_modules_add_absent(&modules, plan->rules);
     f8_status status =
         f8_modules_list(&modules, plan->rules, &plan->not_converted, err);
     f8_modules_free(&modules);

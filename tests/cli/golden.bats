@@ -177,7 +177,7 @@ prints() {
     prints rules 0 rules
     prints rules 0 rules --json
     prints rules-none 1 rules qwen3_5_mo
-    prints rules-unknown 1 rules llama
+    prints rules-unknown 1 rules bert
 }
 
 @test "no line is longer than 80 columns, but for names of tensors" {

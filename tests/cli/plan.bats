@@ -394,10 +394,10 @@ wrong_rules() {
 
 @test "an unknown model_type lists those that are known" {
     cp -r "$shared/src" src
-    sed -i 's/"model_type": "qwen3_5_moe",/"model_type": "llama",/' src/config.json
+    sed -i 's/"model_type": "qwen3_5_moe",/"model_type": "bert",/' src/config.json
     program 1 plan src
     [ "$(wc -l <err)" -eq 1 ]
-    grep -qF 'config.json: no rules for model_type "llama", known: ' err
+    grep -qF 'config.json: no rules for model_type "bert", known: ' err
     grep -qF "to write your own start from 'fp8cast rules NAME' and pass --rules FILE" err
     for type in $(sed -n 's/^model_type *//p' "$root"/rules/*.rules); do
         grep -qw "$type" err

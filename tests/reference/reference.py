@@ -494,7 +494,8 @@ def fused_modules(results, rules):
     for result in results:
         parent, _, last = own_module(result.name).rpartition(".")
         for fused, parts, listed in rules.fused:
-            if last in parts:
+            # A bias stays as it is; its weight decides.
+            if last in parts and not result.name.endswith(".bias"):
                 name = f"{parent}.{fused}" if parent else fused
                 members.setdefault(name, (listed, set()))
                 members[name][1].add(result.quantized)
@@ -525,6 +526,12 @@ def modules_to_not_convert(results, rules):
         if not result.quantized:
             module = listed_module(result.name)
             entries[module] = entries.get(module, False) or result.linear
+    for rule in rules.rules:
+        # A Linear that the source lacks, as a tied lm_head.
+        if (rule.action == "keep" and {"linear", "optional"} <= rule.flags
+                and not set("*?{") & set(rule.pattern)
+                and listed_module(rule.pattern) not in quantized):
+            entries[listed_module(rule.pattern)] = True
     kept_names, quantized_names = fused_modules(results, rules)
     for name in kept_names:
         entries.setdefault(name, False)

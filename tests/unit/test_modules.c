@@ -243,6 +243,36 @@ static void expect_refused(const made *tensors, size_t count,
     assert_null(list);
 }
 
+/* A Linear that the rules name and the checkpoint lacks, as a tied head. */
+static void test_absent_linear(void **state)
+{
+    static f8_rule some[] = {
+        {.pattern = "lm_head.weight", .linear = true, .optional = true},
+        {.pattern = "lm_tail.weight", .linear = true, .optional = true},
+        {.pattern = "a.{n}.b.weight", .linear = true, .optional = true},
+        {.pattern = "*.c.weight", .linear = true, .optional = true},
+        {.pattern = "d.weight", .linear = true},
+        {.pattern = "e.weight", .optional = true},
+    };
+    const f8_rules with = {.rules = some, .rules_count = COUNT_OF(some)};
+    f8_modules modules;
+    f8_error err = {0};
+    json_t *list = NULL;
+
+    (void)state;
+    f8_modules_init(&modules);
+    f8_modules_add(&modules, &with, "norm.weight", false, false);
+    /* An override has made this one FP8. */
+    f8_modules_add(&modules, &with, "lm_tail.weight", true, true);
+    f8_modules_add_absent(&modules, &with);
+    expect_ok(f8_modules_list(&modules, &with, &list, &err), &err);
+    char *text = json_dumps(list, JSON_COMPACT);
+    assert_string_equal(text, "[\"norm\",\"lm_head\"]");
+    free(text);
+    json_decref(list);
+    f8_modules_free(&modules);
+}
+
 static void test_list_in_writing_order(void **state)
 {
     static const made tensors[] = {
@@ -494,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_captured_entries),
         cmocka_unit_test(test_plain_entries),
         cmocka_unit_test(test_captured_by_a_list),
+        cmocka_unit_test(test_absent_linear),
     };
     return cmocka_run_group_tests_name("modules", tests, NULL, NULL);
 }

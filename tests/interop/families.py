@@ -1,0 +1,141 @@
+"""The families that are tried: a tiny config of each and what is special.
+
+Every dimension that a loader cuts in blocks is a multiple of 128; no two
+that could be taken for each other are equal.
+"""
+
+VISION = {"depth": 1, "hidden_size": 128, "intermediate_size": 256,
+          "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2,
+          "temporal_patch_size": 2, "out_hidden_size": 256,
+          "num_position_embeddings": 64,
+          "deepstack_visual_indexes": []}
+
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+
+QWEN3_5_TEXT = {
+    "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128,
+    "linear_key_head_dim": 64, "linear_num_key_heads": 2,
+    "linear_value_head_dim": 64, "linear_num_value_heads": 4,
+    "max_position_embeddings": 512,
+    "rope_parameters": {**ROPE, "partial_rotary_factor": 0.25,
+                        "mrope_interleaved": True,
+                        "mrope_section": [6, 5, 5]},
+    "mtp_num_hidden_layers": 1,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2,
+           "moe_intermediate_size": 384}
+SHARED = {"shared_expert_intermediate_size": 128}
+
+
+class Family:
+    """One model_type. `auto` is the transformers class that builds it,
+    `variants` the layouts of the source, `draft` the kind of draft layer that
+    transformers leaves out, `published` what config.json has on the hub and
+    save_pretrained drops. `defects`: of a loader that does not load the
+    family right, words of what is then found, and whose fault it is."""
+
+    def __init__(self, config, auto="AutoModelForCausalLM",
+                 variants=("plain",), draft=None, published=None,
+                 defects=None):
+        self.config, self.auto, self.variants = config, auto, variants
+        self.draft, self.published = draft, published or {}
+        self.defects = defects or {}
+
+
+MULTIMODAL = "AutoModelForImageTextToText"
+TOKENS = {"image_token_id": 500, "video_token_id": 501,
+          "vision_start_token_id": 502, "vision_end_token_id": 503}
+
+TEXT = {"vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128,
+        "intermediate_size": 384, "max_position_embeddings": 512,
+        "rope_parameters": ROPE}
+# Where the config knows no head_dim it is hidden_size / heads.
+PLAIN = {key: value for key, value in TEXT.items() if key != "head_dim"}
+MLA = {"q_lora_rank": 128, "kv_lora_rank": 128, "qk_nope_head_dim": 64,
+       "qk_rope_head_dim": 64, "v_head_dim": 128, "n_routed_experts": 4,
+       "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
+       "topk_group": 1, "moe_intermediate_size": 128,
+       "first_k_dense_replace": 1, "num_key_value_heads": 4,
+       "num_nextn_predict_layers": 1}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+        "original_max_position_embeddings": 128, "beta_fast": 32.0,
+        "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}
+MROPE = {**ROPE, "mrope_section": [24, 20, 20]}
+
+# Faults of loaders: words of what is found, and a sentence.
+RAGGED = ("kv_a_proj_with_mqa",
+          "transformers 5.23 takes the block's height for rows // scale rows "
+          "(integrations/finegrained_fp8.py, Fp8Dequantize), so that a matrix "
+          "whose rows are no multiple of 128, as kv_a_proj_with_mqa, is "
+          "dequantised wrongly on a CPU without a word, or refused")
+NO_BLOCKS = ("weight_scale_inv",
+             "SGLang 0.5.23 renames weight_scale_inv to weight_scale in its "
+             "Llama class (models/llama.py, load_weights), finds no such "
+             "parameter, and drops every block scale without an error")
+
+FAMILIES = {
+    "qwen3_5_moe": Family(
+        {"text_config": {**QWEN3_5_TEXT, **EXPERTS, **SHARED},
+         "vision_config": VISION, **TOKENS},
+        auto=MULTIMODAL, variants=("fused", "per-expert"), draft="qwen3_5",
+        published={"full_attention_interval": 4}),
+    "qwen3_5": Family(
+        {"text_config": {**QWEN3_5_TEXT, "intermediate_size": 384},
+         "vision_config": VISION, **TOKENS},
+        auto=MULTIMODAL, draft="qwen3_5",
+        published={"full_attention_interval": 4}),
+    "qwen3_5_moe_text": Family(
+        {**QWEN3_5_TEXT, **EXPERTS, **SHARED},
+        variants=("fused", "per-expert"), draft="qwen3_5",
+        published={"full_attention_interval": 4}),
+    "qwen3_5_text": Family(
+        {**QWEN3_5_TEXT, "intermediate_size": 384}, draft="qwen3_5",
+        published={"full_attention_interval": 4}),
+    "qwen3_moe": Family({**TEXT, **EXPERTS}),
+    "qwen3": Family(TEXT),
+    "qwen2": Family(PLAIN),
+    "qwen2_moe": Family({**PLAIN, **EXPERTS, **SHARED}),
+    "llama": Family(TEXT, defects={"sglang": NO_BLOCKS}),
+    "mistral": Family(TEXT, defects={"sglang": NO_BLOCKS}),
+    "mixtral": Family({**PLAIN, "num_local_experts": 4,
+                       "intermediate_size": 128}),
+    "qwen3_next": Family(
+        {**QWEN3_5_TEXT,
+         "rope_parameters": {**ROPE, "partial_rotary_factor": 0.25},
+         **EXPERTS, **SHARED}, draft="qwen3_5",
+        published={"full_attention_interval": 4}),
+    "deepseek_v3": Family({**PLAIN, **MLA, "rope_parameters": YARN},
+                          draft="deepseek", defects={"transformers": RAGGED},
+                          published={"topk_method": "noaux_tc",
+                                     "scoring_func": "sigmoid",
+                                     "moe_layer_freq": 1}),
+    "glm4_moe": Family(
+        {**TEXT, "n_routed_experts": 4, "n_shared_experts": 1,
+         "num_experts_per_tok": 2, "moe_intermediate_size": 128,
+         "first_k_dense_replace": 1, "num_nextn_predict_layers": 1,
+         "use_qk_norm": True}, draft="deepseek"),
+    "qwen3_vl": Family(
+        {"text_config": {**TEXT, "rope_parameters": MROPE},
+         "vision_config": {**VISION, "deepstack_visual_indexes": [0]},
+         **TOKENS}, auto=MULTIMODAL),
+    "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
+                     "num_experts_per_tok": 2, "intermediate_size": 128}),
+    "minimax_m2": Family({**TEXT, "num_local_experts": 4,
+                          "num_experts_per_tok": 2,
+                          "intermediate_size": 128},
+                         published={"rotary_dim": 64, "scoring_func": "sigmoid",
+                                    "use_routing_bias": True,
+                                    "use_qk_norm": True,
+                                    "qk_norm_type": "per_layer"}),
+    "granite": Family({**PLAIN}),
+    "seed_oss": Family({**TEXT}),
+    "glm4_moe_lite": Family({**PLAIN, **MLA}, draft="deepseek",
+                            defects={"transformers": RAGGED},
+                            published={"topk_method": "noaux_tc"}),
+    "ministral3": Family(
+        {**TEXT, "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.1}},
+        defects={"sglang": NO_BLOCKS}),
+    "ernie4_5": Family(TEXT),
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""SGLang's own code builds and loads checkpoints on a CPU.
+
+    load_sglang.py JOBS.json
+
+Kernels are not there and nothing is computed; what decides names, shapes and
+copies is SGLang's.
+"""
+
+import concurrent.futures
+import functools
+import os
+import re
+import socket
+import sys
+import types
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Wants a GPU's library when it is imported.
+sys.modules.setdefault("sgl_kernel", types.ModuleType("sgl_kernel"))
+
+import torch  # noqa: E402
+from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
+from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
+from sglang.srt.distributed.bootstrap import (  # noqa: E402
+    init_parallel_runtime)
+from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
+from sglang.srt.model_loader.loader import (  # noqa: E402
+    _get_quantization_config, _initialize_model)
+from sglang.srt.model_loader.utils import set_default_torch_dtype  # noqa: E402
+from sglang.srt.runtime_context import SpawnRanks, publish  # noqa: E402
+from sglang.srt.server_args import ServerArgs  # noqa: E402
+
+import engines  # noqa: E402
+import tensors  # noqa: E402
+
+started = False
+
+
+class AtOnce:
+    """An executor without threads: DeepSeek's weights are loaded by some, and
+    copies in another thread are not seen."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *reason):
+        return False
+
+    def submit(self, function, *arguments, **settings):
+        done = concurrent.futures.Future()
+        try:
+            done.set_result(function(*arguments, **settings))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+concurrent.futures.ThreadPoolExecutor = AtOnce
+
+
+def start(settings):
+    """Once a process: what the engine's scheduler does before it loads."""
+    global started
+    if started:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    init_parallel_runtime(server_args=settings, device="cpu", dist_port=port)
+    initialize_moe_config()
+    started = True
+
+
+def build(folder):
+    settings = ServerArgs(
+        model_path=folder, device="cpu", skip_tokenizer_init=True,
+        dtype="bfloat16", load_format="safetensors",
+        attention_backend="torch_native", disable_radix_cache=True)
+    publish(settings, role="scheduler",
+            ranks=SpawnRanks(world_rank=0, gpu_id=0))
+    start(settings)
+    for label in ["model", "draft"] if tensors.has_draft(folder) else ["model"]:
+        config = ModelConfig.from_server_args(
+            settings, model_path=folder, is_draft_model=label == "draft")
+        load_config = LoadConfig(load_format="safetensors")
+        with set_default_torch_dtype(config.dtype):
+            model = _initialize_model(
+                config, load_config,
+                _get_quantization_config(config, load_config))
+        yield label, model, model.load_weights
+
+
+def has_default(label, name):
+    """Scales of an FP8 KV cache are made with every FP8 model and left alone
+    when the checkpoint has none; a draft's head and embeddings are then
+    replaced by the model's (set_embed_and_head of its class)."""
+    return (name.endswith((".k_scale", ".v_scale"))
+            or label == "draft" and name in ("lm_head.weight",
+                                             "model.embed_tokens.weight"))
+
+
+def may_ignore(name):
+    """The copies that a draft layer brings of what it then shares."""
+    return re.search(
+        r"layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$", name)
+
+
+if __name__ == "__main__":
+    engines.main(functools.partial(engines.one, sys.modules[__name__]))
