@@ -481,17 +481,19 @@ static bool sync_folder(const char *folder)
  * command's to judge. */
 static bool make_folder(const char *folder, const char *around, bool *made)
 {
+    const char *what = NULL, *where = folder;
     *made = mkdir(folder, 0777) == 0;
-    if (!*made && errno != EEXIST && errno != ENOENT) {
-        message_error("%s: cannot make the folder: %s", folder,
-                      strerror(errno));
-        return false;
-    }
+    if (!*made && errno != EEXIST && errno != ENOENT)
+        what = "make the folder";
     if (*made && !sync_folder(around)) {
-        message_error("%s: cannot sync: %s", around, strerror(errno));
-        return false;
+        what = "sync";
+        where = around;
     }
-    return true;
+    if (what)
+        /* There are no other threads yet.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+        message_error("%s: cannot %s: %s", where, what, strerror(errno));
+    return !what;
 }
 
 int command_run(const arguments *given, atomic_int *stop)
@@ -503,6 +505,8 @@ int command_run(const arguments *given, atomic_int *stop)
 
     if (written && !copy)
         message_no_memory();
+    /* There are no other threads yet.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *around = copy ? dirname(copy) : NULL;
     if ((!written || make_folder(written, around, &made)) &&
         confine(given, around))

@@ -207,14 +207,15 @@ static f8_status find_files(opening *o)
     f8_checkpoint *cp = o->cp;
     const char *const single_name = F8_SINGLE_NAME;
     bool has_index = false, has_single = false;
-    f8_status status = F8_OK;
+    f8_status status;
     char *index = f8_path_join(cp->dir, F8_INDEX_NAME);
     char *single = f8_path_join(cp->dir, F8_SINGLE_NAME);
 
-    if (!index || !single)
+    if (!index || !single) {
         status = f8_fail_nomem(o->err, "a path");
-    if (status == F8_OK)
-        status = look_for(index, &has_index, o->err);
+        goto out;
+    }
+    status = look_for(index, &has_index, o->err);
     if (status == F8_OK && !has_index)
         status = look_for(single, &has_single, o->err);
     if (status == F8_OK && has_index)
@@ -225,6 +226,7 @@ static f8_status find_files(opening *o)
         status = f8_fail(o->err, F8_ERR_FORMAT,
                          "%s: expected %s or %s, found neither", cp->dir,
                          F8_INDEX_NAME, F8_SINGLE_NAME);
+out:
     free(single);
     free(index);
     return status;

@@ -41,12 +41,14 @@ static f8_status find_limit(f8_folder *folder, f8_error *err)
     char *blobs = f8_path_join(folder->limit, "blobs");
     if (!blobs)
         return f8_fail_nomem(err, "a path");
-    if (stat(blobs, &st) == 0 && S_ISDIR(st.st_mode))
-        folder->prefix = f8_path_join(end + 1, "");
-    else
-        *end = '/';
+    bool is_cache = stat(blobs, &st) == 0 && S_ISDIR(st.st_mode);
     free(blobs);
-    return F8_OK;
+    if (!is_cache) {
+        *end = '/';
+        return F8_OK;
+    }
+    folder->prefix = f8_path_join(end + 1, "");
+    return folder->prefix ? F8_OK : f8_fail_nomem(err, "a path");
 }
 
 f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
@@ -64,17 +66,18 @@ f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
         status = f8_fail_errno(err, errno, "%s: cannot open the folder", path);
     else
         status = find_limit(folder, err);
-    if (status == F8_OK && !folder->prefix)
-        folder->prefix = strdup("");
-    if (status == F8_OK && !folder->prefix)
-        status = f8_fail_nomem(err, "a path");
     if (status == F8_OK) {
-        folder->limit_fd = f8_open(*folder->prefix ? folder->limit : path,
-                                   O_PATH | O_DIRECTORY);
+        /* By the name it was given where that is the limit. */
+        const char *name = folder->prefix ? folder->limit : path;
+        folder->limit_fd = f8_open(name, O_PATH | O_DIRECTORY);
         if (folder->limit_fd < 0)
             status =
                 f8_fail_errno(err, errno, "%s: cannot open the folder", path);
     }
+    if (status == F8_OK && !folder->prefix)
+        folder->prefix = strdup("");
+    if (status == F8_OK && !folder->prefix)
+        status = f8_fail_nomem(err, "a path");
     if (status != F8_OK)
         f8_folder_close(folder);
     return status;
@@ -212,17 +215,18 @@ f8_status f8_folder_open_file(const f8_folder *folder, const char *name,
 f8_status f8_folder_read_file(const f8_folder *folder, const char *name,
                               uint64_t max_bytes, f8_buf *buf, f8_error *err)
 {
-    int fd;
+    int fd = -1;
     uint64_t bytes = 0;
     char *full = f8_path_join(folder->path, name);
-    f8_status status =
-        full ? f8_folder_open_file(folder, name, &fd, &bytes, NULL, err)
-             : f8_fail_nomem(err, "a path");
 
-    if (status == F8_OK) {
+    if (!full)
+        return f8_fail_nomem(err, "a path");
+    f8_status status =
+        f8_folder_open_file(folder, name, &fd, &bytes, NULL, err);
+    if (status == F8_OK)
         status = f8_read_all(fd, bytes, max_bytes, full, buf, err);
+    if (fd >= 0)
         close(fd);
-    }
     free(full);
     return status;
 }

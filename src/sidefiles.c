@@ -145,7 +145,7 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
         status = f8_fail_errno(w->err, errno, "%s: cannot list", full);
     /* No other thread has this stream.
      * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    while (status == F8_OK && (errno = 0, entry = readdir(dir))) {
+    while (dir && status == F8_OK && (errno = 0, entry = readdir(dir))) {
         const char *name = entry->d_name;
         if (!strcmp(name, ".") || !strcmp(name, ".."))
             continue;

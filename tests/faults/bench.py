@@ -158,9 +158,10 @@ class Bench:
     def variables(self, room, fault):
         found = dict(os.environ, LC_ALL="C.UTF-8", TERM="xterm",
                      LD_PRELOAD=str(self.library),
-                     # Some faults write to the source, from inside.
-                     FP8CAST_CONFINE="no",
                      FAULT_TRACE=str(room / "trace"))
+        if fault.get("do") in ("shrink", "touch"):
+            # These write to the source, from inside.
+            found["FP8CAST_CONFINE"] = "no"
         fault.setdefault("under", f"{self.src}:{room}")
         for key, value in fault.items():
             found["FAULT_" + key.upper()] = str(value)
