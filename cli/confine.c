@@ -72,6 +72,7 @@ typedef struct __attribute__((packed)) path_beneath_attr {
 typedef struct ruleset {
     int fd;
     uint64_t handled;
+    char *problem; /* PROBLEM_BYTES; "" while there is none */
 } ruleset;
 
 /* False when there is no such system call, or it is switched off. */
@@ -100,15 +101,26 @@ static bool ruleset_begin(ruleset *rules)
     return rules->fd >= 0;
 }
 
-/* What cannot be opened cannot be read later either, and the command then
- * says so itself. */
-static void allow(const ruleset *rules, const char *path, uint64_t rights)
+/* What is not there, or not open to us, is the command's to tell: it cannot
+ * read it either. Any other reason might be gone by then, and the command would
+ * be kept from what it may read. */
+static void allow(ruleset *rules, const char *path, uint64_t rights)
 {
     struct stat st;
-    path_beneath_attr attr = {0, open(path, O_PATH | O_CLOEXEC)};
+    path_beneath_attr attr = {0, -1};
 
-    if (attr.fd < 0)
+    do
+        attr.fd = open(path, O_PATH | O_CLOEXEC);
+    while (attr.fd < 0 && errno == EINTR);
+    if (attr.fd < 0) {
+        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES &&
+            errno != ELOOP && errno != ENAMETOOLONG)
+            /* There are no other threads yet.
+             * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+            snprintf(rules->problem, PROBLEM_BYTES, "%.512s: cannot open: %s",
+                     path, strerror(errno));
         return;
+    }
     if (fstat(attr.fd, &st) == 0) {
         attr.allowed = rights & rules->handled;
         if (!S_ISDIR(st.st_mode))
@@ -126,7 +138,7 @@ static void allow(const ruleset *rules, const char *path, uint64_t rights)
  * that are links are not, since they may lead round. `left` entries are looked
  * at: a source of more is refused later.
  * NOLINTNEXTLINE(misc-no-recursion): DEPTH_MAX */
-static void allow_links(const ruleset *rules, const char *folder, int depth,
+static void allow_links(ruleset *rules, const char *folder, int depth,
                         int *left)
 {
     enum { DEPTH_MAX = 16 };
@@ -170,9 +182,11 @@ static uint64_t rights_of(confine_use use)
     return READING;
 }
 
-static bool restrict_files(const confine_place *places, size_t count)
+/* False when the kernel cannot, or there is a problem. */
+static bool restrict_files(const confine_place *places, size_t count,
+                           char problem[PROBLEM_BYTES])
 {
-    ruleset rules;
+    ruleset rules = {.problem = problem};
     int left = 100000;
 
     if (!ruleset_begin(&rules))
@@ -190,7 +204,7 @@ static bool restrict_files(const confine_place *places, size_t count)
         if (places[i].use == CONFINE_SOURCE)
             allow_links(&rules, places[i].path, 0, &left);
     }
-    bool done = syscall(LANDLOCK_RESTRICT, rules.fd, 0) == 0;
+    bool done = !*problem && syscall(LANDLOCK_RESTRICT, rules.fd, 0) == 0;
     close(rules.fd);
     return done;
 }
@@ -242,12 +256,14 @@ static bool restrict_calls(void)
 #endif
 }
 
-static const char *restrict_all(const confine_place *places, size_t count)
+static const char *restrict_all(const confine_place *places, size_t count,
+                                char problem[PROBLEM_BYTES])
 {
     /* Without it only root may confine itself. */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return "this kernel knows no NO_NEW_PRIVS";
-    bool files = restrict_files(places, count), calls = restrict_calls();
+    bool files = restrict_files(places, count, problem);
+    bool calls = restrict_calls();
     if (!files)
         return "this kernel has no Landlock of version 2 or later";
     return calls ? NULL : "this kernel takes no seccomp filter";
@@ -255,10 +271,12 @@ static const char *restrict_all(const confine_place *places, size_t count)
 
 #else
 
-static const char *restrict_all(const confine_place *places, size_t count)
+static const char *restrict_all(const confine_place *places, size_t count,
+                                char problem[PROBLEM_BYTES])
 {
     (void)places;
     (void)count;
+    (void)problem;
     return "only Linux can do it";
 }
 
@@ -279,7 +297,10 @@ bool confine_process(const confine_place *places, size_t count,
                  "FP8CAST_CONFINE: expected yes or no, found '%s'", wish);
         return false;
     }
-    const char *reason = restrict_all(places, count);
+    *problem = '\0';
+    const char *reason = restrict_all(places, count, problem);
+    if (*problem)
+        return false;
     if (reason && must) {
         snprintf(problem, PROBLEM_BYTES, "FP8CAST_CONFINE is yes, but %s",
                  reason);

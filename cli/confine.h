@@ -26,9 +26,9 @@ typedef struct confine_place {
 } confine_place;
 
 /* Confines this thread and all that it starts from now on to the places;
- * nothing can undo it. False, with the
- * reason in `problem`, when FP8CAST_CONFINE is `yes` and the kernel cannot do
- * it; with `no` nothing is done, and without either what the kernel offers. */
+ * nothing can undo it. False, with the reason in `problem`, when a place cannot
+ * be looked at, or FP8CAST_CONFINE is `yes` and the kernel cannot do it; with
+ * `no` nothing is done, and without either what the kernel offers. */
 bool confine_process(const confine_place *places, size_t count,
                      char problem[PROBLEM_BYTES]);
 

@@ -120,9 +120,16 @@ static f8_status load_config(f8_checkpoint *cp, f8_error *err)
         return status;
     cp->config = json_loadb(cp->config_text.data, cp->config_text.length,
                             JSON_REJECT_DUPLICATES, &why);
-    return cp->config ? F8_OK
-                      : f8_fail(err, F8_ERR_FORMAT, "%s:%d:%d: %s",
-                                F8_CONFIG_NAME, why.line, why.column, why.text);
+    if (cp->config)
+        return F8_OK;
+    /* That is all it can find fault with by now; when memory runs out it says
+     * anything. */
+    enum json_error_code code = json_error_code(&why);
+    if (code == json_error_numeric_overflow ||
+        code == json_error_null_character || code == json_error_stack_overflow)
+        return f8_fail(err, F8_ERR_FORMAT, "%s:%d:%d: %s", F8_CONFIG_NAME,
+                       why.line, why.column, why.text);
+    return f8_fail_nomem(err, F8_CONFIG_NAME);
 }
 
 static f8_status read_config(opening *o, bool required)

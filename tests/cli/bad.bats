@@ -15,7 +15,7 @@ setup_file() {
     "$PYTHON" "$BATS_TEST_DIRNAME/make_bad.py" --list >"$shared/list"
     # What no input may exceed; a sanitizer takes more, and much of it.
     limits="2 256"
-    if grep -q __asan_init "$fp8cast"; then limits="20 0"; fi
+    if grep -qE '__(asan|tsan)_init' "$fp8cast"; then limits="20 0"; fi
     export limits
 }
 teardown_file() { end_file; }

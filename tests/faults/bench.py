@@ -95,7 +95,10 @@ class Run:
                         if line.startswith("counted")))
 
     def left_open(self):
-        return [line for line in self.trace if line.startswith("left open")]
+        """Files; the source's folder, too, unless memory ran out: then the
+        command line's own part ends the process where it stands."""
+        return [line for line in self.trace if line.startswith("left open")
+                and not ("memory" in self.err and os.path.isdir(line[10:]))]
 
     def created(self, end=""):
         """Names of files that were created, without folder and .part."""
