@@ -90,6 +90,12 @@ f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
 /* Frees what the plan owns, not the plan itself. */
 void f8_plan_clear(f8_plan *plan);
 
+/* Cuts the units into shards, and fixes names, offsets and totals. */
+f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err);
+
+/* What a unit is stored as. */
+f8_dtype f8_unit_dtype(const f8_plan *plan, const f8_unit *u);
+
 /* The first bytes of result shard i into buf, which is emptied first. */
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
                                f8_error *err);

@@ -1,0 +1,180 @@
+/* shards.c - where results lie: cuts them into shards, fixes every offset, and
+ * writes the headers that say so. Part of the plan (plan.h), and as pure;
+ * docs/format.md section 4 is the contract. */
+#include "plan.h"
+
+#include <string.h>
+
+#include "quant.h"
+
+/* ---- result shards ------------------------------------------------------- */
+
+static const f8_tensor *source_of(const f8_plan *plan, const f8_unit *u)
+{
+    return &plan->source->tensors.items[u->source];
+}
+
+f8_dtype f8_unit_dtype(const f8_plan *plan, const f8_unit *u)
+{
+    return u->action == F8_QUANTIZE ? F8_DTYPE_E4M3 : source_of(plan, u)->dtype;
+}
+
+static uint64_t weight_bytes(const f8_plan *plan, const f8_unit *u)
+{
+    if (u->action != F8_QUANTIZE)
+        return u->bytes;
+    return u->bytes / f8_dtype_bytes(source_of(plan, u)->dtype);
+}
+
+static uint64_t scale_bytes(const f8_plan *plan, const f8_unit *u)
+{
+    if (u->action != F8_QUANTIZE)
+        return 0;
+    return f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
+           f8_ceil_div(f8_unit_cols(u), F8_BLOCK) *
+           f8_dtype_bytes(f8_scale_storage(plan->scale_dtype));
+}
+
+/* What a tensor adds to a header, reckoned: 128 bytes hold dtype, shape and
+ * offsets of anything with two or three dimensions. */
+static uint64_t header_share(const f8_unit *u)
+{
+    uint64_t one = strlen(u->name) + 128;
+    return u->action == F8_QUANTIZE ? 2 * one + strlen("_scale_inv") : one;
+}
+
+static f8_status cut_shards(f8_plan *plan, f8_error *err)
+{
+    size_t capacity = 0, count = 0;
+
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        f8_unit *u = &plan->units[i];
+        f8_shard *s = count ? &plan->shards[count - 1] : NULL;
+        uint64_t bytes = weight_bytes(plan, u) + scale_bytes(plan, u);
+        uint64_t header = header_share(u);
+        if (!s || s->data_bytes + bytes > plan->shard_bytes ||
+            s->header_bytes + header > F8_HEADER_MAX_BYTES) {
+            if (!s || s->units_count > 0) {
+                if (!f8_grow((void **)&plan->shards, &capacity, count,
+                             sizeof *s))
+                    return f8_fail_nomem(err, "the plan");
+                s = &plan->shards[count++];
+                *s = (f8_shard){.first_unit = i};
+            }
+        }
+        u->shard = (uint32_t)(count - 1);
+        s->units_count++;
+        s->data_bytes += bytes;
+        s->header_bytes += header;
+        s->tensors += u->action == F8_QUANTIZE ? 2 : 1;
+    }
+    plan->shards_count = count;
+    return F8_OK;
+}
+
+/* Offsets in one shard: larger elements first, so that all are aligned. */
+static void place_units(f8_plan *plan, const f8_shard *shard)
+{
+    uint64_t at = 0;
+    size_t scale_elem = f8_dtype_bytes(f8_scale_storage(plan->scale_dtype));
+
+    for (size_t size = 8; size >= 1; size /= 2) {
+        for (uint64_t i = 0; i < shard->units_count; i++) {
+            f8_unit *u = &plan->units[shard->first_unit + i];
+            if (f8_dtype_bytes(f8_unit_dtype(plan, u)) == size) {
+                u->data_begin = at;
+                at += weight_bytes(plan, u);
+            }
+            if (u->action == F8_QUANTIZE && scale_elem == size) {
+                u->scale_begin = at;
+                at += scale_bytes(plan, u);
+            }
+        }
+    }
+}
+
+static f8_status name_shards(f8_plan *plan, f8_error *err)
+{
+    for (uint64_t i = 0; i < plan->shards_count; i++) {
+        f8_shard *s = &plan->shards[i];
+        s->name = plan->shards_count == 1
+                      ? f8_arena_printf(&plan->strings, F8_SINGLE_NAME)
+                      : f8_arena_printf(&plan->strings,
+                                        "model-%05llu-of-%05llu.safetensors",
+                                        (unsigned long long)i + 1,
+                                        (unsigned long long)plan->shards_count);
+        if (!s->name)
+            return f8_fail_nomem(err, "the plan");
+        place_units(plan, s);
+    }
+    return F8_OK;
+}
+
+static void count_results(f8_plan *plan)
+{
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        const f8_unit *u = &plan->units[i];
+        if (u->action == F8_QUANTIZE)
+            plan->fp8_weights++;
+        else
+            plan->kept++;
+        plan->parameters +=
+            u->bytes / f8_dtype_bytes(source_of(plan, u)->dtype);
+        plan->result_bytes += weight_bytes(plan, u) + scale_bytes(plan, u);
+    }
+}
+
+f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err)
+{
+    f8_status status = cut_shards(plan, err);
+
+    if (status == F8_OK)
+        status = name_shards(plan, err);
+    if (status == F8_OK)
+        count_results(plan);
+    return status;
+}
+
+/* ---- headers ------------------------------------------------------------- */
+
+f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
+                               f8_error *err)
+{
+    const f8_shard *shard = &plan->shards[i];
+    f8_dtype scale_dtype = f8_scale_storage(plan->scale_dtype);
+    f8_buf name = {0};
+
+    f8_st_header_begin(buf);
+    for (size_t size = 8; size >= 1; size /= 2) {
+        for (uint64_t k = 0; k < shard->units_count; k++) {
+            const f8_unit *u = &plan->units[shard->first_unit + k];
+            f8_dtype dtype = f8_unit_dtype(plan, u);
+            if (f8_dtype_bytes(dtype) == size)
+                f8_st_header_add(buf, u->name, dtype, u->rank, u->shape,
+                                 u->data_begin,
+                                 u->data_begin + weight_bytes(plan, u));
+            if (u->action != F8_QUANTIZE || f8_dtype_bytes(scale_dtype) != size)
+                continue;
+            uint64_t shape[2] = {f8_ceil_div(f8_unit_rows(u), F8_BLOCK),
+                                 f8_ceil_div(f8_unit_cols(u), F8_BLOCK)};
+            name.length = 0;
+            f8_buf_printf(&name, "%s_scale_inv", u->name);
+            if (!name.failed)
+                f8_st_header_add(buf, name.data, scale_dtype, 2, shape,
+                                 u->scale_begin,
+                                 u->scale_begin + scale_bytes(plan, u));
+        }
+    }
+    f8_st_header_finish(buf);
+    bool failed = buf->failed || name.failed;
+    f8_buf_free(&name);
+    if (failed)
+        return f8_fail_nomem(err, "a shard's header");
+    if (buf->length - 8 >= F8_HEADER_MAX_BYTES)
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: header of %zu bytes, expected less than %llu; use "
+                       "a smaller --shard-size",
+                       shard->name, buf->length - 8,
+                       (unsigned long long)F8_HEADER_MAX_BYTES);
+    return F8_OK;
+}
