@@ -496,23 +496,33 @@ static bool make_folder(const char *folder, const char *around, bool *made)
     return !what;
 }
 
-int command_run(const arguments *given, atomic_int *stop)
+/* The folder that `path` is in, for the caller to free. */
+static char *folder_around(const char *path)
 {
-    const char *written = written_folder(given);
-    char *copy = written ? strdup(written) : NULL;
-    int status = EXIT_FAILED;
-    bool made = false;
-
-    if (written && !copy)
+    char *copy = strdup(path);
+    if (!copy)
         message_no_memory();
     /* There are no other threads yet.
      * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    const char *around = copy ? dirname(copy) : NULL;
+    char *around = strdup(dirname(copy));
+    free(copy);
+    if (!around)
+        message_no_memory();
+    return around;
+}
+
+int command_run(const arguments *given, atomic_int *stop)
+{
+    const char *written = written_folder(given);
+    char *around = written ? folder_around(written) : NULL;
+    int status = EXIT_FAILED;
+    bool made = false;
+
     if ((!written || make_folder(written, around, &made)) &&
         confine(given, around))
         status = dispatch(given, stop);
     if (made && status != EXIT_DONE)
         rmdir(written); /* only when it is empty */
-    free(copy);
+    free(around);
     return status;
 }

@@ -113,12 +113,14 @@ static void allow(ruleset *rules, const char *path, uint64_t rights)
         attr.fd = open(path, O_PATH | O_CLOEXEC);
     while (attr.fd < 0 && errno == EINTR);
     if (attr.fd < 0) {
-        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES &&
-            errno != ELOOP && errno != ENAMETOOLONG)
-            /* There are no other threads yet.
-             * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+        bool telling = errno == ENOENT || errno == ENOTDIR || errno == EACCES ||
+                       errno == ELOOP || errno == ENAMETOOLONG;
+        /* There are no other threads yet.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+        const char *reason = strerror(errno);
+        if (!telling)
             snprintf(rules->problem, PROBLEM_BYTES, "%.512s: cannot open: %s",
-                     path, strerror(errno));
+                     path, reason);
         return;
     }
     if (fstat(attr.fd, &st) == 0) {
@@ -184,6 +186,8 @@ static uint64_t rights_of(confine_use use)
 
 /* False when the kernel cannot, or there is a problem. */
 static bool restrict_files(const confine_place *places, size_t count,
+                           /* Written through the ruleset.
+                            * NOLINTNEXTLINE(readability-non-const-*) */
                            char problem[PROBLEM_BYTES])
 {
     ruleset rules = {.problem = problem};

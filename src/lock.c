@@ -132,17 +132,18 @@ static bool read_holder(const char *path, holder *who)
 {
     char text[TEXT_BYTES];
 
+    int found = 0;
+
     memset(who, 0, sizeof *who);
-    /* A number too large for its type names no process that there is; all is
-     * written by write_holder() above.
-     * NOLINTNEXTLINE(cert-err34-c) */
-    if (read_line(path, text, sizeof text) &&
-        sscanf(text,
-               "pid %ld start %" SCNu64
-               " boot %39s space %39s machine %19s by %7s host %255s",
-               &who->pid, &who->start, who->boot, who->space, who->machine,
-               who->by, who->host) == 7 &&
-        who->pid > 0)
+    if (read_line(path, text, sizeof text))
+        /* A number too large for its type names no process that there is.
+         * NOLINTNEXTLINE(cert-err34-c) */
+        found = sscanf(text,
+                       "pid %ld start %" SCNu64
+                       " boot %39s space %39s machine %19s by %7s host %255s",
+                       &who->pid, &who->start, who->boot, who->space,
+                       who->machine, who->by, who->host);
+    if (found == 7 && who->pid > 0)
         return true;
     int reason = text[0] ? 0 : errno;
     memset(who, 0, sizeof *who);
