@@ -47,8 +47,7 @@ static f8_options library_options(const arguments *given, run *current)
         .overrides_count = given->overrides_count,
         .scale_dtype = given->scale_dtype,
         .overwrite = given->overwrite,
-        .follow_links =
-            given->follow_links || given->command == COMMAND_ROOFLINE,
+        .follow_links = given->follow_links,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
         /* Nothing sets the environment.

@@ -101,9 +101,19 @@ static bool ruleset_begin(ruleset *rules)
     return rules->fd >= 0;
 }
 
+/* A place that could not be allowed for a reason that might be gone by the time
+ * the command looks, which would then be kept from what it may read. */
+static void tell(ruleset *rules, const char *path, const char *what)
+{
+    /* There are no other threads yet.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *reason = strerror(errno);
+    snprintf(rules->problem, PROBLEM_BYTES, "%.512s: cannot %s: %s", path, what,
+             reason);
+}
+
 /* What is not there, or not open to us, is the command's to tell: it cannot
- * read it either. Any other reason might be gone by then, and the command would
- * be kept from what it may read. */
+ * read it either. */
 static void allow(ruleset *rules, const char *path, uint64_t rights)
 {
     struct stat st;
@@ -113,21 +123,19 @@ static void allow(ruleset *rules, const char *path, uint64_t rights)
         attr.fd = open(path, O_PATH | O_CLOEXEC);
     while (attr.fd < 0 && errno == EINTR);
     if (attr.fd < 0) {
-        bool telling = errno == ENOENT || errno == ENOTDIR || errno == EACCES ||
-                       errno == ELOOP || errno == ENAMETOOLONG;
-        /* There are no other threads yet.
-         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-        const char *reason = strerror(errno);
-        if (!telling)
-            snprintf(rules->problem, PROBLEM_BYTES, "%.512s: cannot open: %s",
-                     path, reason);
+        if (errno != ENOENT && errno != ENOTDIR && errno != EACCES &&
+            errno != ELOOP && errno != ENAMETOOLONG)
+            tell(rules, path, "open");
         return;
     }
-    if (fstat(attr.fd, &st) == 0) {
+    if (fstat(attr.fd, &st) != 0) {
+        tell(rules, path, "stat");
+    } else {
         attr.allowed = rights & rules->handled;
         if (!S_ISDIR(st.st_mode))
             attr.allowed &= OF_A_FILE;
-        syscall(LANDLOCK_ADD, rules->fd, PATH_BENEATH, &attr, 0);
+        if (syscall(LANDLOCK_ADD, rules->fd, PATH_BENEATH, &attr, 0) != 0)
+            tell(rules, path, "allow");
     }
     close(attr.fd);
 }
@@ -176,7 +184,7 @@ static uint64_t rights_of(confine_use use)
     case CONFINE_WRITE:
         return READING | WRITING;
     case CONFINE_AROUND:
-        return FS_READ_DIR | FS_REMOVE_DIR;
+        return FS_REMOVE_DIR;
     case CONFINE_READ:
     case CONFINE_SOURCE:
         break;
@@ -213,8 +221,7 @@ static bool restrict_files(const confine_place *places, size_t count,
     return done;
 }
 
-/* ---- seccomp: no socket, no program ---------------------------------------
- */
+/* ---- seccomp: no socket, no program -------------------------------------- */
 
 #if defined(__x86_64__)
 #define OWN_ARCH AUDIT_ARCH_X86_64

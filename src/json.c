@@ -246,6 +246,18 @@ static size_t character(const char *text, size_t n)
     return length;
 }
 
+bool f8_json_is_utf8(const char *text)
+{
+    size_t left = strlen(text), n;
+
+    for (; left > 0; text += n, left -= n) {
+        n = (unsigned char)*text < 0x80 ? 1 : character(text, left);
+        if (n == 0)
+            return false;
+    }
+    return true;
+}
+
 static void put_character(f8_buf *to, unsigned long code)
 {
     char bytes[4];

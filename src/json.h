@@ -75,6 +75,9 @@ bool f8_json_uint(f8_json *json, uint64_t *value);
 /* Any number, without its fraction; *fits is whether that is 0 to 2^63-1. */
 f8_status f8_json_number(f8_json *json, int64_t *value, bool *fits);
 
+/* Whether a text could stand in a document. */
+bool f8_json_is_utf8(const char *text);
+
 /* Any value of at most `most` bytes. No object in it may have a key twice. */
 f8_status f8_json_skip(f8_json *json, size_t most);
 /* An object of strings, likewise. */

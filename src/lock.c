@@ -131,7 +131,6 @@ static int write_holder(const holder *who, char text[TEXT_BYTES])
 static bool read_holder(const char *path, holder *who)
 {
     char text[TEXT_BYTES];
-
     int found = 0;
 
     memset(who, 0, sizeof *who);

@@ -138,6 +138,23 @@ static void check_row(const block_ref *ref, unsigned r, float scale,
     }
 }
 
+/* The error of the codes that stand in place of that of ours, which was added
+ * to sums and hist; `before` are the sums without it. */
+static void measure_anew(const f8_kernel *kernel, const f8_panel *panel,
+                         const block_ref *ref, const f8_block *block,
+                         float scale, uint8_t *scratch, const f8_sums *before,
+                         f8_sums *sums, uint64_t *hist)
+{
+    uint64_t ours[F8_HIST_BINS] = {0};
+    f8_sums ignored = {0, 0, 0, 0, 0};
+
+    kernel->quantise(block, scale, scratch, F8_BLOCK, &ignored, ours);
+    for (int i = 0; i < F8_HIST_BINS; i++)
+        hist[i] -= ours[i];
+    *sums = *before;
+    kernel->measure(block, scale, ref->codes, panel->codes_stride, sums, hist);
+}
+
 /* Codes are nearly always those that we would write, and then so is their
  * error, which comes with writing them. Only where one differs is the error
  * of the codes that stand measured in its place. */
@@ -145,7 +162,6 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
                         const block_ref *ref, float scale, uint8_t *scratch,
                         f8_check *check, f8_sums *sums, uint64_t *hist)
 {
-    uint64_t other[F8_HIST_BINS] = {0};
     f8_sums before = *sums;
     f8_block block = ref->block;
     bool same = true;
@@ -165,14 +181,9 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
             same = false;
         }
     }
-    if (same)
-        return;
-    f8_sums ignored = {0, 0, 0, 0, 0};
-    kernel->quantise(&block, scale, scratch, F8_BLOCK, &ignored, other);
-    for (int i = 0; i < F8_HIST_BINS; i++)
-        hist[i] -= other[i];
-    *sums = before;
-    kernel->measure(&block, scale, ref->codes, panel->codes_stride, sums, hist);
+    if (!same)
+        measure_anew(kernel, panel, ref, &block, scale, scratch, &before, sums,
+                     hist);
 }
 
 /* Squared error of a block once an engine has read it and quantised it anew

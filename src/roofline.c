@@ -340,22 +340,30 @@ static f8_status begin(count *c, const f8_checkpoint *cp, double context,
     return F8_OK;
 }
 
-static f8_status count_checkpoint(count *c, const char *path, double context,
+/* A source is decided as verify does it: rules and units, no shards. */
+static f8_status count_checkpoint(count *c, const char *path,
+                                  const f8_options *options, double context,
                                   f8_error *err)
 {
-    f8_checkpoint *cp = NULL;
     const char *where;
+    f8_plan plan = {.scale_dtype = options->scale_dtype};
 
     f8_status status = f8_checkpoint_open(
-        path, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL, &cp, err);
+        path, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL, &plan.source, err);
+    if (status == F8_OK)
+        status = begin(c, plan.source, context, err);
     if (status != F8_OK)
-        return status;
+        goto out;
     c->made->summary.is_quantized =
-        f8_checkpoint_quantization(cp, &where) != NULL;
-    status = begin(c, cp, context, err);
-    if (status == F8_OK && c->made->summary.is_quantized)
-        count_result(c, cp);
-    f8_checkpoint_free(cp);
+        f8_checkpoint_quantization(plan.source, &where) != NULL;
+    if (c->made->summary.is_quantized)
+        count_result(c, plan.source);
+    else
+        status = f8_plan_decide(&plan, options, err);
+    if (status == F8_OK && !c->made->summary.is_quantized)
+        count_plan(c, &plan);
+out:
+    f8_plan_clear(&plan);
     return status;
 }
 
@@ -363,25 +371,23 @@ f8_status f8_roofline_create(const char *path, const f8_options *options,
                              uint64_t batch, uint64_t context,
                              f8_roofline **roofline, f8_error *err)
 {
-    f8_plan *plan = NULL;
-    f8_roofline *made = f8_alloc(1, sizeof *made);
-    count c = {.made = made, .batch = batch > 0 ? (double)batch : 1};
+    f8_options filled;
 
     *roofline = NULL;
+    f8_status status = f8_options_fill(options, &filled, err);
+    if (status != F8_OK)
+        return status;
+    f8_roofline *made = f8_alloc(1, sizeof *made);
+    count c = {.made = made, .batch = batch > 0 ? (double)batch : 1};
     if (!made)
         return f8_fail_nomem(err, "the roofline");
-    f8_status status = read_machines(made, err);
+    status = read_machines(made, err);
     if (status == F8_OK)
-        status = count_checkpoint(&c, path, (double)context, err);
-    if (status == F8_OK && !made->summary.is_quantized)
-        status = f8_plan_create(path, options, &plan, err);
+        status = count_checkpoint(&c, path, &filled, (double)context, err);
     if (status != F8_OK) {
         f8_roofline_free(made);
         return status;
     }
-    if (plan)
-        count_plan(&c, plan);
-    f8_plan_free(plan);
     made->summary.batch = (uint64_t)c.batch;
     made->summary.context = context;
     add_sequences(&c);

@@ -95,10 +95,11 @@ class Run:
                         if line.startswith("counted")))
 
     def left_open(self):
-        """Files; the source's folder, too, unless memory ran out: then the
-        command line's own part ends the process where it stands."""
+        """Files, and the source's folder; but for the command line's own part,
+        which ends the process where it stands when memory runs out."""
+        ended = self.err == "fp8cast: memory ran out\n"
         return [line for line in self.trace if line.startswith("left open")
-                and not ("memory" in self.err and os.path.isdir(line[10:]))]
+                and not (ended and os.path.isdir(line[10:]))]
 
     def created(self, end=""):
         """Names of files that were created, without folder and .part."""

@@ -123,10 +123,7 @@ def judge(run, words, must):
 
 def named(run, words, fault):
     """What the message must hold: the file, and why. After the first of many
-    faults another thread may be faster to tell of its own. A file that cannot
-    be looked at counts as one that is not there, where none need be."""
-    if fault["call"] == "stat":
-        return []
+    faults another thread may be faster to tell of its own."""
     if fault.get("times") == 0:
         return words
     return words + [os.path.basename(run.fired)]
@@ -226,7 +223,8 @@ ERRORS = {
                "EINTR": "fail", "EAGAIN": "fail"},
     "close": {"EIO": "either", "ENOSPC": "either", "EDQUOT": "either",
               "EINTR": "succeed", "EAGAIN": "either"},
-    "unlink": {"EIO": "either", "ENOSPC": "either", "EINTR": "either"},
+    "unlink": {"EIO": "either", "ENOSPC": "either", "EDQUOT": "either",
+               "EINTR": "either", "EAGAIN": "either"},
     "mkdir": {"EIO": "fail", "ENOSPC": "fail", "EDQUOT": "fail"},
     "flock": {"EIO": "either", "ENOLCK": "either"},
     "stat": {"EIO": "either"},
@@ -289,9 +287,8 @@ def judge_starved(run):
 # jansson takes an allocation that fails for bad syntax, or loses a byte of the
 # string that it was for: then the document is refused for what it then says.
 # glibc has other words for it where it makes a thread or resolves a path.
-STARVED = ("memory", "not valid JSON", "header, byte", "it is missing",
-           "disagree", "is missing from", "expected a file name in UTF-8",
-           "cannot start a thread", "cannot resolve", "holds a conversion of")
+STARVED = ("memory", "not valid JSON", "cannot start a thread",
+           "cannot resolve", "holds a conversion of")
 
 
 
@@ -322,15 +319,8 @@ def read_disturbed(b, arguments, answer, must, words, **fault):
         run = b.run(room, arguments, under=b.dir, **fault)
         if run.fired is None:
             return None
-        # Of a result: a document that memory was lacking for is refused (see
-        # STARVED), a file that cannot be looked at counts as missing.
-        if fault["call"] in ("memory", "stat") and run.status == 3:
-            return ""
         if run.status == 0 and not same_document(run.out, answer):
-            # inspect goes on without a config.json that it cannot read
-            if arguments[0] != "inspect" or fault["call"] not in ("memory",
-                                                                  "stat"):
-                return f"status 0, but another answer: {run.out}"
+            return f"status 0, but another answer: {run.out}"
         if fault["call"] == "memory":
             return judge_starved(run)
         return judge(run, named(run, words, fault), must)

@@ -249,16 +249,48 @@ static void test_file_that_ends_early(void **state)
     assert_int_equal(close(fd), 0);
 }
 
+/* Table 3-7 of the Unicode standard: first and last of each row, and what lies
+ * just outside. */
+static void test_utf8(void **state)
+{
+    static const char *const good[] = {"",
+                                       "a",
+                                       "\x7f",
+                                       "\xc2\x80",
+                                       "\xdf\xbf",
+                                       "\xe0\xa0\x80",
+                                       "\xed\x9f\xbf",
+                                       "\xee\x80\x80",
+                                       "\xef\xbf\xbf",
+                                       "\xf0\x90\x80\x80",
+                                       "\xf4\x8f\xbf\xbf",
+                                       "a\xc3\xa9z"};
+    static const char *const bad[] = {"\x80",
+                                      "\xc1\xbf",
+                                      "\xc2",
+                                      "\xe0\x9f\xbf",
+                                      "\xed\xa0\x80",
+                                      "\xe2\x82",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xff",
+                                      "a\xc3z"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(good); i++)
+        assert_true(f8_json_is_utf8(good[i]));
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        assert_false(f8_json_is_utf8(bad[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_places),
-        cmocka_unit_test(test_skip),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_longest_values),
-        TEST_IN_DIR(test_window),
-        TEST_IN_DIR(test_file_that_ends_early),
+        cmocka_unit_test(test_utf8),   cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_places), cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_depth),  cmocka_unit_test(test_longest_values),
+        TEST_IN_DIR(test_window),      TEST_IN_DIR(test_file_that_ends_early),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }
