@@ -73,6 +73,8 @@ static inline vi v_set32(uint32_t x)
 #define v_halves(low, high) _mm256_blend_epi16(low, high, 0xaa)
 #define v_float(a) _mm256_castsi256_ps(a)
 #define v_subf(a, b) _mm256_sub_ps(a, b)
+#define v_addf(a, b) _mm256_add_ps(a, b)
+#define v_mulf(a, b) _mm256_mul_ps(a, b)
 #define v_maxf(a, b) _mm256_max_ps(a, b)
 #define v_absf(a) _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a)
 #define v_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
@@ -109,6 +111,12 @@ static inline vi v_add_bits(vi *sum, vi a, vi b)
     return carry;
 }
 
+/* The other way: packed bytes to where unpacking makes words of them. */
+static inline vi v_apart(vi a)
+{
+    return _mm256_permute4x64_epi64(a, 0xd8);
+}
+
 static inline uint32_t v_sum8(vi a)
 {
     vi eighths = _mm256_sad_epu8(a, _mm256_setzero_si256());
@@ -123,6 +131,7 @@ static inline int v_any(vi a)
     return !_mm256_testz_si256(a, a);
 }
 
+#include "again.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -132,5 +141,5 @@ const f8_kernel f8_kernel_avx2 = {
     .quantise = quantise_shuffle,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = distance_again,
+    .distance = distance_vectors,
 };

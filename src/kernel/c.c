@@ -1,6 +1,7 @@
 /* c.c - the byte domain of bytes.h in plain C, for CPUs that no other file
  * knows. One lookup replaces dividing and rounding; the loops without lookups
  * are left to the compiler's vectors. */
+#include "again.h"
 #include "bytes.h"
 #include "search.h"
 
@@ -204,5 +205,5 @@ const f8_kernel f8_kernel_c = {
     .quantise = quantise_c,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = distance_again,
+    .distance = distance_plain,
 };

@@ -76,12 +76,15 @@ static inline vi v_set32(uint32_t x)
 #define v_halves(low, high) vbslq_u8(v_set32(0xffff), low, high)
 #define v_float(a) vreinterpretq_f32_u8(a)
 #define v_subf(a, b) vsubq_f32(a, b)
+#define v_addf(a, b) vaddq_f32(a, b)
+#define v_mulf(a, b) vmulq_f32(a, b)
 #define v_maxf(a, b) vmaxq_f32(a, b)
 #define v_absf(a) vabsq_f32(a)
 #define v_fma(a, b, c) vfmaq_f32(c, a, b)
 #define v_pack_low(a, b) vuzp1q_u8(a, b)
 #define v_pack_high(a, b) vuzp2q_u8(a, b)
 #define v_natural(a) (a) /* packing keeps the order */
+#define v_apart(a) (a)
 
 /* Full adder of bits: returns the carries of *sum + a + b. */
 static inline vi v_add_bits(vi *sum, vi a, vi b)
@@ -101,6 +104,7 @@ static inline int v_any(vi a)
     return vmaxvq_u8(a) != 0;
 }
 
+#include "again.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -110,5 +114,5 @@ const f8_kernel f8_kernel_neon = {
     .quantise = quantise_shuffle,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = distance_again,
+    .distance = distance_vectors,
 };

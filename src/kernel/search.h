@@ -292,44 +292,4 @@ static inline float scale_search(const f8_scale_squares *squares,
     return search_weights(block, first);
 }
 
-/* The nearest e4m3 number to |x| <= 448, as a binary32; see encode(). */
-static inline float round_e4m3(float x)
-{
-    uint32_t u = bits_of(x);
-    float normal = from_bits((u + 0x7ffffu + ((u >> 20) & 1)) & 0xfff00000u);
-    float small = (x + 0x1.8p14f) - 0x1.8p14f;
-    return fabsf(x) < PLAIN_LEAST ? small : normal;
-}
-
-static inline double distance_again(const f8_block *block, float scale,
-                                    float again, const uint8_t *codes,
-                                    size_t codes_stride)
-{
-    float down = 1 / again;
-    double sum = 0;
-
-    for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
-        lane_floats now = {0};
-        for (unsigned r = first; r < first + FLUSH_ROWS && r < block->rows;
-             r++) {
-            uint8_t code[F8_BLOCK] = {0};
-            float w[F8_BLOCK] = {0}, off[F8_BLOCK];
-            memcpy(code, codes + r * codes_stride, block->cols);
-            widen_row(row_at(block, r), block->dtype, block->cols, w);
-            /* In units of `again`: squares of small weights underflow. */
-            for (unsigned i = 0; i < F8_BLOCK; i++)
-                off[i] =
-                    round_e4m3(decode(code[i]) * scale * down) - w[i] * down;
-            for (unsigned i = 0; i < F8_BLOCK; i += LANES) {
-                lane_floats part;
-                memcpy(&part, off + i, sizeof part);
-                now += part * part;
-            }
-        }
-        for (unsigned i = 0; i < LANES; i++)
-            sum += (double)now[i];
-    }
-    return sum * (double)again * (double)again;
-}
-
 #endif

@@ -2,10 +2,11 @@
  * later): 64 weights at a time in the byte domain of bytes.h. A table of 128
  * bytes is one vpermi2b; sums of products of bfloat16 are one vdpbf16ps,
  * which adds the odd element first: the order plain.h prescribes. */
+#include "vectors512.h"
+
+#include "again.h"
 #include "bytes.h"
 #include "search.h"
-
-#include <immintrin.h>
 
 /* Bytes of two vectors of words gathered so that each 16 bytes hold eight of
  * the first, then eight of the second: unpacking restores the words. */
@@ -465,5 +466,5 @@ const f8_kernel f8_kernel_vbmi = {
     .quantise = quantise_vbmi,
     .measure = measure_plain,
     .search = scale_search,
-    .distance = distance_again,
+    .distance = distance_vectors,
 };

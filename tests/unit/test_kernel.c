@@ -279,6 +279,10 @@ static void check_matrix(const matrix *given, f8_scale_dtype scale_dtype,
                 compare_outcomes(list[k]->name, what, &plain_checked, &checked);
                 assert_int_equal(found.not_nearest, plain_found.not_nearest);
                 assert_int_equal(found.nan_codes, plain_found.nan_codes);
+                if (found.e8m0_e2 != plain_found.e8m0_e2)
+                    fail_msg("%s, %s: e8m0_e2 %a, expected %a (seed 0x%llx)",
+                             list[k]->name, what, found.e8m0_e2,
+                             plain_found.e8m0_e2, (unsigned long long)seed);
                 assert_int_equal(found.first.row, plain_found.first.row);
                 assert_int_equal(found.first.col, plain_found.first.col);
             }

@@ -439,7 +439,29 @@ static double engine_error(const uint16_t *weights, const uint8_t *codes,
     return sum;
 }
 
-/* Every kernel finds the same bits, in a ragged block too. */
+/* A block's squared error once its values have been quantised with `again`,
+ * one after the other, in units of `again`. */
+static double error_again(const uint16_t *weights, const uint8_t *codes,
+                          unsigned rows, unsigned cols, float scale,
+                          float again)
+{
+    double sum = 0;
+
+    for (unsigned r = 0; r < rows; r++) {
+        for (unsigned c = 0; c < cols; c++) {
+            size_t i = (size_t)r * COLS + c;
+            float value = f8_e4m3_decode(codes[i]) * scale / again;
+            double off = (double)f8_e4m3_decode(f8_e4m3_encode(value)) -
+                         (double)of_half(weights[i]) / (double)again;
+            sum += off * off;
+        }
+    }
+    return sum;
+}
+
+/* Weights of all sizes and, but for the first few rounds, codes that are
+ * nobody's, so that any may be subnormal before or after. The scales run over
+ * those that vectors are for, and beyond. */
 static void test_distance(void **state)
 {
     static uint16_t weights[ROWS * COLS];
@@ -449,19 +471,43 @@ static void test_distance(void **state)
 
     (void)state;
     random_state = seed + 3;
-    for (size_t i = 0; i < ROWS * COLS; i++) {
-        weights[i] = to_half(with_outliers());
-        codes[i] = f8_e4m3_encode(of_half(weights[i]) * 3);
-    }
-    for (unsigned rows = 1; rows <= 128; rows += 31) {
+    for (unsigned round = 0; round < 300; round++) {
+        int size = (int)(next_random() % 100) - 50;
+        float mantissa = 1 + (float)(next_random() % 128) / 128;
+        float scale = ldexpf(mantissa, size);
+        if (round % 16 == 15) /* no bfloat16 number */
+            scale *= 1.0001f;
+        unsigned rows = round % 3 ? 128 : 1 + round % 128;
+        unsigned cols = round % 4 ? 128 : 1 + round % 127;
+        float most = 0;
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            double x = round % 2 ? gauss() * 100 : with_outliers();
+            weights[i] = to_half(x * (double)scale);
+            codes[i] = f8_e4m3_encode(of_half(weights[i]) / scale);
+            if (round > 20 && next_random() % 64 == 0)
+                codes[i] = (uint8_t)(next_random() & 0xf7);
+            most = fmaxf(most, fabsf(f8_e4m3_decode(codes[i])));
+        }
+        float again = f8_scale_pow2(most * scale);
+        if (round % 8 == 7) /* more codes become subnormal */
+            again *= 64;
         f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
-                          101,     false,    false};
+                          cols,    false,    false};
         double expected =
-            f8_kernel_ref.distance(&block, 0x1.5p-2f, 0.25f, codes, COLS);
-        assert_true(expected > 0);
-        for (size_t k = 0; k < kernels; k++)
-            assert_true(list[k]->distance(&block, 0x1.5p-2f, 0.25f, codes,
-                                          COLS) == expected);
+            f8_kernel_ref.distance(&block, scale, again, codes, COLS);
+        double square = (double)again * (double)again;
+        double true_sum = error_again(weights, codes, rows, cols, scale, again);
+        if (fabs(expected / square - true_sum) > 1e-6 * true_sum)
+            fail_msg("seed %llu, round %u: %a, expected %a",
+                     (unsigned long long)seed, round, expected / square,
+                     true_sum);
+        for (size_t k = 0; k < kernels; k++) {
+            double found = list[k]->distance(&block, scale, again, codes, COLS);
+            if (found != expected)
+                fail_msg("seed %llu, round %u, %s: %a, expected %a",
+                         (unsigned long long)seed, round, list[k]->name, found,
+                         expected);
+        }
     }
 }
 
