@@ -188,17 +188,44 @@ static inline void add_products(const float *w, const float *e, unsigned n,
     }
 }
 
-/* A row of n weights, their quotients by the scale, and their codes. Where
- * mantissas are given, plain weights with the nearest code are counted there.
- */
-static inline void tally_row(tally *t, lanes *now, const float *weights,
-                             const float *x, const uint8_t *codes, unsigned n,
-                             uint32_t *mantissas)
+/* How often a block's weights fell into each bin, then how often each mantissa
+ * occurred. Increments of one counter wait for each other, so there are four
+ * of each. A block has 2^14 weights. */
+enum {
+    COUNT_WAYS = 4,
+    SLOT_NONE = F8_HIST_BINS, /* nobody reads this one */
+    SLOT_MANTISSA,
+    SLOTS = SLOT_MANTISSA + MANTISSAS
+};
+
+typedef struct slot_counts {
+    uint16_t at[COUNT_WAYS][SLOTS];
+} slot_counts;
+
+/* How plain weights are counted: by the bin of their error; or by mantissa,
+ * those with the nearest code, which a code just made always is. */
+typedef enum by { BY_BIN, BY_MANTISSA, BY_MANTISSA_IF_NEAREST } by;
+
+static inline int32_t slot_of(by how, float w, float e, float x, uint8_t code,
+                              uint32_t mantissa)
+{
+    int32_t bin = bin_of(fabsf(e) / fabsf(w));
+    int32_t slot = SLOT_MANTISSA + (int32_t)mantissa;
+
+    if (how == BY_BIN)
+        return bin;
+    return how == BY_MANTISSA || code == encode(x) ? slot : bin;
+}
+
+/* A row of n weights, their quotients by the scale, and their codes. */
+static inline void tally_row(tally *t, lanes *now, slot_counts *counts,
+                             const float *weights, const float *x,
+                             const uint8_t *codes, unsigned n, by how)
 {
     float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0};
     float split_w[F8_BLOCK], split_e[F8_BLOCK];
-    int32_t bin[F8_BLOCK];
-    uint32_t plain[F8_BLOCK], top = 0;
+    int32_t slot[F8_BLOCK];
+    uint32_t plain[F8_BLOCK], top = 0, odd = 0;
 
     for (unsigned i = 0; i < n; i++) {
         uint32_t q = bits_of(x[i]) & 0x7fffffffu;
@@ -209,6 +236,7 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
          * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         float error = decode(codes[i]) * t->scale - scaled;
         plain[i] = in;
+        odd += in ^ 1;
         w[i] = from_bits(bits_of(scaled) & (0 - in));
         e[i] = from_bits(bits_of(error) & (0 - in));
         uint32_t a = bits_of(e[i]) & 0x7fffffffu;
@@ -221,16 +249,19 @@ static inline void tally_row(tally *t, lanes *now, const float *weights,
     double max_abs = (double)from_bits(top);
     t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
 
-    for (unsigned i = 0; i < n; i++)
-        bin[i] = bin_of(fabsf(e[i]) / fabsf(w[i]));
     for (unsigned i = 0; i < n; i++) {
+        uint32_t m = bits_of(weights[i]) >> 16 & (MANTISSAS - 1);
+        int32_t here = slot_of(how, w[i], e[i], x[i], codes[i], m);
+        slot[i] = plain[i] ? here : SLOT_NONE;
+    }
+    for (unsigned i = n; i < whole; i++)
+        slot[i] = SLOT_NONE;
+    for (unsigned i = 0; i < whole; i += COUNT_WAYS)
+        for (unsigned j = 0; j < COUNT_WAYS; j++)
+            counts->at[j][slot[i + j]]++;
+    for (unsigned i = 0; odd && i < n; i++)
         if (!plain[i])
             tally_rest(t, weights[i], codes[i]);
-        else if (mantissas && codes[i] == encode(x[i]))
-            mantissas[bits_of(weights[i]) >> 16 & (MANTISSAS - 1)]++;
-        else
-            t->hist[bin[i]]++;
-    }
 }
 
 /* Whether a block's plain weights are counted by mantissa. The range of scales
@@ -248,7 +279,7 @@ static inline bool by_mantissa(const f8_block *block, float scale)
 static inline void rows_plain(const f8_block *block, unsigned first,
                               unsigned end, float scale, const uint8_t *codes,
                               uint8_t *to, size_t codes_stride, tally *t,
-                              lanes *now, uint32_t *mantissas)
+                              lanes *now, slot_counts *counts, by how)
 {
     unsigned n = block->cols;
 
@@ -263,59 +294,81 @@ static inline void rows_plain(const f8_block *block, unsigned first,
                 row[i] = (uint8_t)encode(x[i]);
         }
         if (t)
-            tally_row(t, now, w, x, codes + r * codes_stride, n, mantissas);
+            tally_row(t, now, counts, w, x, codes + r * codes_stride, n, how);
     }
 }
 
-static inline void block_plain(const f8_block *block, float scale,
-                               const uint8_t *codes, uint8_t *to,
-                               size_t codes_stride, f8_sums *sums,
-                               uint64_t *hist)
+/* The histogram of a block whose rows are counted. */
+static inline void counts_end_plain(const slot_counts *counts,
+                                    const f8_block *block, float scale, by how,
+                                    uint64_t *hist)
 {
-    uint32_t mantissas[MANTISSAS] = {0};
-    bool counted = by_mantissa(block, scale);
+    uint32_t sum[SLOTS];
+    float error[MANTISSAS];
+    error_bins bins;
+
+    for (unsigned i = 0; i < SLOTS; i++)
+        sum[i] = (uint32_t)counts->at[0][i] + counts->at[1][i] +
+                 counts->at[2][i] + counts->at[3][i];
+    for (unsigned i = 0; i < F8_HIST_BINS; i++)
+        hist[i] += sum[i];
+    if (how == BY_BIN)
+        return;
+    for (uint32_t m = 0; m < MANTISSAS; m++) {
+        float w = from_bits(0x3f800000u | m << 16);
+        error[m] = decode(encode(w / scale)) * scale - w;
+    }
+    error_bins_begin(&bins, error);
+    count_mantissas(&bins, sum + SLOT_MANTISSA, block->exact, hist);
+}
+
+/* Compiled once for each way of counting: `how` is a constant. */
+static inline __attribute__((always_inline)) void measured_plain(
+    const f8_block *block, float scale, const uint8_t *codes, uint8_t *to,
+    size_t codes_stride, f8_sums *sums, uint64_t *hist, by how)
+{
+    slot_counts counts;
     tally t;
 
-    if (!sums) {
-        rows_plain(block, 0, block->rows, scale, codes, to, codes_stride, NULL,
-                   NULL, NULL);
-        return;
-    }
+    memset(&counts, 0, sizeof counts);
     tally_begin(&t, scale, hist);
     for (unsigned r = 0; r < block->rows; r += FLUSH_ROWS) {
         unsigned left = block->rows - r;
         lanes now;
         memset(&now, 0, sizeof now);
         rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
-                   codes, to, codes_stride, &t, &now,
-                   counted ? mantissas : NULL);
+                   codes, to, codes_stride, &t, &now, &counts, how);
         tally_flush(&t, &now, 1);
     }
     tally_end(&t, sums);
-    if (counted) {
-        error_bins bins;
-        float error[MANTISSAS];
-        for (uint32_t m = 0; m < MANTISSAS; m++) {
-            float w = from_bits(0x3f800000u | m << 16);
-            error[m] = decode(encode(w / t.scale)) * t.scale - w;
-        }
-        error_bins_begin(&bins, error);
-        count_mantissas(&bins, mantissas, block->exact, hist);
-    }
+    counts_end_plain(&counts, block, t.scale, how, hist);
 }
 
 static inline void quantise_plain(const f8_block *block, float scale,
                                   uint8_t *codes, size_t codes_stride,
                                   f8_sums *sums, uint64_t *hist)
 {
-    block_plain(block, scale, codes, codes, codes_stride, sums, hist);
+    if (!sums)
+        rows_plain(block, 0, block->rows, scale, codes, codes, codes_stride,
+                   NULL, NULL, NULL, BY_BIN);
+    else if (by_mantissa(block, scale))
+        measured_plain(block, scale, codes, codes, codes_stride, sums, hist,
+                       BY_MANTISSA);
+    else
+        measured_plain(block, scale, codes, codes, codes_stride, sums, hist,
+                       BY_BIN);
 }
 
 static inline void measure_plain(const f8_block *block, float scale,
                                  const uint8_t *codes, size_t codes_stride,
                                  f8_sums *sums, uint64_t *hist)
 {
-    block_plain(block, scale, codes, NULL, codes_stride, sums, hist);
+    if (by_mantissa(block, scale))
+        measured_plain(block, scale, codes, NULL, codes_stride, sums, hist,
+                       BY_MANTISSA_IF_NEAREST);
+    else
+        measured_plain(block, scale, codes, NULL, codes_stride, sums, hist,
+                       BY_BIN);
 }
 
 #endif
