@@ -325,12 +325,14 @@ static f8_status parse_fused(parser *p)
     return F8_OK;
 }
 
-/* layout NAME: what follows is of this layout, to the next one's line. */
+/* layout NAME: what stands before the next `end` is of this layout. */
 static f8_status parse_layout(parser *p)
 {
     f8_rules *rules = p->rules;
     f8_section section = {0};
 
+    if (p->layout)
+        return wrong_word(p, 0, "'end' before another layout");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one layout name");
     section.name = p->words[1].text;
@@ -345,6 +347,16 @@ static f8_status parse_layout(parser *p)
                  rules->sections_count, sizeof section))
         return f8_fail_nomem(p->err, "the rules");
     rules->sections[rules->sections_count++] = section;
+    return F8_OK;
+}
+
+static f8_status parse_end(parser *p)
+{
+    if (!p->layout)
+        return wrong_word(p, 0, "'layout NAME' before 'end'");
+    if (p->count != 1)
+        return wrong_word(p, 1, "nothing behind 'end'");
+    p->layout = NULL;
     return F8_OK;
 }
 
@@ -374,7 +386,7 @@ static f8_status parse_file(parser *p)
     f8_rules *rules = p->rules;
 
     if (!p->layout)
-        return wrong_word(p, 0, "'layout NAME' above the first 'file'");
+        return wrong_word(p, 0, "'layout NAME' before 'file'");
     if (p->count != 3)
         return wrong_word(p, p->count < 3 ? p->count : 3,
                           "a file's name and a name pattern");
@@ -397,7 +409,7 @@ static f8_status parse_list(parser *p)
     f8_rules *rules = p->rules;
 
     if (!p->layout)
-        return wrong_word(p, 0, "'layout NAME' above the first 'list'");
+        return wrong_word(p, 0, "'layout NAME' before 'list'");
     if (p->count != 2 || strcmp(p->words[1].text, "sorted") != 0)
         return wrong_word(p, p->count > 2 ? 2 : 1, "'sorted'");
     rules->sections[rules->sections_count - 1].sorted = true;
@@ -435,6 +447,8 @@ static f8_status parse_line(parser *p)
         return parse_model_types(p);
     if (!strcmp(verb, "layout"))
         return parse_layout(p);
+    if (!strcmp(verb, "end"))
+        return parse_end(p);
     if (!strcmp(verb, "file"))
         return parse_file(p);
     if (!strcmp(verb, "list"))
@@ -442,7 +456,7 @@ static f8_status parse_line(parser *p)
     if (strcmp(verb, "family") != 0)
         return wrong_word(p, 0,
                           "family, model_type, keep, quantize, split, fused, "
-                          "layout, file or list");
+                          "layout, file, list or end");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
     p->rules->family = p->words[1].text;
@@ -463,6 +477,9 @@ static f8_status parse(f8_rules *rules, const char *text, f8_error *err)
             return status;
         text += n + (text[n] == '\n');
     }
+    if (p.layout)
+        return f8_fail(err, F8_ERR_RULES, "%s: expected 'end' of layout %s",
+                       rules->label, p.layout);
     if (!*rules->family)
         return f8_fail(err, F8_ERR_RULES, "%s: expected a line 'family NAME'",
                        rules->label);

@@ -44,6 +44,8 @@ static void print_rules(f8_buf *text, const f8_rules *rules,
     }
     if (section && section->sorted)
         f8_buf_puts(text, "list sorted\n");
+    if (section)
+        f8_buf_puts(text, "end\n");
 }
 
 static void print(f8_buf *text, const f8_rules *rules)

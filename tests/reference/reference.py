@@ -355,8 +355,8 @@ class Rules:
 
     def directive(self, where, words, layout):
         wanted = self.section in ("card", layout)
-        if words[0] == "layout":
-            self.section = words[1]
+        if words[0] in ("layout", "end"):
+            self.section = words[1] if words[0] == "layout" else "card"
         elif words[0] in ("keep", "quantize", "split"):
             if wanted:
                 self.rule(Rule(where, words))

@@ -15,8 +15,10 @@ static const char text[] = "family  f\n"
                            "file      rest  *\n"
                            "file      a-{n}x  a.{n}.*\n"
                            "list      sorted\n"
+                           "end\n"
                            "layout    two\n"
-                           "keep      b.*\n";
+                           "keep      b.*\n"
+                           "end\n";
 
 static f8_rules *arranged(const char *source, const char *layout)
 {
@@ -64,7 +66,7 @@ static void test_a_section_replaces_and_adds(void **state)
 
     rules = arranged(text, "two");
     assert_int_equal(rules->rules_count, 2);
-    assert_string_equal(rules->rules[1].text, "my.rules:11: keep b.*");
+    assert_string_equal(rules->rules[1].text, "my.rules:12: keep b.*");
     assert_string_equal(rules->sections[0].name, "two");
     assert_false(rules->sections[0].sorted);
     assert_int_equal(rules->places_count, 0);
@@ -110,7 +112,7 @@ static void test_files(void **state)
     expect_file(rules, "a.b.w", "rest");
     expect_file(rules, "b.a.7.w", "rest");
     f8_rules_free(rules);
-    rules = arranged("family f\nkeep *\nlayout l\nfile x  x.*\n", "l");
+    rules = arranged("family f\nkeep *\nlayout l\nfile x  x.*\nend\n", "l");
     expect_file(rules, "x.1", "x");
     assert_false(f8_arrange_file(rules, "y.1", &name));
     f8_rules_free(rules);
@@ -156,10 +158,11 @@ static void test_errors(void **state)
         {"layout a b\n", "my.rules:1:10: expected one layout name, found 'b'"},
         {"layout card\n", "my.rules:1:8: expected another name: what stands "
                           "above is this, found 'card'"},
-        {"layout a\nlayout a\n", "my.rules:2:8: expected a layout that has no "
-                                 "section yet, found 'a'"},
-        {"file a *\n", "my.rules:1:1: expected 'layout NAME' above the first "
-                       "'file', found 'file'"},
+        {"layout a\nend\nlayout a\n",
+         "my.rules:3:8: expected a layout that has no "
+         "section yet, found 'a'"},
+        {"file a *\n",
+         "my.rules:1:1: expected 'layout NAME' before 'file', found 'file'"},
         {"layout a\nfile a\n", "my.rules:2:7: expected a file's name and a "
                                "name pattern at the end of the line"},
         {"layout a\nfile a * b\n", "my.rules:2:10: expected a file's name and "
@@ -178,8 +181,16 @@ static void test_errors(void **state)
          "found 'b'"},
         {"layout a\nfile a {m}\n", "my.rules:2:8: expected '{n}', the only "
                                    "placeholder, found '{m}'"},
-        {"list sorted\n", "my.rules:1:1: expected 'layout NAME' above the "
-                          "first 'list', found 'list'"},
+        {"layout a\nlayout b\n", "my.rules:2:1: expected 'end' before another "
+                                 "layout, found 'layout'"},
+        {"end\n", "my.rules:1:1: expected 'layout NAME' before 'end', found "
+                  "'end'"},
+        {"layout a\nend a\n",
+         "my.rules:2:5: expected nothing behind 'end', found 'a'"},
+        {"family f\nkeep *\nlayout a\n",
+         "my.rules: expected 'end' of layout a"},
+        {"list sorted\n",
+         "my.rules:1:1: expected 'layout NAME' before 'list', found 'list'"},
         {"layout a\nlist\n",
          "my.rules:2:5: expected 'sorted' at the end of the line"},
         {"layout a\nlist sorted x\n",
@@ -230,7 +241,8 @@ static const char plan_rules[] = "family f\n"
                                  "quantize *.w\n"
                                  "file rest *\n"
                                  "file a-{n} a.{n}.*\n"
-                                 "list sorted\n";
+                                 "list sorted\n"
+                                 "end\n";
 
 static void test_plan_file_by_file(void **state)
 {
@@ -278,7 +290,7 @@ static void test_plan_of_one_file(void **state)
 {
     f8_plan *card = NULL, *one = NULL;
     f8_error err = {0};
-    const char *rules = "family f\nkeep *\nlayout one\nfile model *\n";
+    const char *rules = "family f\nkeep *\nlayout one\nfile model *\nend\n";
 
     expect_ok(plan_of(*state, rules, (f8_options){0}, &card, &err), &err);
     assert_false(f8_plan_has_index(card));
@@ -302,10 +314,10 @@ static void test_plan_errors(void **state)
                  &err, F8_ERR_ARGUMENT,
                  "--shard-size: layout one says itself which file takes a "
                  "tensor");
-    expect_error(plan_of(*state, "family f\nkeep *\nlayout l\nfile a a.*\n",
-                         (f8_options){.layout = "l"}, &plan, &err),
-                 &err, F8_ERR_RULES,
-                 "layout l: no 'file' of my.rules names tensor z");
+    expect_error(
+        plan_of(*state, "family f\nkeep *\nlayout l\nfile a a.*\nend\n",
+                (f8_options){.layout = "l"}, &plan, &err),
+        &err, F8_ERR_RULES, "layout l: no 'file' of my.rules names tensor z");
     assert_null(plan);
 }
 
