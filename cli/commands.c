@@ -54,6 +54,7 @@ static f8_options library_options(const arguments *given, run *current)
          * NOLINTNEXTLINE(concurrency-mt-unsafe) */
         .cpu = getenv("FP8CAST_CPU"),
         .scales = given->scales,
+        .layout = given->layout,
     };
     return options;
 }

@@ -211,6 +211,7 @@ json_t *json_quantize(const f8_plan *plan, const f8_report *report,
     put(document, "result_bytes", count(summary.result_bytes));
     put(document, "quantized", count(summary.quantized));
     put(document, "kept", count(summary.kept));
+    put(document, "layout", string(planned.layout));
     put(document, "scales", string(f8_scales_name(planned.choice)));
     put(document, "shards", count(planned.result_shards));
     put(document, "shards_resumed", count(summary.shards_resumed));

@@ -93,6 +93,8 @@ static const struct option {
 } options[] = {
     {"rules", 0, "NAME|FILE", ON_PLAN, TEXT(rules),
      "a built-in family or your file (default: by model)"},
+    {"layout", 0, "NAME", ON_DECIDE, TEXT(layout),
+     "card, or official where rules have it (default: card)"},
     {"keep", 0, "GLOB", ON_DECIDE, FIELD(KEEP, overrides), 0, 0,
      "copy these tensors; repeatable, later ones win"},
     {"quantize", 0, "GLOB", ON_DECIDE, FIELD(QUANTIZE, overrides), 0, 0,

@@ -32,6 +32,7 @@ typedef struct arguments {
     bool json, quiet, tensors, overwrite, verify, sparse, follow_links;
     uint64_t threads, memory_bytes, shard_bytes;
     const char *rules;
+    const char *layout;
     f8_scale_dtype scale_dtype;
     f8_scales scales;
     f8_override *overrides; /* owned; in the order given */

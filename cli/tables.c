@@ -142,6 +142,7 @@ void table_quantize(const f8_plan *plan, const f8_report *report,
     f8_plan_get_summary(plan, &planned);
     f8_report_get_summary(report, &done);
     counts_table(&planned);
+    fact("layout", planned.layout);
     if (done.already_done)
         return;
     message_line(

@@ -164,6 +164,9 @@ typedef struct f8_options {
     const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
                          the fastest that this CPU runs. Changes no byte      */
     f8_scales scales; /* how scales are chosen                            */
+    /* What is quantised and which file has it: NULL for "card", or a layout
+     * that the family's rules have, such as "official". Not read by verify. */
+    const char *layout;
 } f8_options;
 
 /* ---- plan: what a conversion will do, from headers alone --------------- */
@@ -173,7 +176,7 @@ typedef struct f8_plan f8_plan;
 typedef struct f8_plan_summary {
     const char *model_type; /* from config.json                            */
     const char *family;     /* name of the rules that were used            */
-    const char *layout;     /* "card"                                      */
+    const char *layout;     /* "card", "official" or another        */
     uint64_t source_tensors, source_bytes, source_shards;
     uint64_t result_tensors, result_bytes, result_shards;
     uint64_t fp8_weights, scales, kept;

@@ -136,7 +136,7 @@ static bool is_work_file(const char *path)
 static bool is_planned(const f8_plan *plan, const char *path)
 {
     if (!strcmp(path, F8_CONFIG_NAME) ||
-        (plan->shards_count > 1 && !strcmp(path, F8_INDEX_NAME)))
+        (f8_plan_has_index(plan) && !strcmp(path, F8_INDEX_NAME)))
         return true;
     for (uint64_t i = 0; i < plan->shards_count; i++) {
         if (!strcmp(plan->shards[i].name, path))
@@ -197,7 +197,7 @@ static const char *find_folder(const f8_plan *plan, const char *dst,
 {
     if (is_folder(dst, F8_CONFIG_NAME, status, err))
         return F8_CONFIG_NAME;
-    if (plan->shards_count > 1 && is_folder(dst, F8_INDEX_NAME, status, err))
+    if (f8_plan_has_index(plan) && is_folder(dst, F8_INDEX_NAME, status, err))
         return F8_INDEX_NAME;
     for (uint64_t i = 0; i < plan->shards_count; i++) {
         if (is_folder(dst, plan->shards[i].name, status, err))
@@ -340,7 +340,7 @@ static bool is_complete(const f8_plan *plan, const char *dst,
 {
     if (claim->shards_done != plan->shards_count ||
         !holds_bytes(dst, F8_CONFIG_NAME, config) ||
-        (plan->shards_count > 1 && !holds_bytes(dst, F8_INDEX_NAME, index)))
+        (f8_plan_has_index(plan) && !holds_bytes(dst, F8_INDEX_NAME, index)))
         return false;
     for (size_t i = 0; i < claim->files.count; i++) {
         if (is_stale(plan, &claim->files.items[i]))

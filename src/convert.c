@@ -372,7 +372,7 @@ static f8_status execute(convert *c, const f8_buf *index, const f8_buf *config,
         status = f8_checkpoint_unchanged(c->plan->source, err);
     if (status == F8_OK)
         status = copy_sides(c, err);
-    if (status == F8_OK && c->plan->shards_count > 1)
+    if (status == F8_OK && f8_plan_has_index(c->plan))
         status = f8_target_put(&c->target, F8_INDEX_NAME, index, err);
     if (status == F8_OK)
         status = f8_target_put(&c->target, F8_CONFIG_NAME, config, err);
@@ -447,7 +447,7 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
         return f8_fail_nomem(err, "the shards");
     for (uint64_t i = 0; i < plan->shards_count; i++)
         c.shards[i].file = (f8_file){-1, -1, false};
-    if (plan->shards_count > 1)
+    if (f8_plan_has_index(plan))
         status = f8_manifest_index(plan, &index, err);
     if (status == F8_OK)
         status = f8_manifest_config(plan, &config, err);

@@ -139,7 +139,7 @@ static json_t *list_files(const f8_plan *plan)
             good = !json_array_append_new(
                 files, json_string(plan->sides.items[i].path));
     }
-    if (good && plan->shards_count > 1)
+    if (good && f8_plan_has_index(plan))
         good = !json_array_append_new(files, json_string(F8_INDEX_NAME));
     good = good && !json_array_append_new(files, json_string(F8_CONFIG_NAME));
     if (good)

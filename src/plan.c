@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arrange.h"
 #include "json.h"
 #include "modules.h"
 #include "pipeline.h"
@@ -171,8 +172,6 @@ static f8_status decide_all(f8_plan *plan, const f8_options *options,
         if (status != F8_OK)
             goto out;
         decided[d->rule - plan->rules->rules]++;
-        d->first_unit = plan->units_count;
-        plan->units_count += d->units_count;
     }
     status = f8_rules_check_use(plan->rules, decided, err);
     for (size_t i = 0; i < options->overrides_count && status == F8_OK; i++) {
@@ -358,7 +357,15 @@ f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
     f8_status status = f8_rules_load(options->rules, plan->source->model_type,
                                      &plan->rules, err);
     if (status == F8_OK)
+        status = f8_arrange(plan->rules, options->layout, err);
+    if (status == F8_OK)
+        plan->layout = plan->rules->sections_count
+                           ? plan->rules->sections[0].name
+                           : F8_LAYOUT_CARD;
+    if (status == F8_OK)
         status = decide_all(plan, options, err);
+    if (status == F8_OK)
+        status = f8_plan_order(plan, err);
     if (status == F8_OK)
         status = make_units(plan, err);
     return status;
@@ -380,6 +387,9 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
     f8_status status =
         f8_modules_list(&modules, plan->rules, &plan->not_converted, err);
     f8_modules_free(&modules);
+    if (status == F8_OK && plan->rules->sections_count &&
+        plan->rules->sections[0].sorted)
+        status = f8_arrange_list(plan->not_converted, err);
     return status;
 }
 
@@ -437,6 +447,8 @@ static uint64_t hash_plan(const f8_plan *plan)
     h = hash_number(h, (uint64_t)plan->scale_dtype);
     h = hash_number(h, (uint64_t)plan->choice);
     h = hash_number(h, plan->shard_bytes);
+    if (plan->rules->sections_count)
+        h = hash_text(h, plan->layout);
     for (uint64_t i = 0; i < plan->units_count; i++) {
         const f8_unit *u = &plan->units[i];
         h = hash_text(h, u->name);
@@ -561,7 +573,7 @@ void f8_plan_get_summary(const f8_plan *plan, f8_plan_summary *out)
     memset(out, 0, sizeof *out);
     out->model_type = plan->source->model_type;
     out->family = plan->rules->family;
-    out->layout = "card";
+    out->layout = plan->layout;
     out->source_tensors = plan->source->tensors.count;
     out->source_bytes = plan->source->tensor_bytes;
     out->source_shards = plan->source->files_count;

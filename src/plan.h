@@ -38,10 +38,12 @@ typedef struct f8_decision {
     bool linear; /* when kept: a loader would build a Linear */
     uint64_t first_unit, units_count;
     uint64_t part_shape[2]; /* of a split: rows and columns of one part */
+    const char *file; /* the result file that the layout says; NULL: any */
 } f8_decision;
 
 typedef struct f8_shard {
     char *name;
+    const char *file; /* that the layout says; NULL: cut by size */
     uint64_t first_unit, units_count;
     uint64_t data_bytes;   /* tensor data */
     uint64_t tensors;      /* scales counted */
@@ -54,6 +56,7 @@ struct f8_plan {
     f8_side_files sides;
     f8_scale_dtype scale_dtype;
     f8_scales choice;
+    const char *layout; /* "card" or the name of a section of the rules */
     uint64_t shard_bytes;
     uint64_t memory_bytes;
     unsigned threads;
@@ -89,6 +92,14 @@ f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
 
 /* Frees what the plan owns, not the plan itself. */
 void f8_plan_clear(f8_plan *plan);
+
+/* Gives every source tensor its first unit: in reading order, or, where the
+ * layout names files, file by file, the first file that is needed first. */
+f8_status f8_plan_order(f8_plan *plan, f8_error *err);
+
+/* Whether the result has an index: only a single file with the usual name is
+ * found without. */
+bool f8_plan_has_index(const f8_plan *plan);
 
 /* Cuts the units into shards, and fixes names, offsets and totals. */
 f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err);

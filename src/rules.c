@@ -147,6 +147,7 @@ typedef struct parser {
     unsigned line;
     word words[MAX_WORDS];
     unsigned count;
+    const char *layout; /* of the section that the line is in, or NULL */
     f8_error *err;
 } parser;
 
@@ -193,6 +194,18 @@ static f8_status split_line(parser *p, const char *line, size_t n)
             return f8_fail_nomem(p->err, "the rules");
         p->words[p->count++] = (word){text, (unsigned)start + 1};
     }
+}
+
+static f8_status check_pattern(const parser *p, unsigned i)
+{
+    const char *pattern = p->words[i].text;
+
+    for (const char *at = pattern; (at = strpbrk(at, "{}")); at += 3) {
+        if (strncmp(at, "{n}", 3) != 0)
+            return wrong(p, p->words[i].column + (unsigned)(at - pattern),
+                         "'{n}', the only placeholder", at);
+    }
+    return F8_OK;
 }
 
 /* parts=1:gate_proj,up_proj */
@@ -256,23 +269,17 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
 static f8_status parse_rule(parser *p, f8_rule_kind kind)
 {
     f8_rules *rules = p->rules;
-    f8_rule rule = {.kind = kind};
+    f8_rule rule = {.kind = kind, .layout = p->layout};
     bool saw_experts = false;
 
     if (p->count < 2)
         return wrong_word(p, 1, "a name pattern");
     rule.pattern = p->words[1].text;
-    for (const char *at = rule.pattern; (at = strpbrk(at, "{}"));) {
-        if (strncmp(at, "{n}", 3) != 0)
-            return wrong(p, p->words[1].column + (unsigned)(at - rule.pattern),
-                         "'{n}', the only placeholder", at);
-        at += 3;
-    }
-    for (unsigned i = 2; i < p->count; i++) {
-        f8_status status = parse_flag(p, i, &rule, &saw_experts);
-        if (status != F8_OK)
-            return status;
-    }
+    f8_status status = check_pattern(p, 1);
+    for (unsigned i = 2; i < p->count && status == F8_OK; i++)
+        status = parse_flag(p, i, &rule, &saw_experts);
+    if (status != F8_OK)
+        return status;
     if (rule.group && rule.oneof)
         return wrong_word(p, 0, "group= or oneof=, not both");
     if (kind == F8_RULE_SPLIT && !saw_experts)
@@ -318,6 +325,97 @@ static f8_status parse_fused(parser *p)
     return F8_OK;
 }
 
+/* layout NAME: what stands before the next `end` is of this layout. */
+static f8_status parse_layout(parser *p)
+{
+    f8_rules *rules = p->rules;
+    f8_section section = {0};
+
+    if (p->layout)
+        return wrong_word(p, 0, "'end' before another layout");
+    if (p->count != 2)
+        return wrong_word(p, p->count < 2 ? 1 : 2, "one layout name");
+    section.name = p->words[1].text;
+    if (!strcmp(section.name, F8_LAYOUT_CARD))
+        return wrong_word(p, 1, "another name: what stands above is this");
+    for (size_t i = 0; i < rules->sections_count; i++) {
+        if (!strcmp(rules->sections[i].name, section.name))
+            return wrong_word(p, 1, "a layout that has no section yet");
+    }
+    p->layout = section.name;
+    if (!f8_grow((void **)&rules->sections, &rules->sections_capacity,
+                 rules->sections_count, sizeof section))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->sections[rules->sections_count++] = section;
+    return F8_OK;
+}
+
+static f8_status parse_end(parser *p)
+{
+    if (!p->layout)
+        return wrong_word(p, 0, "'layout NAME' before 'end'");
+    if (p->count != 1)
+        return wrong_word(p, 1, "nothing behind 'end'");
+    p->layout = NULL;
+    return F8_OK;
+}
+
+/* A file's name is plain, and its number is the one that stands first in the
+ * pattern, behind text that it cannot be taken for. */
+static f8_status check_file(const parser *p, const char *file,
+                            const char *pattern)
+{
+    const char *number = strstr(file, "{n}");
+    const char *wild = strpbrk(pattern, "*?{");
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+
+    for (const char *at = file; *at; at += at == number ? 3 : 1) {
+        if (at != number && !strchr(plain, *at))
+            return wrong(p, p->words[1].column + (unsigned)(at - file),
+                         "letters, digits, '_', '-' and at most one '{n}'", at);
+    }
+    if (number && (!wild || *wild != '{'))
+        return wrong_word(p, 2, "a pattern with '{n}' before any '*' or '?'");
+    return F8_OK;
+}
+
+/* file NAME PATTERN */
+static f8_status parse_file(parser *p)
+{
+    f8_rules *rules = p->rules;
+
+    if (!p->layout)
+        return wrong_word(p, 0, "'layout NAME' before 'file'");
+    if (p->count != 3)
+        return wrong_word(p, p->count < 3 ? p->count : 3,
+                          "a file's name and a name pattern");
+    f8_place place = {p->layout, p->words[1].text, p->words[2].text};
+    f8_status status = check_pattern(p, 2);
+    if (status == F8_OK)
+        status = check_file(p, place.file, place.pattern);
+    if (status != F8_OK)
+        return status;
+    if (!f8_grow((void **)&rules->places, &rules->places_capacity,
+                 rules->places_count, sizeof place))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->places[rules->places_count++] = place;
+    return F8_OK;
+}
+
+/* list sorted */
+static f8_status parse_list(parser *p)
+{
+    f8_rules *rules = p->rules;
+
+    if (!p->layout)
+        return wrong_word(p, 0, "'layout NAME' before 'list'");
+    if (p->count != 2 || strcmp(p->words[1].text, "sorted") != 0)
+        return wrong_word(p, p->count > 2 ? 2 : 1, "'sorted'");
+    rules->sections[rules->sections_count - 1].sorted = true;
+    return F8_OK;
+}
+
 static f8_status parse_model_types(parser *p)
 {
     f8_rules *rules = p->rules;
@@ -347,10 +445,18 @@ static f8_status parse_line(parser *p)
         return parse_fused(p);
     if (!strcmp(verb, "model_type"))
         return parse_model_types(p);
+    if (!strcmp(verb, "layout"))
+        return parse_layout(p);
+    if (!strcmp(verb, "end"))
+        return parse_end(p);
+    if (!strcmp(verb, "file"))
+        return parse_file(p);
+    if (!strcmp(verb, "list"))
+        return parse_list(p);
     if (strcmp(verb, "family") != 0)
         return wrong_word(p, 0,
-                          "family, model_type, keep, quantize, split or "
-                          "fused");
+                          "family, model_type, keep, quantize, split, fused, "
+                          "layout, file, list or end");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
     p->rules->family = p->words[1].text;
@@ -371,6 +477,9 @@ static f8_status parse(f8_rules *rules, const char *text, f8_error *err)
             return status;
         text += n + (text[n] == '\n');
     }
+    if (p.layout)
+        return f8_fail(err, F8_ERR_RULES, "%s: expected 'end' of layout %s",
+                       rules->label, p.layout);
     if (!*rules->family)
         return f8_fail(err, F8_ERR_RULES, "%s: expected a line 'family NAME'",
                        rules->label);
@@ -496,6 +605,8 @@ void f8_rules_free(f8_rules *rules)
     free(rules->model_types);
     free(rules->rules);
     free(rules->fused);
+    free(rules->sections);
+    free(rules->places);
     f8_arena_free(&rules->strings);
     free(rules);
 }

@@ -8,6 +8,9 @@
 
 enum { F8_MAX_PARTS = 8 };
 
+/* The layout that a rules file describes above all sections. */
+#define F8_LAYOUT_CARD "card"
+
 typedef enum f8_rule_kind {
     F8_RULE_KEEP,
     F8_RULE_QUANTIZE,
@@ -20,6 +23,7 @@ typedef struct f8_rule {
     const char *text;          /* "qwen3_5_moe.rules:12: keep PATTERN" */
     const char *group, *oneof; /* NULL: none */
     bool optional, linear, always;
+    const char *layout;   /* of a layout's section; NULL: of every layout */
     unsigned parts_count; /* of a split */
     const char *parts[F8_MAX_PARTS];
 } f8_rule;
@@ -32,6 +36,19 @@ typedef struct f8_fused {
     const char *parts[F8_MAX_PARTS];
 } f8_fused;
 
+/* Of a layout: the file that takes the source tensors of a pattern. */
+typedef struct f8_place {
+    const char *layout;
+    const char *file; /* without .safetensors; `{n}`: the pattern's number */
+    const char *pattern;
+} f8_place;
+
+/* A layout's section. What a plan does without one is called "card". */
+typedef struct f8_section {
+    const char *name;
+    bool sorted; /* modules_to_not_convert by name, not in writing order */
+} f8_section;
+
 typedef struct f8_rules {
     const char *family; /* "" until the file has said it */
     const char *label;  /* the file's name, for messages */
@@ -41,6 +58,10 @@ typedef struct f8_rules {
     size_t rules_count, rules_capacity;
     f8_fused *fused;
     size_t fused_count, fused_capacity;
+    f8_section *sections;
+    size_t sections_count, sections_capacity;
+    f8_place *places;
+    size_t places_count, places_capacity;
     f8_arena strings;
 } f8_rules;
 

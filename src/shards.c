@@ -3,9 +3,100 @@
  * docs/format.md section 4 is the contract. */
 #include "plan.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "arrange.h"
 #include "quant.h"
+
+/* ---- order --------------------------------------------------------------- */
+
+/* A source tensor that goes into a file of the layout. */
+typedef struct seat {
+    const char *file;
+    uint64_t source; /* index of the tensor */
+    uint64_t rank;   /* of the file: the index of its first tensor */
+} seat;
+
+static int by_file(const void *a, const void *b)
+{
+    const seat *x = a, *y = b;
+    int order = strcmp(x->file, y->file);
+
+    return order ? order : x->source < y->source ? -1 : x->source > y->source;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const seat *x = a, *y = b;
+
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return x->source < y->source ? -1 : x->source > y->source;
+}
+
+/* The file of each tensor; those of one file share its name's pointer. */
+static f8_status find_seats(f8_plan *plan, seat *seats, f8_error *err)
+{
+    const f8_tensor_list *tensors = &plan->source->tensors;
+    f8_buf name = {0};
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < tensors->count && status == F8_OK; i++) {
+        const char *tensor = tensors->items[i].name;
+        if (!f8_arrange_file(plan->rules, tensor, &name))
+            status = f8_fail(err, F8_ERR_RULES,
+                             "layout %s: no 'file' of %s names tensor %s",
+                             plan->layout, plan->rules->label, tensor);
+        else if (name.failed || !(seats[i].file = f8_arena_copy(
+                                      &plan->strings, name.data, name.length)))
+            status = f8_fail_nomem(err, "the plan");
+        else if (name.length > 200)
+            status = f8_fail(err, F8_ERR_RULES,
+                             "layout %s: tensor %s: expected a file name of at "
+                             "most 200 bytes, found %zu",
+                             plan->layout, tensor, name.length);
+        seats[i].source = i;
+    }
+    f8_buf_free(&name);
+    if (status != F8_OK)
+        return status;
+    qsort(seats, tensors->count, sizeof *seats, by_file);
+    for (size_t i = 0; i < tensors->count; i++) {
+        bool same = i > 0 && !strcmp(seats[i - 1].file, seats[i].file);
+        seats[i].rank = same ? seats[i - 1].rank : seats[i].source;
+        seats[i].file = same ? seats[i - 1].file : seats[i].file;
+    }
+    qsort(seats, tensors->count, sizeof *seats, by_rank);
+    return F8_OK;
+}
+
+f8_status f8_plan_order(f8_plan *plan, f8_error *err)
+{
+    size_t count = plan->source->tensors.count;
+    seat *seats = NULL;
+    f8_status status = F8_OK;
+
+    plan->units_count = 0;
+    if (plan->rules->places_count > 0) {
+        seats = f8_alloc(count, sizeof *seats);
+        status = seats ? find_seats(plan, seats, err)
+                       : f8_fail_nomem(err, "the plan");
+    }
+    for (size_t i = 0; i < count && status == F8_OK; i++) {
+        f8_decision *d = &plan->decisions[seats ? seats[i].source : i];
+        d->file = seats ? seats[i].file : NULL;
+        d->first_unit = plan->units_count;
+        plan->units_count += d->units_count;
+    }
+    free(seats);
+    return status;
+}
+
+bool f8_plan_has_index(const f8_plan *plan)
+{
+    return plan->shards_count > 1 || plan->rules->places_count > 0;
+}
 
 /* ---- result shards ------------------------------------------------------- */
 
@@ -50,16 +141,18 @@ static f8_status cut_shards(f8_plan *plan, f8_error *err)
     for (uint64_t i = 0; i < plan->units_count; i++) {
         f8_unit *u = &plan->units[i];
         f8_shard *s = count ? &plan->shards[count - 1] : NULL;
+        const char *file = plan->decisions[u->source].file;
         uint64_t bytes = weight_bytes(plan, u) + scale_bytes(plan, u);
         uint64_t header = header_share(u);
-        if (!s || s->data_bytes + bytes > plan->shard_bytes ||
-            s->header_bytes + header > F8_HEADER_MAX_BYTES) {
+        bool full = s && (s->data_bytes + bytes > plan->shard_bytes ||
+                          s->header_bytes + header > F8_HEADER_MAX_BYTES);
+        if (!s || (file ? file != s->file : full)) {
             if (!s || s->units_count > 0) {
                 if (!f8_grow((void **)&plan->shards, &capacity, count,
                              sizeof *s))
                     return f8_fail_nomem(err, "the plan");
                 s = &plan->shards[count++];
-                *s = (f8_shard){.first_unit = i};
+                *s = (f8_shard){.first_unit = i, .file = file};
             }
         }
         u->shard = (uint32_t)(count - 1);
@@ -97,12 +190,14 @@ static f8_status name_shards(f8_plan *plan, f8_error *err)
 {
     for (uint64_t i = 0; i < plan->shards_count; i++) {
         f8_shard *s = &plan->shards[i];
-        s->name = plan->shards_count == 1
-                      ? f8_arena_printf(&plan->strings, F8_SINGLE_NAME)
-                      : f8_arena_printf(&plan->strings,
-                                        "model-%05llu-of-%05llu.safetensors",
-                                        (unsigned long long)i + 1,
-                                        (unsigned long long)plan->shards_count);
+        s->name =
+            s->file ? f8_arena_printf(&plan->strings, "%s.safetensors", s->file)
+            : plan->shards_count == 1
+                ? f8_arena_printf(&plan->strings, F8_SINGLE_NAME)
+                : f8_arena_printf(&plan->strings,
+                                  "model-%05llu-of-%05llu.safetensors",
+                                  (unsigned long long)i + 1,
+                                  (unsigned long long)plan->shards_count);
         if (!s->name)
             return f8_fail_nomem(err, "the plan");
         place_units(plan, s);
@@ -126,7 +221,17 @@ static void count_results(f8_plan *plan)
 
 f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err)
 {
-    f8_status status = cut_shards(plan, err);
+    f8_status status = F8_OK;
+
+    /* The default is what nobody asked for. */
+    if (plan->rules->places_count > 0 &&
+        plan->shard_bytes != F8_DEFAULT_SHARD_BYTES)
+        status = f8_fail(err, F8_ERR_ARGUMENT,
+                         "--shard-size: layout %s says itself which file "
+                         "takes a tensor",
+                         plan->layout);
+    if (status == F8_OK)
+        status = cut_shards(plan, err);
 
     if (status == F8_OK)
         status = name_shards(plan, err);

@@ -3,7 +3,7 @@
  * error the line must be one, and no rule may be found that does not match. */
 #include "fuzz.h"
 
-#include "rules.h"
+#include "arrange.h"
 
 static const char *const kinds[] = {"keep", "quantize", "split"};
 
@@ -23,13 +23,37 @@ static void print_rule(f8_buf *text, const f8_rule *rule)
                   rule->linear ? " linear" : "", rule->always ? " always" : "");
 }
 
+static bool is_in(const char *layout, const f8_section *section)
+{
+    return section ? layout && !strcmp(layout, section->name) : !layout;
+}
+
+static void print_rules(f8_buf *text, const f8_rules *rules,
+                        const f8_section *section)
+{
+    if (section)
+        f8_buf_printf(text, "layout %s\n", section->name);
+    for (size_t i = 0; i < rules->rules_count; i++) {
+        if (is_in(rules->rules[i].layout, section))
+            print_rule(text, &rules->rules[i]);
+    }
+    for (size_t i = 0; i < rules->places_count; i++) {
+        const f8_place *place = &rules->places[i];
+        if (is_in(place->layout, section))
+            f8_buf_printf(text, "file %s %s\n", place->file, place->pattern);
+    }
+    if (section && section->sorted)
+        f8_buf_puts(text, "list sorted\n");
+    if (section)
+        f8_buf_puts(text, "end\n");
+}
+
 static void print(f8_buf *text, const f8_rules *rules)
 {
     f8_buf_printf(text, "family %s\n", rules->family);
     for (size_t i = 0; i < rules->model_types_count; i++)
         f8_buf_printf(text, "model_type %s\n", rules->model_types[i]);
-    for (size_t i = 0; i < rules->rules_count; i++)
-        print_rule(text, &rules->rules[i]);
+    print_rules(text, rules, NULL);
     for (size_t i = 0; i < rules->fused_count; i++) {
         const f8_fused *fused = &rules->fused[i];
         f8_buf_printf(text, "fused %s =", fused->name);
@@ -37,6 +61,8 @@ static void print(f8_buf *text, const f8_rules *rules)
             f8_buf_printf(text, " %s", fused->parts[k]);
         f8_buf_puts(text, fused->listed ? " listed\n" : "\n");
     }
+    for (size_t i = 0; i < rules->sections_count; i++)
+        print_rules(text, rules, &rules->sections[i]);
     require(!text->failed, "out of memory");
 }
 
@@ -51,6 +77,29 @@ static void check_find(const f8_rules *rules)
         require(strpbrk(name, "{?*") || (found && found >= &rules->rules[i]),
                 "no rule, or an earlier one, was found for '%s'", name);
     }
+}
+
+/* Arranged for its last layout, no rule of another one is left, and a file is
+ * found for what matches its pattern. */
+static void check_layouts(const f8_rules *rules, f8_rules *again)
+{
+    const char *layout = NULL;
+    f8_error err = {0};
+    f8_buf file = {0};
+
+    if (rules->sections_count > 0)
+        layout = rules->sections[rules->sections_count - 1].name;
+    require(f8_arrange(again, layout, &err) == F8_OK, "%s", err.message);
+    for (size_t i = 0; i < again->rules_count; i++) {
+        const char *of = again->rules[i].layout;
+        require(!of || (layout && !strcmp(of, layout)), "a rule of '%s'", of);
+    }
+    for (size_t i = 0; i < again->places_count; i++) {
+        const char *name = again->places[i].pattern;
+        require(strpbrk(name, "{?*") || f8_arrange_file(again, name, &file),
+                "no file for '%s'", name);
+    }
+    f8_buf_free(&file);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -77,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(!strcmp(first.data, second.data), "printed\n%sand again\n%s",
             first.data, second.data);
     check_find(rules);
+    check_layouts(rules, again);
     f8_buf_free(&first);
     f8_buf_free(&second);
     f8_rules_free(rules);

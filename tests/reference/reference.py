@@ -333,17 +333,38 @@ class Rule:
 
 
 class Rules:
-    def __init__(self, path):
+    def __init__(self, path, layout="card"):
         self.rules, self.fused, self.model_types = [], [], []
+        self.files, self.sorted_list = [], False
+        self.section, met = "card", layout == "card"
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 words = line.split("#", 1)[0].split()
                 if words:
-                    self.directive(f"{path}:{number}", words)
+                    self.directive(f"{path}:{number}", words, layout)
+                    met = met or self.section == layout
+        require(met, f"{path}: no layout {layout}")
 
-    def directive(self, where, words):
-        if words[0] in ("keep", "quantize", "split"):
-            self.rules.append(Rule(where, words))
+    def rule(self, rule):
+        """In a layout's section it replaces the one with its pattern."""
+        for i, other in enumerate(self.rules):
+            if self.section != "card" and other.pattern == rule.pattern:
+                self.rules[i] = rule
+                return
+        self.rules.append(rule)
+
+    def directive(self, where, words, layout):
+        wanted = self.section in ("card", layout)
+        if words[0] in ("layout", "end"):
+            self.section = words[1] if words[0] == "layout" else "card"
+        elif words[0] in ("keep", "quantize", "split"):
+            if wanted:
+                self.rule(Rule(where, words))
+        elif words[0] == "file":
+            if wanted:
+                self.files.append((words[1], words[2]))
+        elif words[0] == "list":
+            self.sorted_list = self.sorted_list or wanted
         elif words[0] == "fused":
             require(words[2] == "=", f"{where}: expected =")
             parts = words[3:]
@@ -353,6 +374,16 @@ class Rules:
             self.model_types += words[1:]
         else:
             require(words[0] == "family", f"{where}: directive {words[0]}")
+
+    def file_of(self, tensor):
+        """The file that the layout names for a source tensor, or None."""
+        for file, pattern in reversed(self.files):
+            if pattern_to_regex(pattern).fullmatch(tensor):
+                number = re.match(re.escape(pattern.partition("{n}")[0])
+                                  + "([0-9]*)", tensor)
+                return file.replace("{n}", number[1] if number else "")
+        require(not self.files, f"{tensor}: in no file")
+        return None
 
     def decide(self, name):
         """The last rule that matches, or None."""
@@ -375,15 +406,15 @@ class Rules:
             raise Refused(f"{rule.where}: {rule.pattern} matches nothing")
 
 
-def rules_for(config, path=None):
+def rules_for(config, path=None, layout="card"):
     if path is not None:
-        return Rules(path)
+        return Rules(path, layout)
     model_type = config.get("model_type")
     for name in sorted(os.listdir(RULES_FOLDER)):
         if name.endswith(".rules"):
             rules = Rules(os.path.join(RULES_FOLDER, name))
             if model_type in rules.model_types:
-                return rules
+                return Rules(os.path.join(RULES_FOLDER, name), layout)
     raise Refused(f"no rules for model_type {model_type}")
 
 
@@ -436,7 +467,11 @@ def plan_results(tensors, rules, overrides):
     """Every source tensor's results, in writing order."""
     rules.check_all_used([tensor.name for tensor in tensors])
     results = []
+    # File by file where the layout names files: dicts keep their order.
+    by_file = {}
     for tensor in tensors:
+        by_file.setdefault(rules.file_of(tensor.name), []).append(tensor)
+    for tensor in [tensor for group in by_file.values() for tensor in group]:
         rule = rules.decide(tensor.name)
         require(rule is not None, f"{tensor.name}: no rule matches")
         override = last_override(overrides, tensor.name)
@@ -543,7 +578,21 @@ def modules_to_not_convert(results, rules):
         else:
             require(not linear, f"{entry}: cannot be listed, a loader would "
                     "read it as naming a quantised module too")
-    return kept
+    return sorted(kept, key=natural) if rules.sorted_list else kept
+
+
+def natural(name):
+    """For sorting: digits in a name count as numbers."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece)
+            for piece in re.split(r"([0-9]+)", name)]
+
+
+def pack_files(results, rules):
+    """The same of a layout that names files: (names, shards)."""
+    files = {}
+    for result in results:
+        files.setdefault(rules.file_of(result.source.name), []).append(result)
+    return ([f"{name}.safetensors" for name in files], list(files.values()))
 
 
 def pack_shards(results, scale_dtype, shard_bytes):
@@ -663,11 +712,11 @@ def write_index(path, packed, names, scale_dtype):
 
 
 def convert(src, dst, scale_dtype="bf16", shard_bytes=SHARD_BYTES,
-            overrides=(), rules_path=None, choice="amax"):
+            overrides=(), rules_path=None, choice="amax", layout="card"):
     """Writes the result checkpoint. `overrides` are (glob, quantize) pairs."""
     source_config, config = read_config(src)
     require("quantization_config" not in config, "already quantised")
-    rules = rules_for(config, rules_path)
+    rules = rules_for(config, rules_path, layout)
     tensors, source_shards = read_checkpoint(src)
     compiled = [(pattern_to_regex(glob), quantize)
                 for glob, quantize in overrides]
@@ -680,6 +729,9 @@ def convert(src, dst, scale_dtype="bf16", shard_bytes=SHARD_BYTES,
     if len(packed) > 1:
         names = [f"model-{number:05d}-of-{len(packed):05d}.safetensors"
                  for number in range(1, len(packed) + 1)]
+    if rules.files:
+        names, packed = pack_files(results, rules)
+    if names != ["model.safetensors"]:
         write_index(os.path.join(dst, "model.safetensors.index.json"),
                     packed, names, scale_dtype)
     for name, shard in zip(names, packed):
@@ -896,6 +948,7 @@ def main():
         command.add_argument(option, metavar="GLOB", dest="overrides",
                              action=AppendOverride)
     command.add_argument("--rules", metavar="FILE")
+    command.add_argument("--layout", default="card")
     command = commands.add_parser("compare")
     command.add_argument("a")
     command.add_argument("b")
@@ -908,7 +961,7 @@ def main():
         if options.command == "convert":
             convert(options.src, options.dst, options.scale_dtype,
                     options.shard_size, options.overrides or [],
-                    options.rules, options.scales)
+                    options.rules, options.scales, options.layout)
         elif options.command == "stats":
             print(json.dumps(stats(options.src, options.dst, options.rules),
                              indent=2))
