@@ -11,9 +11,6 @@
 #include "pipeline.h"
 #include "quant.h"
 
-/* More experts than any model has; a hostile header could ask for billions. */
-enum { MAX_EXPERTS = 65536 };
-
 f8_status f8_options_fill(const f8_options *options, f8_options *filled,
                           f8_error *err)
 {
@@ -88,11 +85,11 @@ static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
                        "tensor %s: expected 3 dimensions to split, found %u "
                        "(%s)",
                        t->name, t->rank, rule->text);
-    if (t->elems == 0 || t->shape[0] > MAX_EXPERTS)
+    if (t->elems == 0 || t->shape[0] > F8_MAX_EXPERTS)
         return f8_fail(err, F8_ERR_RULES,
                        "tensor %s: expected 1 to %d experts on axis 0 and no "
                        "empty axis, found [%llu, %llu, %llu] (%s)",
-                       t->name, MAX_EXPERTS, (unsigned long long)t->shape[0],
+                       t->name, F8_MAX_EXPERTS, (unsigned long long)t->shape[0],
                        (unsigned long long)t->shape[1],
                        (unsigned long long)t->shape[2], rule->text);
     if (t->shape[1] % rule->parts_count != 0)

@@ -6,7 +6,12 @@
 
 #include "os.h"
 
-enum { F8_MAX_PARTS = 8 };
+enum {
+    F8_MAX_PARTS = 8,
+    /* More experts than any model has; a hostile header could ask for
+     * billions. */
+    F8_MAX_EXPERTS = 65536
+};
 
 typedef enum f8_rule_kind {
     F8_RULE_KEEP,
