@@ -55,6 +55,12 @@ static f8_options library_options(const arguments *given, run *current)
         .cpu = getenv("FP8CAST_CPU"),
         .scales = given->scales,
         .layout = given->layout,
+        .direction = given->dequantize || given->command == COMMAND_DEQUANTIZE
+                         ? F8_FROM_FP8
+                         : F8_TO_FP8,
+        .value_dtype = given->value_dtype,
+        .fuse = given->fuse,
+        .requantize = given->requantize,
     };
     return options;
 }
@@ -171,15 +177,19 @@ static int run_verify(const arguments *given, atomic_int *stop)
     return status;
 }
 
-/* ---- quantize ---------------------------------------------------------- */
+/* ---- quantize and dequantize
+ * ---------------------------------------------------------- */
 
 static f8_status convert(const arguments *given, run *current,
                          const f8_plan *plan, f8_report **report, f8_error *err)
 {
     f8_options options = library_options(given, current);
-    message_progress_begin(&current->view, "quantize", given->quiet);
+    bool back = given->command == COMMAND_DEQUANTIZE;
+    message_progress_begin(&current->view, options_command_name(given->command),
+                           given->quiet);
     f8_status status =
-        f8_quantize(plan, given->paths[1], &options, report, err);
+        back ? f8_dequantize(plan, given->paths[1], &options, report, err)
+             : f8_quantize(plan, given->paths[1], &options, report, err);
     message_progress_end(&current->view);
     return status;
 }
@@ -193,11 +203,11 @@ static void show_report(const arguments *given, const f8_plan *plan,
     f8_report_get_summary(report, &summary);
     if (summary.already_done)
         message_line("%s is finished: nothing to do", given->paths[1]);
-    table_quantize(plan, report, resumed_bytes);
+    table_convert(plan, report, resumed_bytes);
     table_errors(report);
 }
 
-static int run_quantize(const arguments *given, atomic_int *stop)
+static int run_convert(const arguments *given, atomic_int *stop)
 {
     f8_error err;
     f8_plan *plan = NULL;
@@ -217,7 +227,7 @@ static int run_quantize(const arguments *given, atomic_int *stop)
         status = judge(given, verdict);
     }
     if (given->json) {
-        print_json(json_quantize(plan, report, verdict));
+        print_json(json_convert(plan, report, verdict));
     } else if (verdict && !given->quiet) {
         /* Its error statistics are those that stand above. */
         message_text("\n");
@@ -400,15 +410,16 @@ static int run_help(const arguments *given)
 
 bool command_can_stop(command_id command)
 {
-    return command == COMMAND_QUANTIZE || command == COMMAND_VERIFY ||
-           command == COMMAND_SYNTH;
+    return command == COMMAND_QUANTIZE || command == COMMAND_DEQUANTIZE ||
+           command == COMMAND_VERIFY || command == COMMAND_SYNTH;
 }
 
 static int dispatch(const arguments *given, atomic_int *stop)
 {
     switch (given->command) {
     case COMMAND_QUANTIZE:
-        return run_quantize(given, stop);
+    case COMMAND_DEQUANTIZE:
+        return run_convert(given, stop);
     case COMMAND_PLAN:
         return run_plan(given);
     case COMMAND_VERIFY:
@@ -432,7 +443,8 @@ static int dispatch(const arguments *given, atomic_int *stop)
 /* The folder that the command writes into; NULL when it writes nowhere. */
 static const char *written_folder(const arguments *given)
 {
-    if (given->command == COMMAND_QUANTIZE)
+    if (given->command == COMMAND_QUANTIZE ||
+        given->command == COMMAND_DEQUANTIZE)
         return given->paths[1];
     return given->command == COMMAND_SYNTH ? given->paths[0] : NULL;
 }

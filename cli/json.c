@@ -105,7 +105,9 @@ static json_t *plan_tensor(const f8_plan *plan, uint64_t i)
     put(entry, "dtype", dtype(source.dtype));
     put(entry, "shape", shape(source.rank, source.shape));
     put(entry, "action",
-        string(source.action == F8_QUANTIZE ? "quantize" : "keep"));
+        string(source.action == F8_QUANTIZE     ? "quantize"
+               : source.action == F8_DEQUANTIZE ? "dequantize"
+                                                : "keep"));
     put(entry, "rule", string(source.decided_by));
     for (uint64_t k = 0; k < source.results; k++)
         append(results, plan_result(plan, source.first + k));
@@ -125,6 +127,8 @@ static json_t *plan_sides(const f8_plan_summary *summary, bool is_source)
     if (!is_source) {
         put(side, "fp8_weights", count(summary->fp8_weights));
         put(side, "scales", count(summary->scales));
+        put(side, "dequantized", count(summary->dequantized));
+        put(side, "fused", count(summary->fused));
         put(side, "kept", count(summary->kept));
         put(side, "parameters", count(summary->result_parameters));
     }
@@ -138,9 +142,15 @@ json_t *json_plan(const f8_plan *plan, const plan_place *place,
     json_t *document = object(), *files = object(), *names = array();
     f8_plan_get_summary(plan, &summary);
     put(document, "model_type", string(summary.model_type));
-    put(document, "family", string(summary.family));
-    put(document, "layout", string(summary.layout));
-    put(document, "scales", string(f8_scales_name(summary.choice)));
+    bool back = summary.direction == F8_FROM_FP8;
+    put(document, "family",
+        *summary.family ? string(summary.family) : json_null());
+    if (back) {
+        put(document, "dtype", dtype(summary.value_dtype));
+    } else {
+        put(document, "layout", string(summary.layout));
+        put(document, "scales", string(f8_scales_name(summary.choice)));
+    }
     put(document, "source", plan_sides(&summary, true));
     put(document, "result", plan_sides(&summary, false));
     put(document, "memory_bytes", count(summary.memory_bytes));
@@ -197,8 +207,8 @@ static json_t *error_report(const f8_report *report)
     return document;
 }
 
-json_t *json_quantize(const f8_plan *plan, const f8_report *report,
-                      const f8_verdict *verdict)
+json_t *json_convert(const f8_plan *plan, const f8_report *report,
+                     const f8_verdict *verdict)
 {
     f8_plan_summary planned;
     f8_report_summary summary;
@@ -210,12 +220,19 @@ json_t *json_quantize(const f8_plan *plan, const f8_report *report,
     put(document, "source_bytes", count(summary.source_bytes));
     put(document, "result_bytes", count(summary.result_bytes));
     put(document, "quantized", count(summary.quantized));
+    put(document, "dequantized", count(summary.dequantized));
     put(document, "kept", count(summary.kept));
-    put(document, "layout", string(planned.layout));
-    put(document, "scales", string(f8_scales_name(planned.choice)));
+    if (planned.direction == F8_FROM_FP8) {
+        put(document, "dtype", dtype(planned.value_dtype));
+        put(document, "fused", count(planned.fused));
+    } else {
+        put(document, "layout", string(planned.layout));
+        put(document, "scales", string(f8_scales_name(planned.choice)));
+    }
     put(document, "shards", count(planned.result_shards));
     put(document, "shards_resumed", count(summary.shards_resumed));
-    put(document, "error", error_report(report));
+    if (planned.direction == F8_TO_FP8)
+        put(document, "error", error_report(report));
     if (verdict)
         put(document, "verify", json_verdict(verdict));
     return document;

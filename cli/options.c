@@ -27,9 +27,14 @@ static const struct command {
      "convert the checkpoint SRC into the new folder DST",
      "Only what is finished appears in DST under its final name. After an\n"
      "interruption the same command continues where it stopped.\n"},
+    {"dequantize", 2, 2, "SRC", "DST",
+     "convert the FP8 checkpoint SRC to BF16, into DST",
+     "SRC is FP8 blockwise, from any converter: weights with a scale for each\n"
+     "128 x 128 block. An interrupted run is continued by the same command.\n"},
     {"plan", 1, 2, "SRC", "DST",
      "say what quantize would do; reads headers alone",
-     "With DST the free space is looked up where the result would be.\n"},
+     "With DST the free space is looked up where the result would be. With\n"
+     "--dequantize it says what dequantize would do.\n"},
     {"verify", 2, 2, "SRC", "DST",
      "reread both and prove that DST is SRC in FP8",
      "DST may come from any converter. The exit status is 3 when it differs\n"
@@ -61,13 +66,16 @@ typedef enum option_kind {
     KIND_KEEP,     /* one more override: keep what matches  */
     KIND_QUANTIZE, /* one more override: quantize it        */
     KIND_SCALE,    /* f8_scale_dtype                        */
-    KIND_CHOICE    /* f8_scales                             */
+    KIND_CHOICE,   /* f8_scales                             */
+    KIND_DTYPE     /* f8_dtype, of values                   */
 } option_kind;
 
 #define ON(command) (1u << COMMAND_##command)
 #define ON_CONVERT (ON(QUANTIZE) | ON(PLAN))
+#define ON_BACK (ON(DEQUANTIZE) | ON(PLAN))
 #define ON_DECIDE (ON_CONVERT | ON(ROOFLINE))
-#define ON_WORK (ON_CONVERT | ON(VERIFY))
+#define ON_WRITE (ON_CONVERT | ON_BACK)
+#define ON_WORK (ON_WRITE | ON(VERIFY))
 #define ON_PLAN (ON_WORK | ON(ROOFLINE))
 #define ON_CHECKPOINT (ON_PLAN | ON(INSPECT) | ON(SYNTH))
 #define ON_ALL ((1u << COMMAND_NONE) - 1)
@@ -103,11 +111,19 @@ static const struct option {
      "bf16, f32 or ue8m0 (default: bf16)"},
     {"scales", 0, "HOW", ON_CONVERT, FIELD(CHOICE, scales), 0, 0,
      "amax, mse (least error) or pow2 (default: amax)"},
-    {"shard-size", 0, "SIZE", ON_CONVERT, SIZE(shard_bytes),
+    {"requantize", 0, NULL, ON_CONVERT, FLAG(requantize),
+     "take an FP8 blockwise SRC too, and convert its values"},
+    {"dequantize", 0, NULL, ON(PLAN), FLAG(dequantize),
+     "say what dequantize would do"},
+    {"dtype", 0, "TYPE", ON_BACK, FIELD(DTYPE, value_dtype), 0, 0,
+     "of the values: bf16, f16 or f32 (default: bf16)"},
+    {"fuse", 0, NULL, ON_BACK, FLAG(fuse),
+     "put experts back into the fused tensors of the family"},
+    {"shard-size", 0, "SIZE", ON_WRITE, SIZE(shard_bytes),
      "largest result file (default: 5GB)"},
-    {"follow-links", 0, NULL, ON_CONVERT, FLAG(follow_links),
+    {"follow-links", 0, NULL, ON_WRITE, FLAG(follow_links),
      "let links in SRC lead to files elsewhere"},
-    {"overwrite", 0, NULL, ON_CONVERT, FLAG(overwrite),
+    {"overwrite", 0, NULL, ON_WRITE, FLAG(overwrite),
      "replace another conversion that is in DST"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
     {"batch", 0, "N", ON(ROOFLINE), COUNT(batch, 1, 1000000),
@@ -277,6 +293,18 @@ static bool take_choice(parser *p, const struct option *option,
     return is_fine;
 }
 
+static bool take_dtype(parser *p, const struct option *option,
+                       const char *given)
+{
+    static const named names[] = {
+        {"bf16", F8_DTYPE_BF16}, {"f16", F8_DTYPE_F16}, {"f32", F8_DTYPE_F32}};
+    int value = 0;
+    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
+                              "bf16, f16 or f32", given, &value);
+    p->out->value_dtype = (f8_dtype)value;
+    return is_fine;
+}
+
 static bool take_value(parser *p, const struct option *option,
                        const char *value)
 {
@@ -324,6 +352,8 @@ static bool take_value(parser *p, const struct option *option,
         return take_scale(p, option, value);
     case KIND_CHOICE:
         return take_choice(p, option, value);
+    case KIND_DTYPE:
+        return take_dtype(p, option, value);
     }
     return true;
 }
@@ -402,6 +432,25 @@ static bool check_help(parser *p)
     return true;
 }
 
+/* plan takes the options of both ways, but not together. */
+static bool check_direction(parser *p)
+{
+    bool back = p->out->dequantize;
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        unsigned ways = options[i].takers & (ON(QUANTIZE) | ON(DEQUANTIZE));
+        if (p->seen[i] && back && ways == ON(QUANTIZE))
+            return refuse(p, "", NULL,
+                          "plan: option '--%s' does not go with "
+                          "'--dequantize'",
+                          options[i].name);
+        if (p->seen[i] && !back && ways == ON(DEQUANTIZE))
+            return refuse(p, "", NULL,
+                          "plan: option '--%s' goes with '--dequantize' only",
+                          options[i].name);
+    }
+    return true;
+}
+
 /* Looks at the command line as a whole, once all its words are known. */
 static bool check_arguments(parser *p)
 {
@@ -424,6 +473,12 @@ static bool check_arguments(parser *p)
     if (out->scales == F8_SCALES_MSE && out->scale_dtype == F8_SCALE_UE8M0)
         return refuse(p, "", NULL,
                       "--scales mse: ue8m0 holds powers of two only");
+    if (out->verify && out->requantize)
+        return refuse(p, "", NULL,
+                      "--verify: reads a source that is not quantized, so it "
+                      "does not go with '--requantize'");
+    if (out->command == COMMAND_PLAN && !check_direction(p))
+        return false;
     return out->command != COMMAND_HELP || check_help(p);
 }
 

@@ -9,6 +9,7 @@
 
 typedef enum command_id {
     COMMAND_QUANTIZE,
+    COMMAND_DEQUANTIZE,
     COMMAND_PLAN,
     COMMAND_VERIFY,
     COMMAND_INSPECT,
@@ -30,6 +31,8 @@ typedef struct arguments {
     unsigned paths_count;
     bool help, all, version;
     bool json, quiet, tensors, overwrite, verify, sparse, follow_links;
+    bool dequantize, fuse, requantize;
+    f8_dtype value_dtype; /* 0, which no weight has: not given */
     uint64_t threads, memory_bytes, shard_bytes;
     const char *rules;
     const char *layout;

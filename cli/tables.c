@@ -6,6 +6,7 @@
 #include "text.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* So many faults and left-behind files are named, the rest are counted. */
@@ -47,8 +48,19 @@ static void counts_table(const f8_plan_summary *plan)
          text_bytes(plan->result_bytes).text);
     pair("shards", text_count(plan->source_shards).text,
          text_count(plan->result_shards).text);
-    pair("FP8 weights", "", text_count(plan->fp8_weights).text);
-    pair("scales", "", text_count(plan->scales).text);
+    bool back = plan->direction == F8_FROM_FP8;
+    if (!back) {
+        pair("FP8 weights", "", text_count(plan->fp8_weights).text);
+        pair("scales", "", text_count(plan->scales).text);
+    }
+    if (back || plan->dequantized > 0) {
+        char label[32];
+        snprintf(label, sizeof label, "weights to %s",
+                 f8_dtype_name(plan->value_dtype));
+        pair(label, "", text_count(plan->dequantized).text);
+    }
+    if (plan->fused > 0)
+        pair("fused tensors", "", text_count(plan->fused).text);
     pair("kept tensors", "", text_count(plan->kept).text);
     if (plan->scales > 0)
         pair("scales chosen by", "", f8_scales_name(plan->choice));
@@ -90,13 +102,22 @@ void table_plan(const f8_plan *plan, const plan_place *place)
     fact("peak memory", text_bytes_fully(summary.memory_bytes).text);
     fact("threads", text_count(summary.threads).text);
     space_rows(summary.disk_bytes, place);
-    message_line("%-21s%s, for model_type %s", "rules", summary.family,
-                 summary.model_type);
-    fact("layout", summary.layout);
+    if (*summary.family)
+        message_line("%-21s%s, for model_type %s", "rules", summary.family,
+                     summary.model_type);
+    if (*summary.layout)
+        fact("layout", summary.layout);
     message_line("%-21s%s, %s", "side files carried",
                  text_count(summary.side_files).text,
                  text_bytes(summary.side_bytes).text);
     left_behind(plan, summary.left_behind);
+}
+
+static const char *action_name(f8_action action)
+{
+    return action == F8_QUANTIZE     ? "quantize"
+           : action == F8_DEQUANTIZE ? "dequantize"
+                                     : "keep";
 }
 
 /* One source tensor. Action, name, dtype and shape are always the first four
@@ -105,6 +126,13 @@ static void plan_tensor(const f8_plan *plan, const f8_plan_source *source)
 {
     f8_plan_result result;
     char scale[256] = "", more[64] = "";
+    if (source->results == 0) {
+        message_line("%-8s %s %s %s (%s)", action_name(source->action),
+                     source->name, f8_dtype_name(source->dtype),
+                     text_shape(source->rank, source->shape).text,
+                     source->decided_by);
+        return;
+    }
     f8_plan_get_result(plan, source->first, &result);
     if (result.action == F8_QUANTIZE)
         snprintf(scale, sizeof scale, " + %s %s",
@@ -112,13 +140,12 @@ static void plan_tensor(const f8_plan *plan, const f8_plan_source *source)
                  text_shape(2, result.scale_shape).text);
     if (source->results > 1)
         snprintf(more, sizeof more, ", … %" PRIu64 " results", source->results);
-    message_line("%-8s %s %s %s -> %s %s %s%s%s (%s)",
-                 source->action == F8_QUANTIZE ? "quantize" : "keep",
-                 source->name, f8_dtype_name(source->dtype),
-                 text_shape(source->rank, source->shape).text, result.name,
-                 f8_dtype_name(result.dtype),
-                 text_shape(result.rank, result.shape).text, scale, more,
-                 source->decided_by);
+    message_line(
+        "%-8s %s %s %s -> %s %s %s%s%s (%s)", action_name(source->action),
+        source->name, f8_dtype_name(source->dtype),
+        text_shape(source->rank, source->shape).text, result.name,
+        f8_dtype_name(result.dtype), text_shape(result.rank, result.shape).text,
+        scale, more, source->decided_by);
 }
 
 void table_plan_tensors(const f8_plan *plan)
@@ -134,15 +161,16 @@ void table_plan_tensors(const f8_plan *plan)
 
 /* ---- report ------------------------------------------------------------ */
 
-void table_quantize(const f8_plan *plan, const f8_report *report,
-                    uint64_t resumed_bytes)
+void table_convert(const f8_plan *plan, const f8_report *report,
+                   uint64_t resumed_bytes)
 {
     f8_plan_summary planned;
     f8_report_summary done;
     f8_plan_get_summary(plan, &planned);
     f8_report_get_summary(report, &done);
     counts_table(&planned);
-    fact("layout", planned.layout);
+    if (*planned.layout)
+        fact("layout", planned.layout);
     if (done.already_done)
         return;
     message_line(

@@ -17,8 +17,8 @@ void table_plan_tensors(const f8_plan *plan);
 
 /* The end of quantize; resumed_bytes are those of the source that an earlier
  * run finished, and do not count as this run's speed. */
-void table_quantize(const f8_plan *plan, const f8_report *report,
-                    uint64_t resumed_bytes);
+void table_convert(const f8_plan *plan, const f8_report *report,
+                   uint64_t resumed_bytes);
 /* Error statistics by kind; nothing when nothing was quantised. */
 void table_errors(const f8_report *report);
 

@@ -56,7 +56,8 @@ typedef enum f8_status {
     F8_ERR_RULES,     /* a rules file is wrong, or does not fit          */
     F8_ERR_REFUSED,   /* well-formed, but doing it would be a mistake    */
     F8_ERR_SPACE,     /* not enough free space for the result            */
-    F8_ERR_VALUE,     /* a NaN or Inf in a weight to be quantised        */
+    F8_ERR_VALUE,     /* a NaN or Inf in a weight to be quantised, a code
+                         or scale that cannot be dequantised             */
     F8_ERR_CANCELLED, /* the progress callback asked to stop             */
     F8_ERR_INTERNAL   /* a defect in fp8cast                             */
 } f8_status;
@@ -134,6 +135,12 @@ typedef struct f8_override {
     bool quantize; /* false: keep */
 } f8_override;
 
+/* Which way a plan goes. */
+typedef enum f8_direction {
+    F8_TO_FP8 = 0, /* f8_quantize executes it */
+    F8_FROM_FP8    /* f8_dequantize does      */
+} f8_direction;
+
 /* Told about progress; called from worker threads, never two at a time.
  * A non-zero return stops the run with F8_ERR_CANCELLED. */
 typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
@@ -167,6 +174,15 @@ typedef struct f8_options {
     /* What is quantised and which file has it: NULL for "card", or a layout
      * that the family's rules have, such as "official". Not read by verify. */
     const char *layout;
+    f8_direction direction; /* plan: F8_FROM_FP8 plans the way back, of
+                               which only the fields below and size, threads,
+                               memory, shard size, links and, for fuse, rules
+                               are read                                     */
+    f8_dtype value_dtype;   /* F8_FROM_FP8: BF16, F16 or F32; 0: BF16        */
+    bool fuse;       /* F8_FROM_FP8: experts that stand one by one become the
+                        fused tensors that the family's rules split         */
+    bool requantize; /* plan, F8_TO_FP8: a source in FP8 blockwise is taken,
+                        as the values that it stands for                    */
 } f8_options;
 
 /* ---- plan: what a conversion will do, from headers alone --------------- */
@@ -187,9 +203,17 @@ typedef struct f8_plan_summary {
     uint64_t memory_bytes; /* buffers and tables, the peak expected   */
     unsigned threads;
     f8_scales choice; /* how scales are chosen; never the default's 0 */
+    f8_direction direction;
+    uint64_t dequantized; /* results that were FP8 and are it no more         */
+    uint64_t fused;       /* results made of several source tensors           */
+    f8_dtype value_dtype; /* of what is dequantised                           */
 } f8_plan_summary;
 
-typedef enum f8_action { F8_KEEP, F8_QUANTIZE } f8_action;
+typedef enum f8_action {
+    F8_KEEP,
+    F8_QUANTIZE,
+    F8_DEQUANTIZE /* an FP8 weight, with its scale, to BF16, F16 or F32 */
+} f8_action;
 
 /* One tensor of the source and what becomes of it. */
 typedef struct f8_plan_source {
@@ -199,7 +223,8 @@ typedef struct f8_plan_source {
     unsigned rank;
     const uint64_t *shape;
     f8_action action;
-    uint64_t results; /* 1, or the number of parts it is split into        */
+    uint64_t results; /* 1, or the number of parts it is split into; 0 of a
+                         scale, which goes into its weight                 */
     uint64_t first;   /* index of its first result                         */
     const char *decided_by; /* "qwen3_5_moe.rules:12: keep …" or "--keep …" */
 } f8_plan_source;
@@ -219,7 +244,9 @@ typedef struct f8_plan_result {
 
 /* Reads config.json, the index and every shard's header under directory
  * `src`; no weight byte. Refuses anything malformed, unknown to the rules or
- * already quantised. The plan is immutable; free it with f8_plan_free. */
+ * already quantised; with F8_FROM_FP8 or requantize, anything that is not FP8
+ * blockwise (then without rules, but for fuse). The plan is immutable; free it
+ * with f8_plan_free. */
 F8_API f8_status f8_plan_create(const char *src, const f8_options *options,
                                 f8_plan **plan, f8_error *err);
 F8_API void f8_plan_free(f8_plan *plan); /* NULL is fine */
@@ -230,7 +257,7 @@ F8_API void f8_plan_get_summary(const f8_plan *plan, f8_plan_summary *out);
 F8_API void f8_plan_get_source(const f8_plan *plan, uint64_t i,
                                f8_plan_source *out);
 
-/* i < fp8_weights + kept, in writing order. */
+/* i < fp8_weights + dequantized + kept, in writing order. */
 F8_API void f8_plan_get_result(const f8_plan *plan, uint64_t i,
                                f8_plan_result *out);
 
@@ -269,6 +296,7 @@ typedef struct f8_report_summary {
     uint64_t source_bytes, result_bytes;
     uint64_t quantized, kept; /* result tensors, scales not counted        */
     double seconds;           /* of this run                               */
+    uint64_t dequantized;     /* result tensors                            */
 } f8_report_summary;
 
 F8_API void f8_report_get_summary(const f8_report *report,
@@ -296,6 +324,18 @@ F8_API void f8_report_free(f8_report *report); /* NULL is fine */
 F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
                              const f8_options *options, f8_report **report,
                              f8_error *err);
+
+/* ---- dequantize -------------------------------------------------------- */
+
+/* The same for a plan of F8_FROM_FP8: value = f32(code) * f32(scale) as
+ * binary32, rounded once to the plan's dtype, to nearest, ties to even. The
+ * product is exact for scales in BF16 or powers of two. F8_ERR_VALUE, with
+ * tensor, row and column, for a NaN code, a scale that is negative or not
+ * finite, a scale of zero with codes that are not, and a value too large for
+ * the dtype. config.json loses its quantization_config and no other byte. */
+F8_API f8_status f8_dequantize(const f8_plan *plan, const char *dst,
+                               const f8_options *options, f8_report **report,
+                               f8_error *err);
 
 /* ---- verify ------------------------------------------------------------ */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blockwise.h"
 #include "modules.h"
 #include "quant.h"
 
@@ -24,81 +25,29 @@ static bool same_shape(const f8_tensor *t, unsigned rank, const uint64_t *shape)
            (rank == 0 || !memcmp(t->shape, shape, rank * sizeof *shape));
 }
 
-static void print_shape(f8_buf *buf, unsigned rank, const uint64_t *shape)
-{
-    f8_buf_puts(buf, "[");
-    for (unsigned i = 0; i < rank; i++)
-        f8_buf_printf(buf, "%s%llu", i ? ", " : "",
-                      (unsigned long long)shape[i]);
-    f8_buf_puts(buf, "]");
-}
-
-static f8_status shape_fault(f8_agreement *v, const f8_tensor *t, unsigned rank,
-                             const uint64_t *shape, f8_error *err)
-{
-    f8_buf expected = {0}, found = {0};
-    f8_status status;
-
-    print_shape(&expected, rank, shape);
-    print_shape(&found, t->rank, t->shape);
-    if (expected.failed || found.failed)
-        status = f8_fail_nomem(err, "a fault");
-    else
-        status = f8_problem(v->problems, err,
-                            "tensor %s: expected shape %s, found %s", t->name,
-                            expected.data, found.data);
-    f8_buf_free(&found);
-    f8_buf_free(&expected);
-    return status;
-}
-
-static f8_status missing_scale(f8_agreement *v, const f8_unit *u, f8_error *err)
-{
-    f8_buf other = {0};
-
-    f8_buf_printf(&other, "%s_scale", u->name);
-    if (other.failed)
-        return f8_fail_nomem(err, "a fault");
-    bool misnamed = find(v, other.data) != NULL;
-    f8_buf_free(&other);
-    return f8_problem(v->problems, err, "tensor %s: FP8 without %s_scale_inv%s",
-                      u->name, u->name,
-                      misnamed ? ", only _scale, which no loader of this "
-                                 "format reads"
-                               : "");
-}
-
 /* Finds and checks the scale of a quantised weight. part->weight is cleared
  * when the codes cannot be judged. */
-static f8_status match_scale(f8_agreement *v, const f8_unit *u,
-                             f8_counterpart *part, f8_error *err)
+static f8_status match_scale(f8_agreement *v, f8_counterpart *part,
+                             f8_error *err)
 {
-    const f8_tensor *weight = part->weight;
-    uint64_t shape[2] = {f8_ceil_div(f8_unit_rows(u), F8_BLOCK),
-                         f8_ceil_div(f8_unit_cols(u), F8_BLOCK)};
-    f8_buf name = {0};
+    const f8_tensor *weight = part->weight, *seen;
+    f8_partner partner;
 
     part->weight = NULL;
-    f8_buf_printf(&name, "%s_scale_inv", u->name);
-    if (name.failed)
-        return f8_fail_nomem(err, "a fault");
-    const f8_tensor *scale = find(v, name.data);
-    f8_buf_free(&name);
-    if (!scale)
-        return missing_scale(v, u, err);
-    if (!same_shape(scale, 2, shape))
-        return shape_fault(v, scale, 2, shape, err);
-    if (!f8_scale_from_storage(scale->dtype, &part->scale_dtype))
-        return f8_problem(v->problems, err,
-                          "tensor %s: expected BF16, F32 or F8_E8M0, found %s",
-                          scale->name, f8_dtype_name(scale->dtype));
+    f8_status status = f8_blockwise_scale(v->result, weight, v->problems,
+                                          &partner, &seen, err);
+    if (seen)
+        v->expected[seen - v->result->tensors.items] = true;
+    if (status != F8_OK || !partner.other)
+        return status;
     part->weight = weight;
-    part->scale = scale;
-    if (scale->file == weight->file)
+    part->scale = partner.other;
+    part->scale_dtype = partner.scale_dtype;
+    if (seen->file == weight->file)
         return F8_OK;
     return f8_problem(v->problems, err,
-                      "tensor %s: in %s, but its weight is in %s", scale->name,
-                      v->result->files[scale->file].name,
+                      "tensor %s: in %s, but its weight is in %s", seen->name,
+                      v->result->files[seen->file].name,
                       v->result->files[weight->file].name);
 }
 
@@ -124,7 +73,7 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
     if (fp8)
         f8_plan_set_action(&v->plan, i, F8_QUANTIZE);
     if (!same_shape(to, u->rank, u->shape))
-        return shape_fault(v, to, u->rank, u->shape, err);
+        return f8_problem_shape(v->problems, to, u->rank, u->shape, err);
     if (fp8 && !is_quantisable(from, u))
         return f8_problem(v->problems, err,
                           "tensor %s: FP8, but it is not a matrix of weights",
@@ -141,7 +90,7 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
                             "(%s)",
                             u->name, rule->text);
     if (fp8 && status == F8_OK)
-        status = match_scale(v, u, part, err);
+        status = match_scale(v, part, err);
     return status;
 }
 

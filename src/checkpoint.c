@@ -493,23 +493,31 @@ const f8_tensor *f8_checkpoint_find(const f8_checkpoint *cp, const char *name)
     return found ? *found : NULL;
 }
 
+#define PLACE(key)                             \
+    {NULL, key, key},                          \
+    {                                          \
+        "text_config", key, "text_config." key \
+    }
+const f8_quantization_place f8_quantization_places[F8_QUANTIZATION_PLACES] = {
+    PLACE("quantization_config"), PLACE("compression_config")};
+
+const json_t *f8_checkpoint_quantization_at(const f8_checkpoint *cp,
+                                            const f8_quantization_place *place)
+{
+    const json_t *around =
+        place->outer ? json_object_get(cp->config, place->outer) : cp->config;
+
+    return json_object_get(around, place->key);
+}
+
 const json_t *f8_checkpoint_quantization(const f8_checkpoint *cp,
                                          const char **where)
 {
-    static const char *const keys[] = {"quantization_config",
-                                       "compression_config"};
-    static const char *const inner[] = {"text_config.quantization_config",
-                                        "text_config.compression_config"};
-    const json_t *text = json_object_get(cp->config, "text_config");
-
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        *where = keys[i];
-        const json_t *found = json_object_get(cp->config, keys[i]);
+    for (int i = 0; i < F8_QUANTIZATION_PLACES; i++) {
+        const json_t *found =
+            f8_checkpoint_quantization_at(cp, &f8_quantization_places[i]);
+        *where = f8_quantization_places[i].where;
         if (found) /* null too: our own would be a second of that name */
-            return found;
-        *where = inner[i];
-        found = json_object_get(text, keys[i]);
-        if (found)
             return found;
     }
     return NULL;

@@ -74,6 +74,19 @@ void f8_checkpoint_free(f8_checkpoint *checkpoint);
 const f8_tensor *f8_checkpoint_find(const f8_checkpoint *checkpoint,
                                     const char *name);
 
+/* Where in config.json a quantization may stand: as member `key` of it, or of
+ * the object that is its member `outer`. */
+typedef struct f8_quantization_place {
+    const char *outer, *key;
+    const char *where; /* both, for messages */
+} f8_quantization_place;
+enum { F8_QUANTIZATION_PLACES = 4 };
+extern const f8_quantization_place
+    f8_quantization_places[F8_QUANTIZATION_PLACES];
+/* What stands there, or NULL. */
+const json_t *f8_checkpoint_quantization_at(const f8_checkpoint *checkpoint,
+                                            const f8_quantization_place *place);
+
 /* An existing quantization in config.json, or NULL. *where says under which
  * key it stands. */
 const json_t *f8_checkpoint_quantization(const f8_checkpoint *checkpoint,

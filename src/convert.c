@@ -1,21 +1,20 @@
-/* convert.c - the public entry f8_quantize: runs a plan through the pipeline
- * into a result folder. The order of events is the promise: shards as they
- * are finished, then side files, then the index, then config.json. */
+/* convert.c - the public entries f8_quantize and f8_dequantize: run a plan
+ * through the pipeline into a result folder. The order of events is the
+ * promise: shards as they are finished, then side files, then the index, then
+ * config.json. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "manifest.h"
-#include "source.h"
 #include "target.h"
+#include "work.h"
 
-/* A result shard while it is being written. begin and tally change under the
+/* A result shard while it is being written. The tally changes under the
  * pipeline's mutex; the rest is set at its begin and read by all. */
 typedef struct open_shard {
-    f8_file file; /* closed unless the shard is being written */
-    char *temporary;
-    uint64_t data_start; /* of tensor data in the file */
+    f8_output out; /* closed unless the shard is being written */
     f8_tally tally;
 } open_shard;
 
@@ -31,25 +30,11 @@ typedef struct convert {
 
 /* ---- what the pipeline asks ---------------------------------------------- */
 
-static const f8_tensor *source_of(const f8_plan *plan, const f8_unit *u)
-{
-    return &plan->source->tensors.items[u->source];
-}
-
 static void get_work(void *ctx, uint64_t unit, f8_work *work)
 {
     const convert *c = ctx;
-    const f8_unit *u = &c->plan->units[unit];
 
-    memset(work, 0, sizeof *work);
-    work->matrix = u->action == F8_QUANTIZE;
-    work->shard = u->shard;
-    work->bytes = u->bytes;
-    work->dtype = source_of(c->plan, u)->dtype;
-    if (work->matrix) {
-        work->rows = f8_unit_rows(u);
-        work->cols = f8_unit_cols(u);
-    }
+    f8_work_describe(c->plan, unit, work);
 }
 
 static bool is_done(void *ctx, uint32_t shard)
@@ -61,21 +46,13 @@ static bool is_done(void *ctx, uint32_t shard)
 static f8_status begin_worker(void *ctx, f8_worker *worker, f8_error *err)
 {
     (void)ctx;
-    f8_handle *handle = f8_alloc(1, sizeof *handle);
-
-    if (!handle)
-        return f8_fail_nomem(err, "a worker");
-    *handle = F8_HANDLE_NONE;
-    worker->user = handle;
-    return F8_OK;
+    return f8_work_begin(worker, err);
 }
 
 static void end_worker(void *ctx, f8_worker *worker)
 {
     (void)ctx;
-    if (worker->user)
-        f8_handle_close(worker->user);
-    free(worker->user);
+    f8_work_end(worker);
 }
 
 /* Creates the shard's file with its header, and takes its space. */
@@ -89,137 +66,24 @@ static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
     f8_status status = f8_plan_shard_header(c->plan, shard, &header, err);
     if (status != F8_OK)
         goto out;
-    s->data_start = header.length;
-    s->temporary = f8_target_temporary(&c->target, planned->name);
-    if (!s->temporary || !f8_tally_init(&s->tally, c->plan->kinds_count)) {
+    s->out.data_start = header.length;
+    s->out.temporary = f8_target_temporary(&c->target, planned->name);
+    if (!s->out.temporary || !f8_tally_init(&s->tally, c->plan->kinds_count)) {
         status = f8_fail_nomem(err, "a shard");
         goto out;
     }
-    status = f8_create_file(s->temporary, &s->file.fd, err);
+    status = f8_create_file(s->out.temporary, &s->out.file.fd, err);
     if (status != F8_OK)
         goto out;
-    f8_file_open_direct(&s->file, s->temporary, O_WRONLY);
-    status = f8_reserve(s->file.fd, header.length + planned->data_bytes,
-                        s->temporary, err);
+    f8_file_open_direct(&s->out.file, s->out.temporary, O_WRONLY);
+    status = f8_reserve(s->out.file.fd, header.length + planned->data_bytes,
+                        s->out.temporary, err);
     if (status == F8_OK)
-        status = f8_write_at(s->file.fd, header.data, header.length, 0,
-                             s->temporary, err);
+        status = f8_write_at(s->out.file.fd, header.data, header.length, 0,
+                             s->out.temporary, err);
 out:
     f8_buf_free(&header);
     return status;
-}
-
-/* ---- one item ------------------------------------------------------------ */
-
-/* Where an item's codes go in the shard's file. */
-static uint64_t codes_offset(const open_shard *s, const f8_unit *u,
-                             const f8_item *item)
-{
-    return s->data_start + u->data_begin + item->row * f8_unit_cols(u) +
-           item->col;
-}
-
-/* Rows of a panel that is narrower than its matrix lie apart in the file. */
-static f8_status write_panel(const open_shard *s, const f8_unit *u,
-                             const f8_item *item, const f8_panel *panel,
-                             f8_error *err)
-{
-    uint64_t cols = f8_unit_cols(u);
-    uint64_t at = codes_offset(s, u, item);
-    f8_scale_range scales = f8_item_scales(item, cols, panel->scale_dtype);
-    f8_status status = F8_OK;
-
-    if (item->cols == cols)
-        status = f8_file_write(&s->file, panel->codes,
-                               (size_t)(item->rows * item->cols), at,
-                               s->temporary, err);
-    for (uint64_t r = 0; r < item->rows && item->cols != cols; r++) {
-        status =
-            f8_write_at(s->file.fd, panel->codes + r * item->cols,
-                        (size_t)item->cols, at + r * cols, s->temporary, err);
-        if (status != F8_OK)
-            return status;
-    }
-    if (status == F8_OK)
-        status = f8_write_at(s->file.fd, panel->scales, (size_t)scales.bytes,
-                             s->data_start + u->scale_begin + scales.begin,
-                             s->temporary, err);
-    return status;
-}
-
-static f8_status fail_value(const f8_plan *plan, const f8_unit *u,
-                            const f8_item *item, const f8_spot *spot,
-                            f8_error *err)
-{
-    const f8_tensor *t = source_of(plan, u);
-    bool part = u->name != t->name;
-
-    return f8_fail(
-        err, F8_ERR_VALUE,
-        "%s: tensor %s%s%s, row %llu, column %llu: expected a "
-        "finite weight, found %s",
-        plan->source->files[t->file].name, t->name, part ? ", part " : "",
-        part ? u->name : "", (unsigned long long)(item->row + spot->row),
-        (unsigned long long)(item->col + spot->col), f8_odd_name(spot->value));
-}
-
-static f8_status quantise_item(convert *c, f8_worker *worker,
-                               const f8_item *item, f8_outcome *outcome,
-                               f8_error *err)
-{
-    const f8_unit *u = &c->plan->units[item->unit];
-    const open_shard *s = &c->shards[u->shard];
-    f8_dtype dtype = source_of(c->plan, u)->dtype;
-    size_t elem_bytes = f8_dtype_bytes(dtype);
-    unsigned char *weights;
-    f8_spot spot = {0, 0, 0};
-
-    f8_status status =
-        f8_read_panel(worker->user, u->offset, f8_unit_cols(u), elem_bytes,
-                      item, worker->in, &weights, err);
-    if (status != F8_OK)
-        return status;
-    f8_panel panel = {
-        .weights = weights,
-        .stride_bytes = (size_t)(item->cols * elem_bytes),
-        .dtype = dtype,
-        .rows = item->rows,
-        .cols = item->cols,
-        .codes = worker->out + codes_offset(s, u, item) % F8_ALIGN,
-        .codes_stride = (size_t)item->cols,
-        .scale_dtype = c->plan->scale_dtype,
-        .scales = worker->scales,
-        .stream = s->file.direct_fd >= 0,
-        .choice = c->plan->choice,
-        .exact = f8_has_few_blocks(f8_unit_rows(u), f8_unit_cols(u))};
-    f8_worker_compute(worker);
-    bool good = f8_panel_quantise(c->kernel, &panel, &outcome->sums,
-                                  worker->hist, &spot);
-    f8_worker_computed(worker);
-    if (!good)
-        return fail_value(c->plan, u, item, &spot, err);
-    return write_panel(s, u, item, &panel, err);
-}
-
-static f8_status copy_item(convert *c, f8_worker *worker, const f8_item *item,
-                           f8_error *err)
-{
-    const f8_unit *u = &c->plan->units[item->unit];
-    const open_shard *s = &c->shards[u->shard];
-    uint64_t to = s->data_start + u->data_begin + item->begin;
-    size_t n = (size_t)item->bytes;
-    unsigned char *data;
-
-    f8_status status = f8_handle_read(worker->user, worker->in, n,
-                                      u->offset + item->begin, &data, err);
-    if (status != F8_OK)
-        return status;
-    if ((uintptr_t)data % F8_ALIGN != to % F8_ALIGN) {
-        unsigned char *aligned = worker->out + to % F8_ALIGN;
-        memcpy(aligned, data, n);
-        data = aligned;
-    }
-    return f8_file_write(&s->file, data, n, to, s->temporary, err);
 }
 
 static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
@@ -228,13 +92,8 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
     convert *c = ctx;
     const f8_unit *u = &c->plan->units[item->unit];
 
-    f8_status status = f8_handle_use(worker->user, c->plan->source,
-                                     source_of(c->plan, u)->file, err);
-    if (status != F8_OK)
-        return status;
-    if (u->action == F8_QUANTIZE)
-        return quantise_item(c, worker, item, outcome, err);
-    return copy_item(c, worker, item, err);
+    return f8_work_do(c->plan, c->kernel, &c->shards[u->shard].out, worker,
+                      item, outcome, err);
 }
 
 /* ---- afterwards ---------------------------------------------------------- */
@@ -272,21 +131,21 @@ static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
     convert *c = ctx;
     open_shard *s = &c->shards[shard];
     char *path = f8_path_join(c->target.dir, c->plan->shards[shard].name);
-    int fd = s->file.fd;
+    int fd = s->out.file.fd;
 
-    s->file.fd = -1;
-    f8_file_close(&s->file);
-    f8_status status = f8_sync_close(fd, s->temporary, err);
+    s->out.file.fd = -1;
+    f8_file_close(&s->out.file);
+    f8_status status = f8_sync_close(fd, s->out.temporary, err);
     if (status == F8_OK && !path)
         status = f8_fail_nomem(err, "a path");
     if (status == F8_OK)
         status = f8_journal_put_shard(c->target.work_dir, c->plan, shard,
                                       &s->tally, err);
     if (status == F8_OK)
-        status = f8_publish(s->temporary, path, err);
+        status = f8_publish(s->out.temporary, path, err);
     if (status == F8_OK) {
-        free(s->temporary); /* there is nothing to be removed any more */
-        s->temporary = NULL;
+        free(s->out.temporary); /* there is nothing to be removed any more */
+        s->out.temporary = NULL;
     }
     free(path);
     f8_tally_free(&s->tally);
@@ -323,11 +182,11 @@ static f8_status run_pipeline(convert *c, f8_error *err)
                                  .progress = tell};
 
     for (uint64_t i = 0; i < plan->units_count; i++) {
+        c->progress.bytes_total += plan->units[i].bytes;
         if (c->target.shard_done[plan->units[i].shard])
             c->progress.bytes_resumed += plan->units[i].bytes;
     }
     c->progress.bytes_done = c->progress.bytes_resumed;
-    c->progress.bytes_total = plan->source->tensor_bytes;
     c->progress.shards_done = c->target.shards_done;
     c->progress.shards_total = (uint32_t)plan->shards_count;
     return f8_pipeline_run(&ops, plan->units_count,
@@ -403,6 +262,7 @@ static f8_status make_report(const convert *c, double seconds,
     made->summary.result_bytes = plan->result_bytes;
     made->summary.quantized = plan->fp8_weights;
     made->summary.kept = plan->kept;
+    made->summary.dequantized = plan->dequantized;
     made->summary.seconds = seconds;
     *report = made;
     return F8_OK;
@@ -415,19 +275,19 @@ static void clean_up(convert *c, f8_status status)
 {
     for (uint64_t i = 0; c->shards && i < c->plan->shards_count; i++) {
         open_shard *s = &c->shards[i];
-        f8_file_close(&s->file);
-        if (s->temporary && status != F8_ERR_CANCELLED)
-            unlink(s->temporary);
-        free(s->temporary);
+        f8_file_close(&s->out.file);
+        if (s->out.temporary && status != F8_ERR_CANCELLED)
+            unlink(s->out.temporary);
+        free(s->out.temporary);
         f8_tally_free(&s->tally);
     }
     free(c->shards);
     f8_target_close(&c->target);
 }
 
-f8_status f8_quantize(const f8_plan *plan, const char *dst,
-                      const f8_options *options, f8_report **report,
-                      f8_error *err)
+static f8_status run(const f8_plan *plan, const char *dst,
+                     const f8_options *options, f8_report **report,
+                     f8_error *err)
 {
     double start = f8_now();
     f8_options filled;
@@ -435,7 +295,6 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     convert c = {
         .plan = plan, .options = &filled, .target = {.lock = F8_LOCK_NONE}};
 
-    *report = NULL;
     f8_status status = f8_options_fill(options, &filled, err);
     if (status != F8_OK)
         return status;
@@ -446,7 +305,7 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     if (!c.shards)
         return f8_fail_nomem(err, "the shards");
     for (uint64_t i = 0; i < plan->shards_count; i++)
-        c.shards[i].file = (f8_file){-1, -1, false};
+        c.shards[i].out.file = (f8_file){-1, -1, false};
     if (f8_plan_has_index(plan))
         status = f8_manifest_index(plan, &index, err);
     if (status == F8_OK)
@@ -462,4 +321,26 @@ f8_status f8_quantize(const f8_plan *plan, const char *dst,
     f8_buf_free(&index);
     f8_buf_free(&config);
     return status;
+}
+
+f8_status f8_quantize(const f8_plan *plan, const char *dst,
+                      const f8_options *options, f8_report **report,
+                      f8_error *err)
+{
+    *report = NULL;
+    if (plan->direction != F8_TO_FP8)
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "expected a plan to quantise, found one to dequantise");
+    return run(plan, dst, options, report, err);
+}
+
+f8_status f8_dequantize(const f8_plan *plan, const char *dst,
+                        const f8_options *options, f8_report **report,
+                        f8_error *err)
+{
+    *report = NULL;
+    if (plan->direction != F8_FROM_FP8)
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "expected a plan to dequantise, found one to quantise");
+    return run(plan, dst, options, report, err);
 }

@@ -200,6 +200,11 @@ f8_status f8_json_finish(f8_json *json)
 
 /* ---- structure ----------------------------------------------------------- */
 
+uint64_t f8_json_at(const f8_json *json)
+{
+    return position(json);
+}
+
 f8_status f8_json_enter(f8_json *json, char open, bool *more)
 {
     *more = false;

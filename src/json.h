@@ -52,6 +52,8 @@ void f8_json_found(f8_json *json, char *out, size_t size);
 
 /* The next character behind white space, or -1 at the end. */
 int f8_json_peek(f8_json *json);
+/* Bytes of the document that were taken. */
+uint64_t f8_json_at(const f8_json *json);
 /* Only white space is left. */
 f8_status f8_json_finish(f8_json *json);
 

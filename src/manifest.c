@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json.h"
+
 /* ---- the index ----------------------------------------------------------- */
 
 typedef struct entry {
@@ -42,7 +44,8 @@ f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err)
     if (!entries)
         return f8_fail_nomem(err, "the index");
     for (uint64_t i = 0; i < plan->units_count; i++) {
-        entries[count++] = (entry){&plan->units[i], false};
+        if (plan->units[i].parts > 0)
+            entries[count++] = (entry){&plan->units[i], false};
         if (plan->units[i].action == F8_QUANTIZE)
             entries[count++] = (entry){&plan->units[i], true};
     }
@@ -184,9 +187,103 @@ f8_status f8_json_splice(const f8_buf *config, const char *key,
     return text->failed ? f8_fail_nomem(err, "config.json") : F8_OK;
 }
 
+/* ---- taking it out again ------------------------------------------------- */
+
+/* A stretch of the text, which is to go. */
+typedef struct stretch {
+    uint64_t begin, end;
+    bool found;
+    bool leads; /* it is the first member; another may follow */
+} stretch;
+
+/* Of the member called key: up to the next member when it is the first, else
+ * from the end of the one before it. The object may have to be found in one
+ * that it is the member `outer` of.
+ * NOLINTNEXTLINE(misc-no-recursion): once, for outer */
+static f8_status find_member(f8_json *json, const char *outer, const char *key,
+                             size_t most, stretch *out)
+{
+    bool more;
+
+    f8_json_peek(json);
+    uint64_t brace = f8_json_at(json) + 1, before = brace;
+    f8_status status = f8_json_enter(json, '{', &more);
+    for (; status == F8_OK && more; status = f8_json_next(json, '}', &more)) {
+        const char *name = "";
+        f8_json_peek(json);
+        uint64_t start = f8_json_at(json);
+        if (out->leads && !outer)
+            out->end = start;
+        if (!outer)
+            out->leads = false;
+        status = f8_json_key(json, most, "a key in quotes", &name);
+        if (status != F8_OK)
+            return status;
+        bool ours = strcmp(name, outer ? outer : key) == 0;
+        status = ours && outer ? find_member(json, NULL, key, most, out)
+                               : f8_json_skip(json, most);
+        if (status != F8_OK)
+            return status;
+        if (ours && !outer)
+            *out = (stretch){before == brace ? start : before, f8_json_at(json),
+                             true, before == brace};
+        before = f8_json_at(json);
+    }
+    if (out->leads && !outer)
+        out->begin = brace; /* it is the only one: with the space before it */
+    return status;
+}
+
+f8_status f8_json_cut(const f8_buf *config, const char *outer, const char *key,
+                      f8_buf *text, f8_error *err)
+{
+    stretch gone = {0, 0, false, false};
+    f8_json json;
+
+    f8_json_begin(&json, config->data, config->length, F8_CONFIG_NAME, NULL,
+                  err);
+    f8_status status = find_member(&json, outer, key, config->length, &gone);
+    f8_json_free(&json);
+    if (status != F8_OK)
+        return status;
+    if (!gone.found)
+        return f8_fail(err, F8_ERR_INTERNAL, "%s: no member %s", F8_CONFIG_NAME,
+                       key);
+    f8_buf_append(text, config->data, (size_t)gone.begin);
+    f8_buf_append(text, config->data + gone.end,
+                  config->length - (size_t)gone.end);
+    return text->failed ? f8_fail_nomem(err, F8_CONFIG_NAME) : F8_OK;
+}
+
+/* The source's config.json without any quantization; the caller frees it. */
+static f8_status unquantised(const f8_checkpoint *source, f8_buf *text,
+                             f8_error *err)
+{
+    f8_status status = F8_OK;
+
+    f8_buf_append(text, source->config_text.data, source->config_text.length);
+    for (int i = 0; i < F8_QUANTIZATION_PLACES && status == F8_OK; i++) {
+        const f8_quantization_place *place = &f8_quantization_places[i];
+        f8_buf rest = {0};
+        if (text->failed)
+            return f8_fail_nomem(err, F8_CONFIG_NAME);
+        if (!f8_checkpoint_quantization_at(source, place))
+            continue;
+        status = f8_json_cut(text, place->outer, place->key, &rest, err);
+        f8_buf_free(text);
+        *text = rest;
+    }
+    return status;
+}
+
 f8_status f8_manifest_config(const f8_plan *plan, f8_buf *text, f8_error *err)
 {
-    f8_status status;
+    f8_buf base = {0};
+    f8_status status = unquantised(plan->source, &base, err);
+    if (status != F8_OK || plan->direction == F8_FROM_FP8) {
+        *text = base;
+        return status;
+    }
     json_t *value = json_object();
     bool good =
         value &&
@@ -203,10 +300,10 @@ f8_status f8_manifest_config(const f8_plan *plan, f8_buf *text, f8_error *err)
                              json_pack("[ii]", F8_BLOCK, F8_BLOCK)) &&
         !json_object_set(value, "modules_to_not_convert", plan->not_converted);
     if (good)
-        status = f8_json_splice(&plan->source->config_text,
-                                "quantization_config", value, text, err);
+        status = f8_json_splice(&base, "quantization_config", value, text, err);
     else
         status = f8_fail_nomem(err, "config.json");
     json_decref(value);
+    f8_buf_free(&base);
     return status;
 }

@@ -70,9 +70,10 @@ void f8_worker_computed(f8_worker *worker)
 /* ---- budget -------------------------------------------------------------- */
 
 /* A chunk in, a chunk out (codes take half of it, but a comparison needs it
- * all), scales, and the worker itself. A chunk holds at least one weight of
- * two bytes an element; bands of one column have most scales for their size,
- * one of four bytes for 128 elements. */
+ * all), scales, and the worker itself. A chunk holds elements of two bytes or
+ * more, whatever becomes of them; bands of one column have most scales for
+ * their size, one of four bytes for 128 elements. Elements that have two
+ * scales, an old and a new one, have four bytes. */
 static uint64_t scales_bytes(uint64_t chunk_bytes)
 {
     return chunk_bytes / 2 / F8_BLOCK * 4 + 64;
@@ -127,7 +128,10 @@ static uint64_t least(uint64_t a, uint64_t b)
 static void cut_matrix(pipeline *p, f8_item *item)
 {
     const f8_work *w = &p->work;
-    size_t elem_bytes = f8_dtype_bytes(w->dtype);
+    size_t source_bytes = f8_dtype_bytes(w->dtype);
+    size_t widest_bytes = f8_dtype_bytes(w->widest);
+    size_t elem_bytes =
+        source_bytes > widest_bytes ? source_bytes : widest_bytes;
     uint64_t band_bytes = F8_BLOCK * w->cols * elem_bytes;
 
     item->row = p->row;
@@ -147,7 +151,7 @@ static void cut_matrix(pipeline *p, f8_item *item)
             p->row += item->rows;
         }
     }
-    item->bytes = item->rows * item->cols * elem_bytes;
+    item->bytes = item->rows * item->cols * source_bytes;
     item->last = p->row == w->rows;
 }
 

@@ -16,7 +16,9 @@ typedef struct f8_work {
     bool matrix;
     uint32_t shard;
     uint64_t rows, cols; /* of a matrix */
-    f8_dtype dtype;      /* of a matrix: BF16, F16 or F32 */
+    f8_dtype dtype;      /* of a matrix, in the source */
+    f8_dtype widest;     /* of a matrix: what else has to fit a worker's
+                          * buffer, where that is wider than dtype */
     uint64_t bytes;      /* of the source */
 } f8_work;
 

@@ -12,8 +12,25 @@
 #include "pipeline.h"
 #include "quant.h"
 
-/* More experts than any model has; a hostile header could ask for billions. */
-enum { MAX_EXPERTS = 65536 };
+/* What only the way back has. 0, the default, is the number of a dtype that no
+ * weight has. */
+static f8_status fill_back(f8_options *filled, f8_error *err)
+{
+    if (filled->direction != F8_TO_FP8 && filled->direction != F8_FROM_FP8)
+        return f8_fail(err, F8_ERR_ARGUMENT, "no such direction: %d",
+                       (int)filled->direction);
+    if (filled->value_dtype == (f8_dtype)0)
+        filled->value_dtype = F8_DTYPE_BF16;
+    if (filled->value_dtype != F8_DTYPE_BF16 &&
+        filled->value_dtype != F8_DTYPE_F16 &&
+        filled->value_dtype != F8_DTYPE_F32)
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "values: expected BF16, F16 or F32, found %s",
+                       f8_dtype_name(filled->value_dtype)
+                           ? f8_dtype_name(filled->value_dtype)
+                           : "?");
+    return F8_OK;
+}
 
 f8_status f8_options_fill(const f8_options *options, f8_options *filled,
                           f8_error *err)
@@ -44,8 +61,9 @@ f8_status f8_options_fill(const f8_options *options, f8_options *filled,
     if (!f8_scales_name(filled->scales))
         return f8_fail(err, F8_ERR_ARGUMENT, "no such choice of scales: %d",
                        (int)filled->scales);
-    if (filled->scale_dtype != F8_SCALE_UE8M0)
-        return F8_OK;
+    f8_status status = fill_back(filled, err);
+    if (status != F8_OK || filled->scale_dtype != F8_SCALE_UE8M0)
+        return status;
     if (filled->scales == F8_SCALES_MSE)
         return f8_fail(err, F8_ERR_ARGUMENT, F8_NO_MSE_UE8M0);
     filled->scales = F8_SCALES_POW2; /* all that there is */
@@ -89,11 +107,11 @@ static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
                        "tensor %s: expected 3 dimensions to split, found %u "
                        "(%s)",
                        t->name, t->rank, rule->text);
-    if (t->elems == 0 || t->shape[0] > MAX_EXPERTS)
+    if (t->elems == 0 || t->shape[0] > F8_MAX_EXPERTS)
         return f8_fail(err, F8_ERR_RULES,
                        "tensor %s: expected 1 to %d experts on axis 0 and no "
                        "empty axis, found [%llu, %llu, %llu] (%s)",
-                       t->name, MAX_EXPERTS, (unsigned long long)t->shape[0],
+                       t->name, F8_MAX_EXPERTS, (unsigned long long)t->shape[0],
                        (unsigned long long)t->shape[1],
                        (unsigned long long)t->shape[2], rule->text);
     if (t->shape[1] % rule->parts_count != 0)
@@ -106,7 +124,7 @@ static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
 }
 
 static f8_status check_quantise(const f8_tensor *t, const f8_decision *d,
-                                f8_error *err)
+                                bool fp8, f8_error *err)
 {
     unsigned rank = d->rule->kind == F8_RULE_SPLIT ? 3 : 2;
 
@@ -115,7 +133,7 @@ static f8_status check_quantise(const f8_tensor *t, const f8_decision *d,
                        "tensor %s: expected %u dimensions to quantise, found "
                        "%u (%s)",
                        t->name, rank, t->rank, d->decided_by);
-    if (t->dtype != F8_DTYPE_BF16 && t->dtype != F8_DTYPE_F16 &&
+    if (!fp8 && t->dtype != F8_DTYPE_BF16 && t->dtype != F8_DTYPE_F16 &&
         t->dtype != F8_DTYPE_F32)
         return f8_fail(err, F8_ERR_RULES,
                        "tensor %s: expected BF16, F16 or F32 to quantise, "
@@ -129,10 +147,44 @@ static f8_status check_quantise(const f8_tensor *t, const f8_decision *d,
     return F8_OK;
 }
 
+/* A weight of a source in FP8 blockwise. What the rules keep is not FP8 in the
+ * result. */
+static f8_status decide_fp8(const f8_tensor *t, f8_decision *d, f8_error *err)
+{
+    uint64_t rows = t->shape[t->rank - 2];
+
+    if (d->action == F8_KEEP)
+        d->action = F8_DEQUANTIZE;
+    if (d->rule->kind != F8_RULE_SPLIT)
+        return F8_OK;
+    rows /= d->rule->parts_count;
+    if (d->rule->parts_count > 1 && rows % F8_BLOCK != 0)
+        return f8_fail(err, F8_ERR_RULES,
+                       "tensor %s: expected parts of a multiple of 128 rows, "
+                       "since no block of FP8 can be split, found %llu (%s)",
+                       t->name, (unsigned long long)rows, d->rule->text);
+    return F8_OK;
+}
+
+/* A scale is no result: it goes into its weight. */
+static f8_status decide_scale(f8_plan *plan, uint32_t i, f8_decision *d,
+                              f8_error *err)
+{
+    const f8_tensor *weight = plan->pairs.partners[i].other;
+
+    d->action = F8_DEQUANTIZE;
+    d->decided_by =
+        f8_arena_printf(&plan->strings, "scale of %s", weight->name);
+    return d->decided_by ? F8_OK : f8_fail_nomem(err, "the plan");
+}
+
 static f8_status decide(f8_plan *plan, const f8_options *options,
                         const f8_tensor *t, f8_decision *d, uint64_t *matched,
                         f8_error *err)
 {
+    bool fp8 = f8_plan_scale(
+                   plan, (uint32_t)(t - plan->source->tensors.items)) != NULL;
+
     d->rule = f8_rules_find(plan->rules, t->name);
     if (!d->rule)
         return f8_fail(err, F8_ERR_RULES,
@@ -147,7 +199,9 @@ static f8_status decide(f8_plan *plan, const f8_options *options,
     if (status == F8_OK && d->rule->kind == F8_RULE_SPLIT)
         status = check_split(t, d->rule, err);
     if (status == F8_OK && d->action == F8_QUANTIZE)
-        status = check_quantise(t, d, err);
+        status = check_quantise(t, d, fp8, err);
+    if (status == F8_OK && fp8)
+        status = decide_fp8(t, d, err);
     d->units_count =
         d->rule->kind == F8_RULE_SPLIT ? t->shape[0] * d->rule->parts_count : 1;
     return status;
@@ -168,10 +222,14 @@ static f8_status decide_all(f8_plan *plan, const f8_options *options,
     }
     for (size_t i = 0; i < tensors->count; i++) {
         f8_decision *d = &plan->decisions[i];
-        status = decide(plan, options, &tensors->items[i], d, matched, err);
+        if (f8_plan_is_scale(plan, (uint32_t)i))
+            status = decide_scale(plan, (uint32_t)i, d, err);
+        else
+            status = decide(plan, options, &tensors->items[i], d, matched, err);
         if (status != F8_OK)
             goto out;
-        decided[d->rule - plan->rules->rules]++;
+        if (d->rule)
+            decided[d->rule - plan->rules->rules]++;
     }
     status = f8_rules_check_use(plan->rules, decided, err);
     for (size_t i = 0; i < options->overrides_count && status == F8_OK; i++) {
@@ -224,9 +282,27 @@ static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
 
     if (!unit.name)
         return f8_fail_nomem(err, "the plan");
+    unit.parts = 1;
+    if (unit.rank == 2) {
+        unit.rows = unit.shape[0];
+        unit.cols = unit.shape[1];
+    }
     plan->units[i] = unit;
     f8_plan_set_action(plan, i, d->action);
     return F8_OK;
+}
+
+void f8_unit_find_scales(const f8_plan *plan, f8_unit *u, uint64_t slice,
+                         uint64_t row)
+{
+    const f8_tensor *scale = f8_plan_scale(plan, u->source);
+
+    if (!scale)
+        return;
+    uint64_t down = scale->shape[scale->rank - 2];
+    uint64_t across = scale->shape[scale->rank - 1];
+    u->from_scale = scale->offset + (slice * down + row / F8_BLOCK) * across *
+                                        f8_dtype_bytes(scale->dtype);
 }
 
 /* [E, P * R, C] into E * P matrices [R, C] that follow each other in the
@@ -253,6 +329,8 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
                         .shape = d->part_shape,
                         .offset = t->offset + i * part_bytes,
                         .bytes = part_bytes};
+        f8_unit_find_scales(plan, &unit, i / parts,
+                            i % parts * d->part_shape[0]);
         status = add_unit(plan, unit, d->first_unit + i, err);
     }
     return status;
@@ -268,6 +346,7 @@ static f8_status add_whole(f8_plan *plan, uint32_t source, f8_error *err)
                     .offset = t->offset,
                     .bytes = t->bytes};
 
+    f8_unit_find_scales(plan, &unit, 0, 0);
     return add_unit(plan, unit, plan->decisions[source].first_unit, err);
 }
 
@@ -307,7 +386,8 @@ static f8_status check_unit_names(const f8_plan *plan, f8_error *err)
         return f8_fail_nomem(err, "the plan");
     for (uint64_t i = 0; i < plan->units_count; i++) {
         const f8_unit *u = &plan->units[i];
-        names[n++] = u->name;
+        if (u->parts > 0)
+            names[n++] = u->name;
         if (u->action != F8_QUANTIZE)
             continue;
         names[n] = f8_arena_printf(&scales, "%s_scale_inv", u->name);
@@ -331,6 +411,19 @@ out:
     return status;
 }
 
+f8_status f8_plan_number_results(f8_plan *plan, f8_error *err)
+{
+    plan->results = f8_alloc(plan->units_count, sizeof *plan->results);
+    if (!plan->results)
+        return f8_fail_nomem(err, "the plan");
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        if (plan->units[i].parts > 0)
+            plan->results[plan->results_count++] = i;
+        plan->units[i].result = plan->results_count - 1;
+    }
+    return plan->units_count > 0 ? check_unit_names(plan, err) : F8_OK;
+}
+
 static f8_status make_units(f8_plan *plan, f8_error *err)
 {
     const f8_tensor_list *tensors = &plan->source->tensors;
@@ -341,14 +434,13 @@ static f8_status make_units(f8_plan *plan, f8_error *err)
     if (!plan->units || !plan->kinds)
         return f8_fail_nomem(err, "the plan");
     for (uint32_t i = 0; i < tensors->count && status == F8_OK; i++) {
-        if (plan->decisions[i].rule->kind == F8_RULE_SPLIT)
+        const f8_rule *rule = plan->decisions[i].rule;
+        if (rule && rule->kind == F8_RULE_SPLIT)
             status = add_split(plan, i, err);
-        else
+        else if (rule)
             status = add_whole(plan, i, err);
     }
-    if (status == F8_OK && plan->units_count > 0)
-        status = check_unit_names(plan, err);
-    return status;
+    return status == F8_OK ? f8_plan_number_results(plan, err) : status;
 }
 
 f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
@@ -447,8 +539,12 @@ static uint64_t hash_plan(const f8_plan *plan)
     h = hash_number(h, (uint64_t)plan->scale_dtype);
     h = hash_number(h, (uint64_t)plan->choice);
     h = hash_number(h, plan->shard_bytes);
-    if (plan->rules->sections_count)
+    if (plan->rules && plan->rules->sections_count)
         h = hash_text(h, plan->layout);
+    if (plan->pairs.partners) { /* what a source not in FP8 has not */
+        h = hash_number(h, (uint64_t)plan->direction);
+        h = hash_number(h, (uint64_t)plan->value_dtype);
+    }
     for (uint64_t i = 0; i < plan->units_count; i++) {
         const f8_unit *u = &plan->units[i];
         h = hash_text(h, u->name);
@@ -463,12 +559,42 @@ static uint64_t hash_plan(const f8_plan *plan)
 
 /* ---- the public calls ---------------------------------------------------- */
 
+/* Whether the source is in the form that the direction begins with. */
+static f8_status look_at_source(f8_plan *plan, const f8_options *options,
+                                f8_error *err)
+{
+    const char *where = "";
+    bool quantised = f8_checkpoint_quantization(plan->source, &where) != NULL;
+
+    if (plan->source->tensors.count == 0)
+        return f8_fail(err, F8_ERR_FORMAT, "%s: expected tensors, found none",
+                       plan->source->dir);
+    if (options->direction == F8_FROM_FP8 || (quantised && options->requantize))
+        return f8_blockwise_read(plan->source, NULL, &plan->pairs, err);
+    if (quantised)
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: already quantised? expected no \"%s\", found "
+                       "one; --requantize takes FP8 blockwise",
+                       F8_CONFIG_NAME, where);
+    return F8_OK;
+}
+
+static f8_status decide_way(f8_plan *plan, const f8_options *options,
+                            f8_error *err)
+{
+    if (plan->direction == F8_FROM_FP8)
+        return f8_plan_decide_back(plan, options, err);
+    f8_status status = f8_plan_decide(plan, options, err);
+    return status == F8_OK ? list_modules(plan, err) : status;
+}
+
 static f8_status fill_plan(f8_plan *plan, const char *src,
                            const f8_options *options, f8_error *err)
 {
-    const char *where = "";
     uint64_t least;
 
+    plan->direction = options->direction;
+    plan->value_dtype = options->value_dtype;
     plan->scale_dtype = options->scale_dtype;
     plan->choice = options->scales;
     plan->shard_bytes = options->shard_bytes;
@@ -481,22 +607,14 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
             src,
             F8_OPEN_CONFIG | (options->follow_links ? F8_OPEN_FOLLOW_LINKS : 0),
             NULL, &plan->source, err);
-    if (status == F8_OK && f8_checkpoint_quantization(plan->source, &where))
-        status = f8_fail(err, F8_ERR_REFUSED,
-                         "%s: already quantised? expected no \"%s\", found "
-                         "one",
-                         F8_CONFIG_NAME, where);
-    if (status == F8_OK && plan->source->tensors.count == 0)
-        status = f8_fail(err, F8_ERR_FORMAT, "%s: expected tensors, found none",
-                         src);
+    if (status == F8_OK)
+        status = look_at_source(plan, options, err);
     if (status == F8_OK)
         status = f8_side_files_list(plan->source, &plan->sides, err);
     if (status == F8_OK)
         status = check_side_names(plan, err);
     if (status == F8_OK)
-        status = f8_plan_decide(plan, options, err);
-    if (status == F8_OK)
-        status = list_modules(plan, err);
+        status = decide_way(plan, options, err);
     if (status == F8_OK)
         status = f8_plan_cut_shards(plan, err);
     if (status != F8_OK)
@@ -529,10 +647,13 @@ f8_status f8_plan_create(const char *src, const f8_options *options,
 void f8_plan_clear(f8_plan *plan)
 {
     f8_checkpoint_free(plan->source);
+    f8_blockwise_free(&plan->pairs);
+    f8_fusion_free(&plan->fusion);
     f8_rules_free(plan->rules);
     f8_side_files_free(&plan->sides);
     free(plan->decisions);
     free(plan->units);
+    free(plan->results);
     free(plan->shards);
     free(plan->kinds);
     json_decref(plan->not_converted);
@@ -544,110 +665,4 @@ void f8_plan_free(f8_plan *plan)
     if (plan)
         f8_plan_clear(plan);
     free(plan);
-}
-
-/* Buffers and tables. The tables are counted, not guessed; the megabyte is
- * for the program itself, thread stacks and libraries. */
-static uint64_t forecast_memory(const f8_plan *plan)
-{
-    uint64_t header = 0;
-
-    for (uint64_t i = 0; i < plan->shards_count; i++) {
-        if (plan->shards[i].header_bytes > header)
-            header = plan->shards[i].header_bytes;
-    }
-    return f8_pipeline_memory(plan->threads, plan->memory_bytes) +
-           (plan->threads + 1) * plan->kinds_count * sizeof(f8_stats) +
-           plan->units_count * sizeof *plan->units +
-           plan->source->tensors.capacity * sizeof(f8_tensor) +
-           plan->source->tensors.count *
-               (sizeof(f8_decision) + sizeof(f8_tensor *)) +
-           plan->strings.bytes + plan->source->strings.bytes + header +
-           (UINT64_C(4) << 20);
-}
-
-void f8_plan_get_summary(const f8_plan *plan, f8_plan_summary *out)
-{
-    uint64_t headers = 0;
-
-    memset(out, 0, sizeof *out);
-    out->model_type = plan->source->model_type;
-    out->family = plan->rules->family;
-    out->layout = plan->layout;
-    out->source_tensors = plan->source->tensors.count;
-    out->source_bytes = plan->source->tensor_bytes;
-    out->source_shards = plan->source->files_count;
-    out->result_tensors = 2 * plan->fp8_weights + plan->kept;
-    out->result_bytes = plan->result_bytes;
-    out->result_shards = plan->shards_count;
-    out->fp8_weights = out->scales = plan->fp8_weights;
-    out->kept = plan->kept;
-    out->result_parameters = plan->parameters;
-    for (size_t i = 0; i < plan->sides.count; i++) {
-        const f8_side_file *f = &plan->sides.items[i];
-        out->side_files += f->carried;
-        out->side_bytes += f->carried ? f->bytes : 0;
-        out->left_behind += !f->carried;
-    }
-    for (uint64_t i = 0; i < plan->shards_count; i++)
-        headers += plan->shards[i].header_bytes;
-    /* Twice the headers: the index names every tensor once more. */
-    out->disk_bytes = plan->result_bytes + 2 * headers + out->side_bytes +
-                      plan->source->config_text.length;
-    out->memory_bytes = forecast_memory(plan);
-    out->threads = plan->threads;
-    out->choice = plan->choice;
-}
-
-void f8_plan_get_source(const f8_plan *plan, uint64_t i, f8_plan_source *out)
-{
-    const f8_tensor *t = &plan->source->tensors.items[i];
-    const f8_decision *d = &plan->decisions[i];
-
-    out->name = t->name;
-    out->file = plan->source->files[t->file].name;
-    out->dtype = t->dtype;
-    out->rank = t->rank;
-    out->shape = t->shape;
-    out->action = d->action;
-    out->results = d->units_count;
-    out->first = d->first_unit;
-    out->decided_by = d->decided_by;
-}
-
-void f8_plan_get_result(const f8_plan *plan, uint64_t i, f8_plan_result *out)
-{
-    const f8_unit *u = &plan->units[i];
-
-    memset(out, 0, sizeof *out);
-    out->name = u->name;
-    out->action = u->action;
-    out->dtype = f8_unit_dtype(plan, u);
-    out->rank = u->rank;
-    out->shape = u->shape;
-    out->shard = u->shard;
-    if (u->action == F8_QUANTIZE) {
-        out->scale_dtype = f8_scale_storage(plan->scale_dtype);
-        out->scale_shape[0] = f8_ceil_div(f8_unit_rows(u), F8_BLOCK);
-        out->scale_shape[1] = f8_ceil_div(f8_unit_cols(u), F8_BLOCK);
-    }
-}
-
-const char *f8_plan_shard_name(const f8_plan *plan, uint64_t i)
-{
-    return plan->shards[i].name;
-}
-
-const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i)
-{
-    for (size_t k = 0; k < plan->sides.count; k++) {
-        if (!plan->sides.items[k].carried && i-- == 0)
-            return plan->sides.items[k].path;
-    }
-    return NULL;
-}
-
-const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i)
-{
-    return json_string_value(json_array_get(plan->not_converted, (size_t)i));
 }

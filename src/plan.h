@@ -4,7 +4,8 @@
 #ifndef F8_PLAN_H
 #define F8_PLAN_H
 
-#include "checkpoint.h"
+#include "blockwise.h"
+#include "fuse.h"
 #include "rules.h"
 #include "sidefiles.h"
 
@@ -15,17 +16,26 @@
 
 enum { F8_MAX_KINDS = 64, F8_KIND_BYTES = 64 };
 
-/* One result: a kept tensor, or a quantised weight with its scale. */
+/* One result: a kept tensor, a quantised weight with its scale, or a weight
+ * that is FP8 no more. Results that are put together from several matrices
+ * have a unit for each, next to each other and of the same size. */
 typedef struct f8_unit {
-    const char *name;
-    uint32_t source; /* index of the source tensor */
+    const char *name; /* of the result */
+    uint32_t source;  /* index of the source tensor */
     uint32_t shard;
     f8_action action;
     uint16_t kind; /* quantised: index into plan->kinds */
-    uint16_t rank;
+    uint16_t rank; /* of the result, as shape is */
     const uint64_t *shape;
+    uint64_t rows, cols;  /* of this unit's matrix, when it is one */
+    uint64_t result;      /* index of the result that it belongs to */
+    uint64_t parts;       /* of the result's first unit: how many it has; 0 of
+                           * the others */
     uint64_t offset;      /* of the first source byte, in the source's shard */
     uint64_t bytes;       /* of the source */
+    uint64_t from_scale;  /* where the source is FP8: of the first byte of this
+                           * unit's scales, in the shard of the scale tensor
+                           * that plan->pairs names */
     uint64_t data_begin;  /* in the result shard's data */
     uint64_t scale_begin; /* quantised */
 } f8_unit;
@@ -36,7 +46,7 @@ typedef struct f8_decision {
     const char *decided_by;
     f8_action action;
     bool linear; /* when kept: a loader would build a Linear */
-    uint64_t first_unit, units_count;
+    uint64_t first_unit, units_count; /* none of a scale */
     uint64_t part_shape[2]; /* of a split: rows and columns of one part */
     const char *file; /* the result file that the layout says; NULL: any */
 } f8_decision;
@@ -51,8 +61,12 @@ typedef struct f8_shard {
 } f8_shard;
 
 struct f8_plan {
+    f8_direction direction;
+    f8_dtype value_dtype; /* of what is dequantised */
     f8_checkpoint *source;
-    f8_rules *rules;
+    f8_blockwise pairs; /* of a source in FP8; else without partners */
+    f8_rules *rules;    /* NULL where none are needed */
+    f8_fusion fusion;   /* of experts, on the way back */
     f8_side_files sides;
     f8_scale_dtype scale_dtype;
     f8_scales choice;
@@ -63,32 +77,59 @@ struct f8_plan {
     f8_decision *decisions; /* one a source tensor */
     f8_unit *units;
     uint64_t units_count;
+    uint64_t *results; /* the first unit of each */
+    uint64_t results_count;
     f8_shard *shards;
     uint64_t shards_count;
     json_t *not_converted; /* array of module names */
     char (*kinds)[F8_KIND_BYTES];
     size_t kinds_count;
-    uint64_t fp8_weights, kept, parameters, result_bytes;
+    uint64_t fp8_weights, dequantized, fused, kept, parameters, result_bytes;
     /* Tells the source's files apart: names, sizes, times of change, headers,
      * config. The other hashes all that shapes the result, source included. */
     uint64_t source_fingerprint, fingerprint;
     f8_arena strings;
 };
 
-/* Rows and columns of a quantised unit. */
+/* Rows and columns of a unit that is a matrix. */
 static inline uint64_t f8_unit_rows(const f8_unit *u)
 {
-    return u->shape[0];
+    return u->rows;
 }
 static inline uint64_t f8_unit_cols(const f8_unit *u)
 {
-    return u->shape[1];
+    return u->cols;
 }
 
 /* Decides every tensor of an open checkpoint: fills rules, decisions and
  * units, but cuts no shards. Overrides may be NULL. Used by verify too. */
 f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
                          f8_error *err);
+
+/* The same for F8_FROM_FP8; plan->pairs must be read. */
+f8_status f8_plan_decide_back(f8_plan *plan, const f8_options *options,
+                              f8_error *err);
+
+/* Of source tensor i: its scale, or NULL when it is no FP8 weight. */
+static inline const f8_tensor *f8_plan_scale(const f8_plan *plan, uint32_t i)
+{
+    const f8_partner *p =
+        plan->pairs.partners ? &plan->pairs.partners[i] : NULL;
+    return p && p->role == F8_ROLE_WEIGHT ? p->other : NULL;
+}
+static inline bool f8_plan_is_scale(const f8_plan *plan, uint32_t i)
+{
+    return plan->pairs.partners &&
+           plan->pairs.partners[i].role == F8_ROLE_SCALE;
+}
+
+/* Finds the scales of a unit whose source is FP8: those of the matrix that
+ * begins at row `row` of slice `slice` of the source's weight. */
+void f8_unit_find_scales(const f8_plan *plan, f8_unit *u, uint64_t slice,
+                         uint64_t row);
+
+/* Numbers the results once all units stand, and refuses two of one name. */
+f8_status f8_plan_number_results(f8_plan *plan, f8_error *err);
 
 /* Frees what the plan owns, not the plan itself. */
 void f8_plan_clear(f8_plan *plan);
@@ -104,8 +145,9 @@ bool f8_plan_has_index(const f8_plan *plan);
 /* Cuts the units into shards, and fixes names, offsets and totals. */
 f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err);
 
-/* What a unit is stored as. */
+/* What a unit is stored as, and its bytes there, without scales. */
 f8_dtype f8_unit_dtype(const f8_plan *plan, const f8_unit *u);
+uint64_t f8_unit_result_bytes(const f8_plan *plan, const f8_unit *u);
 
 /* The first bytes of result shard i into buf, which is emptied first. */
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,

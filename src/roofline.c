@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blockwise.h"
 #include "builtin.h"
 #include "plan.h"
 #include "quant.h"
@@ -250,13 +251,10 @@ static void count_plan(count *c, const f8_plan *plan)
 /* A checkpoint in FP8: after is what it is, before its weights in BF16. */
 static void count_result(count *c, const f8_checkpoint *cp)
 {
-    static const char suffix[] = ".weight_scale_inv";
-
     for (size_t i = 0; i < cp->tensors.count; i++) {
         const f8_tensor *t = &cp->tensors.items[i];
-        size_t n = strlen(t->name), m = sizeof suffix - 1;
         double after = (double)t->bytes, before = after;
-        if (n > m && strcmp(t->name + n - m, suffix) == 0)
+        if (f8_is_scale_name(t->name))
             before = 0;
         else if (t->dtype == F8_DTYPE_E4M3)
             before = 2 * after;

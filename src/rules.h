@@ -6,7 +6,12 @@
 
 #include "os.h"
 
-enum { F8_MAX_PARTS = 8 };
+enum {
+    F8_MAX_PARTS = 8,
+    /* More experts than any model has; a hostile header could ask for
+     * billions. */
+    F8_MAX_EXPERTS = 65536
+};
 
 /* The layout that a rules file describes above all sections. */
 #define F8_LAYOUT_CARD "card"

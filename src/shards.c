@@ -3,6 +3,7 @@
  * docs/format.md section 4 is the contract. */
 #include "plan.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,9 +94,15 @@ f8_status f8_plan_order(f8_plan *plan, f8_error *err)
     return status;
 }
 
+/* Whether the layout says which file takes a tensor. */
+static bool has_places(const f8_plan *plan)
+{
+    return plan->rules && plan->rules->places_count > 0;
+}
+
 bool f8_plan_has_index(const f8_plan *plan)
 {
-    return plan->shards_count > 1 || plan->rules->places_count > 0;
+    return plan->shards_count > 1 || has_places(plan);
 }
 
 /* ---- result shards ------------------------------------------------------- */
@@ -107,14 +114,31 @@ static const f8_tensor *source_of(const f8_plan *plan, const f8_unit *u)
 
 f8_dtype f8_unit_dtype(const f8_plan *plan, const f8_unit *u)
 {
-    return u->action == F8_QUANTIZE ? F8_DTYPE_E4M3 : source_of(plan, u)->dtype;
+    switch (u->action) {
+    case F8_QUANTIZE:
+        return F8_DTYPE_E4M3;
+    case F8_DEQUANTIZE:
+        return plan->value_dtype;
+    case F8_KEEP:
+        break;
+    }
+    return source_of(plan, u)->dtype;
 }
 
+static uint64_t elems_of(const f8_plan *plan, const f8_unit *u)
+{
+    return u->bytes / f8_dtype_bytes(source_of(plan, u)->dtype);
+}
+
+uint64_t f8_unit_result_bytes(const f8_plan *plan, const f8_unit *u)
+{
+    return elems_of(plan, u) * f8_dtype_bytes(f8_unit_dtype(plan, u));
+}
+
+/* Of the result that the unit is the first of, without scales. */
 static uint64_t weight_bytes(const f8_plan *plan, const f8_unit *u)
 {
-    if (u->action != F8_QUANTIZE)
-        return u->bytes;
-    return u->bytes / f8_dtype_bytes(source_of(plan, u)->dtype);
+    return u->parts * f8_unit_result_bytes(plan, u);
 }
 
 static uint64_t scale_bytes(const f8_plan *plan, const f8_unit *u)
@@ -137,29 +161,29 @@ static uint64_t header_share(const f8_unit *u)
 static f8_status cut_shards(f8_plan *plan, f8_error *err)
 {
     size_t capacity = 0, count = 0;
+    f8_shard *s = NULL;
 
     for (uint64_t i = 0; i < plan->units_count; i++) {
         f8_unit *u = &plan->units[i];
-        f8_shard *s = count ? &plan->shards[count - 1] : NULL;
         const char *file = plan->decisions[u->source].file;
         uint64_t bytes = weight_bytes(plan, u) + scale_bytes(plan, u);
-        uint64_t header = header_share(u);
+        uint64_t header = u->parts > 0 ? header_share(u) : 0;
         bool full = s && (s->data_bytes + bytes > plan->shard_bytes ||
                           s->header_bytes + header > F8_HEADER_MAX_BYTES);
-        if (!s || (file ? file != s->file : full)) {
-            if (!s || s->units_count > 0) {
-                if (!f8_grow((void **)&plan->shards, &capacity, count,
-                             sizeof *s))
-                    return f8_fail_nomem(err, "the plan");
-                s = &plan->shards[count++];
-                *s = (f8_shard){.first_unit = i, .file = file};
-            }
+        if (u->parts > 0 && (!s || (file ? file != s->file : full))) {
+            if (!f8_grow((void **)&plan->shards, &capacity, count, sizeof *s))
+                return f8_fail_nomem(err, "the plan");
+            s = &plan->shards[count++];
+            *s = (f8_shard){.first_unit = i, .file = file};
         }
+        /* The first unit is one that begins a result. */
+        assert(s);
         u->shard = (uint32_t)(count - 1);
         s->units_count++;
         s->data_bytes += bytes;
         s->header_bytes += header;
-        s->tensors += u->action == F8_QUANTIZE ? 2 : 1;
+        s->tensors +=
+            (u->parts > 0 ? 1u : 0u) + (u->action == F8_QUANTIZE ? 1u : 0u);
     }
     plan->shards_count = count;
     return F8_OK;
@@ -176,7 +200,7 @@ static void place_units(f8_plan *plan, const f8_shard *shard)
             f8_unit *u = &plan->units[shard->first_unit + i];
             if (f8_dtype_bytes(f8_unit_dtype(plan, u)) == size) {
                 u->data_begin = at;
-                at += weight_bytes(plan, u);
+                at += f8_unit_result_bytes(plan, u);
             }
             if (u->action == F8_QUANTIZE && scale_elem == size) {
                 u->scale_begin = at;
@@ -209,13 +233,15 @@ static void count_results(f8_plan *plan)
 {
     for (uint64_t i = 0; i < plan->units_count; i++) {
         const f8_unit *u = &plan->units[i];
-        if (u->action == F8_QUANTIZE)
-            plan->fp8_weights++;
-        else
-            plan->kept++;
-        plan->parameters +=
-            u->bytes / f8_dtype_bytes(source_of(plan, u)->dtype);
-        plan->result_bytes += weight_bytes(plan, u) + scale_bytes(plan, u);
+        plan->parameters += elems_of(plan, u);
+        plan->result_bytes +=
+            f8_unit_result_bytes(plan, u) + scale_bytes(plan, u);
+    }
+    for (uint64_t i = 0; i < plan->results_count; i++) {
+        const f8_unit *u = &plan->units[plan->results[i]];
+        plan->fp8_weights += u->action == F8_QUANTIZE;
+        plan->dequantized += u->action == F8_DEQUANTIZE;
+        plan->kept += u->action == F8_KEEP;
     }
 }
 
@@ -224,8 +250,7 @@ f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err)
     f8_status status = F8_OK;
 
     /* The default is what nobody asked for. */
-    if (plan->rules->places_count > 0 &&
-        plan->shard_bytes != F8_DEFAULT_SHARD_BYTES)
+    if (has_places(plan) && plan->shard_bytes != F8_DEFAULT_SHARD_BYTES)
         status = f8_fail(err, F8_ERR_ARGUMENT,
                          "--shard-size: layout %s says itself which file "
                          "takes a tensor",
@@ -254,7 +279,7 @@ f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
         for (uint64_t k = 0; k < shard->units_count; k++) {
             const f8_unit *u = &plan->units[shard->first_unit + k];
             f8_dtype dtype = f8_unit_dtype(plan, u);
-            if (f8_dtype_bytes(dtype) == size)
+            if (u->parts > 0 && f8_dtype_bytes(dtype) == size)
                 f8_st_header_add(buf, u->name, dtype, u->rank, u->shape,
                                  u->data_begin,
                                  u->data_begin + weight_bytes(plan, u));

@@ -17,14 +17,14 @@
 
 #include "plain.h"
 
-enum { CODES = 128 }; /* without signs */
+enum { AGAIN_CODES = 128 }; /* without signs */
 
 /* All in units of `again`. */
 typedef struct again_job {
-    float value[CODES]; /* what a code becomes */
-    float least, most;  /* |w| of plain weights, as it stands */
-    uint8_t first;      /* the least code that stays normal, 0x7f for none */
-    float down;         /* 1 / again */
+    float value[AGAIN_CODES]; /* what a code becomes */
+    float least, most;        /* |w| of plain weights, as it stands */
+    uint8_t first; /* the least code that stays normal, 0x7f for none */
+    float down;    /* 1 / again */
 } again_job;
 
 /* The nearest e4m3 number to 0 <= x <= 448, as a binary32; see encode(). */
@@ -43,12 +43,12 @@ static inline void again_begin(again_job *job, float scale, float again)
     job->down = 1 / again;
     job->least = scale * PLAIN_LEAST;
     job->most = scale * PLAIN_MOST;
-    for (uint32_t code = 0; code < CODES; code++) {
+    for (uint32_t code = 0; code < AGAIN_CODES; code++) {
         float x = decode(code) * scale * job->down;
         job->value[code] = round_e4m3(x);
         first += code < 8 || x < PLAIN_LEAST;
     }
-    job->first = (uint8_t)(first < CODES ? first : CODES - 1);
+    job->first = (uint8_t)(first < AGAIN_CODES ? first : AGAIN_CODES - 1);
 }
 
 static inline bool again_is_plain(const again_job *job, float w, uint8_t code)

@@ -132,6 +132,7 @@ static inline int v_any(vi a)
 }
 
 #include "again.h"
+#include "restore.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -142,4 +143,5 @@ const f8_kernel f8_kernel_avx2 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
+    .dequantise = dequantise_plain,
 };

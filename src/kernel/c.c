@@ -3,6 +3,7 @@
  * are left to the compiler's vectors. */
 #include "again.h"
 #include "bytes.h"
+#include "restore.h"
 #include "search.h"
 
 /* Whether any of a row's weights is not plain: then one of the differences,
@@ -206,4 +207,5 @@ const f8_kernel f8_kernel_c = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_plain,
+    .dequantise = dequantise_plain,
 };

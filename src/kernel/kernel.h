@@ -19,6 +19,17 @@ typedef struct f8_block {
                     them out, which is right for many blocks together */
 } f8_block;
 
+/* One block of codes and where its values go: at most F8_BLOCK rows of at
+ * most F8_BLOCK elements, in any alignment. dtype is BF16, F16 or F32. */
+typedef struct f8_code_block {
+    const uint8_t *codes;
+    size_t codes_stride;
+    void *values;
+    size_t values_stride; /* in bytes */
+    f8_dtype dtype;
+    unsigned rows, cols;
+} f8_code_block;
+
 enum { F8_MANTISSAS = 128 }; /* of a bfloat16 */
 
 /* Squared errors of every bfloat16 mantissa under every mantissa of a scale;
@@ -55,6 +66,12 @@ typedef struct f8_kernel {
      * under which none saturates. */
     double (*distance)(const f8_block *block, float scale, float again,
                        const uint8_t *codes, size_t codes_stride);
+
+    /* values[r][c] = dtype(f32(code) * scale): the product in binary32, then
+     * rounded to nearest even. Returns the largest code without its sign,
+     * which tells whether any value is a NaN (0x7f, of whatever bits) or not
+     * finite. scale is not negative. */
+    uint8_t (*dequantise)(const f8_code_block *block, float scale);
 } f8_kernel;
 
 /* Fills the table that search() reads. */
@@ -77,6 +94,9 @@ f8_status f8_kernel_choose(const char *name, const f8_kernel **kernel,
 /* Fills list with those that this CPU can run, slowest first, "c" always
  * among them; returns how many. F8_KERNELS_MAX is room for all. */
 size_t f8_kernel_list(const f8_kernel **list, size_t room);
+
+/* A code's value under a scale, as dequantise() rounds it, widened again. */
+float f8_dequantise_one(uint8_t code, float scale, f8_dtype dtype);
 
 /* One element as binary32, exactly. dtype is BF16, F16 or F32. */
 float f8_widen(const void *element, f8_dtype dtype);

@@ -105,6 +105,7 @@ static inline int v_any(vi a)
 }
 
 #include "again.h"
+#include "restore.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -115,4 +116,5 @@ const f8_kernel f8_kernel_neon = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
+    .dequantise = dequantise_plain,
 };

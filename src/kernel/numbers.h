@@ -57,6 +57,26 @@ static inline float decode(uint32_t code)
     return from_bits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
 }
 
+/* ---- narrowing ------------------------------------------------------------
+ */
+
+static inline uint16_t narrow_bf16(float x)
+{
+    uint32_t u = bits_of(x);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+}
+
+/* Halves that are subnormal are multiples of 2^-24, the spacing of binary32
+ * from 0.5 on; from 65520 on all is infinity. */
+static inline uint16_t narrow_f16(float x)
+{
+    uint32_t sign = bits_of(x) >> 16 & 0x8000u, a = bits_of(x) & 0x7fffffffu;
+    uint32_t normal = ((a + 0xfffu + ((a >> 13) & 1)) >> 13) - (112u << 10);
+    uint32_t small = bits_of(from_bits(a) + 0.5f) - 0x3f000000u;
+    uint32_t h = a < 0x38800000u ? small : a >= 0x47800000u ? 0x7c00u : normal;
+    return (uint16_t)(sign | h);
+}
+
 /* ---- widening ------------------------------------------------------------ */
 
 static inline float widen_f16(uint16_t h)

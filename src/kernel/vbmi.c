@@ -6,6 +6,7 @@
 
 #include "again.h"
 #include "bytes.h"
+#include "restore.h"
 #include "search.h"
 
 /* Bytes of two vectors of words gathered so that each 16 bytes hold eight of
@@ -467,4 +468,5 @@ const f8_kernel f8_kernel_vbmi = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
+    .dequantise = dequantise_plain,
 };

@@ -286,7 +286,7 @@ END
 
 @test "a result is no source" {
     program 0 quantize "$shared/src" dst
-    refuses 'fp8cast: config.json: already quantised? expected no "quantization_config", found one' \
+    refuses 'fp8cast: config.json: already quantised? expected no "quantization_config", found one; --requantize takes FP8 blockwise' \
         quantize dst again
     [ ! -e again ]
     program 1 verify dst dst

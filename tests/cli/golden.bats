@@ -81,7 +81,7 @@ prints() {
     prints usage 2
     prints help 0 help
     prints help-all 0 help --all
-    for command in quantize plan verify inspect roofline synth rules help; do
+    for command in quantize dequantize plan verify inspect roofline synth rules help; do
         prints "help-$command" 0 help "$command"
     done
     prints version 0 --version
@@ -119,6 +119,13 @@ prints() {
         --keep '*'
     prints quantize-shards 0 quantize SRC JSON --threads 1 --verify --json \
         --shard-size 2MB
+}
+
+@test "dequantize" {
+    ln -s "$shared/DST" DST
+    prints plan-dequantize 0 plan DST --dequantize --threads 2
+    prints dequantize 0 dequantize DST BACK --fuse --threads 1
+    prints dequantize-again 0 dequantize DST BACK --fuse --threads 1 --json
 }
 
 @test "verify" {

@@ -29,6 +29,10 @@ static void expect_splice(const char *config, const char *expected)
     assert_int_equal(text.length, strlen(expected));
     /* The source is only read. */
     assert_string_equal(source.data, config);
+    f8_buf back = {0};
+    expect_ok(f8_json_cut(&text, NULL, "key", &back, &err), &err);
+    assert_string_equal(back.data, config);
+    f8_buf_free(&back);
     json_decref(value);
     f8_buf_free(&source);
     f8_buf_free(&text);
@@ -114,6 +118,46 @@ static void test_splice_into_nothing(void **state)
     expect_splice("{\n}", "{ \"key\": " VALUE_ON_ONE_LINE "\n}");
 }
 
+/* ---- taking a member out ------------------------------------------------- */
+
+static void expect_cut(const char *outer, const char *key, const char *config,
+                       const char *expected)
+{
+    f8_error err = {0};
+    f8_buf text = {0}, source = {0};
+
+    f8_buf_puts(&source, config);
+    expect_ok(f8_json_cut(&source, outer, key, &text, &err), &err);
+    assert_string_equal(text.data, expected);
+    assert_int_equal(text.length, strlen(expected));
+    f8_buf_free(&source);
+    f8_buf_free(&text);
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    /* What others wrote: the member may stand anywhere. */
+    expect_cut(NULL, "q", "{\"q\": {\"a\": [1, {}]}, \"b\": 2}", "{\"b\": 2}");
+    expect_cut(NULL, "q", "{\n  \"q\": 1,\n  \"b\": 2\n}", "{\n  \"b\": 2\n}");
+    expect_cut(NULL, "q", "{\n  \"a\": 1,\n  \"q\": 2,\n  \"b\": 3\n}\n",
+               "{\n  \"a\": 1,\n  \"b\": 3\n}\n");
+    expect_cut(NULL, "q", "{\"a\":1 , \"q\":2 , \"b\":3}",
+               "{\"a\":1 , \"b\":3}");
+    expect_cut(NULL, "q", "{\n  \"q\": 1\n}", "{\n}");
+    /* Values and inner keys of the same name are others. */
+    expect_cut(NULL, "q", "{\"a\": {\"q\": 1}, \"b\": \"q\", \"q\": \"}\"}",
+               "{\"a\": {\"q\": 1}, \"b\": \"q\"}");
+    /* However the key is spelled. */
+    expect_cut(NULL, "q", "{\"\\u0071\": 1, \"b\": 2}", "{\"b\": 2}");
+    expect_cut("o", "q", "{\"q\": 0, \"o\": {\"q\": 1, \"c\": 2}, \"z\": 3}",
+               "{\"q\": 0, \"o\": {\"c\": 2}, \"z\": 3}");
+    expect_cut("o", "q", "{\"o\": {\"c\": 2, \"q\": 1}}",
+               "{\"o\": {\"c\": 2}}");
+    expect_cut("o", "q", "{\"o\": { \"q\": 1 }, \"q\": 0}",
+               "{\"o\": { }, \"q\": 0}");
+}
+
 /* A plan as far as f8_manifest_config looks at it. */
 static void expect_config(f8_scale_dtype scale_dtype, const char *config,
                           const char *expected)
@@ -191,6 +235,7 @@ static void expect_index(const made_unit *made, size_t count,
         units[i].name = made[i].name;
         units[i].action = made[i].quantised ? F8_QUANTIZE : F8_KEEP;
         units[i].shard = made[i].shard;
+        units[i].parts = 1;
     }
     f8_plan plan = {.units = units,
                     .units_count = count,
@@ -296,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_splice_behind_an_empty_line),
         cmocka_unit_test(test_splice_on_one_line),
         cmocka_unit_test(test_splice_into_nothing),
+        cmocka_unit_test(test_cut),
         cmocka_unit_test(test_config),
         cmocka_unit_test(test_index),
         cmocka_unit_test(test_index_with_names_around_a_scale),

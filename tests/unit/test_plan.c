@@ -686,7 +686,8 @@ static void test_already_quantised(void **state)
     expect_error(f8_plan_create(src, &options, &plan, &err), &err,
                  F8_ERR_REFUSED,
                  "config.json: already quantised? expected no "
-                 "\"quantization_config\", found one");
+                 "\"quantization_config\", found one; --requantize takes "
+                 "FP8 blockwise");
     assert_null(plan);
 }
 
