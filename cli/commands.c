@@ -3,6 +3,7 @@
  * chooses the exit status. */
 #include "commands.h"
 #include "confine.h"
+#include "differences.h"
 #include "json.h"
 #include "message.h"
 #include "tables.h"
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #define LARGEST_SHOWN 5
+#define TOP_SHOWN 20
 
 /* ---- what several commands need ---------------------------------------- */
 
@@ -177,8 +179,32 @@ static int run_verify(const arguments *given, atomic_int *stop)
     return status;
 }
 
-/* ---- quantize and dequantize
- * ---------------------------------------------------------- */
+/* ---- diff -------------------------------------------------------------- */
+
+static int run_diff(const arguments *given, atomic_int *stop)
+{
+    f8_error err;
+    f8_diff *diff = NULL;
+    f8_diff_summary summary;
+    run current = {.stop = stop};
+    f8_options options = library_options(given, &current);
+    message_progress_begin(&current.view, "diff", given->quiet);
+    f8_status status =
+        f8_diff_create(given->paths[0], given->paths[1], &options, &diff, &err);
+    message_progress_end(&current.view);
+    if (status != F8_OK)
+        return failed(&err);
+    f8_diff_get_summary(diff, &summary);
+    if (given->json)
+        print_json(json_diff(diff));
+    else if (!given->quiet)
+        table_diff(diff, given->paths[0], given->paths[1],
+                   given->top ? given->top : TOP_SHOWN);
+    f8_diff_free(diff);
+    return summary.same ? EXIT_DONE : EXIT_MISMATCH;
+}
+
+/* ---- quantize and dequantize ------------------------------------------- */
 
 static f8_status convert(const arguments *given, run *current,
                          const f8_plan *plan, f8_report **report, f8_error *err)
@@ -411,7 +437,8 @@ static int run_help(const arguments *given)
 bool command_can_stop(command_id command)
 {
     return command == COMMAND_QUANTIZE || command == COMMAND_DEQUANTIZE ||
-           command == COMMAND_VERIFY || command == COMMAND_SYNTH;
+           command == COMMAND_VERIFY || command == COMMAND_DIFF ||
+           command == COMMAND_SYNTH;
 }
 
 static int dispatch(const arguments *given, atomic_int *stop)
@@ -424,6 +451,8 @@ static int dispatch(const arguments *given, atomic_int *stop)
         return run_plan(given);
     case COMMAND_VERIFY:
         return run_verify(given, stop);
+    case COMMAND_DIFF:
+        return run_diff(given, stop);
     case COMMAND_INSPECT:
         return run_inspect(given);
     case COMMAND_ROOFLINE:

@@ -16,6 +16,7 @@ json_t *json_plan(const f8_plan *plan, const plan_place *place,
 json_t *json_convert(const f8_plan *plan, const f8_report *report,
                      const f8_verdict *verdict);
 json_t *json_verdict(const f8_verdict *verdict);
+json_t *json_diff(const f8_diff *diff);
 json_t *json_inventory(const f8_inventory *inventory,
                        const f8_tensor_info *largest, size_t largest_count,
                        bool with_tensors);

@@ -39,6 +39,12 @@ static const struct command {
      "reread both and prove that DST is SRC in FP8",
      "DST may come from any converter. The exit status is 3 when it differs\n"
      "from what SRC demands.\n"},
+    {"diff", 2, 2, "A", "B", "say what differs between two checkpoints",
+     "A and B are folders or .safetensors files, quantized or not, by "
+     "whomever;\n"
+     "B is measured against A. The exit status is 0 when names, types, "
+     "shapes,\n"
+     "bytes and config are the same, and 3 when they are not.\n"},
     {"inspect", 1, 1, "PATH", NULL,
      "say what is in a checkpoint folder or .safetensors file",
      "The exit status is 1 when index and shards disagree.\n"},
@@ -75,7 +81,7 @@ typedef enum option_kind {
 #define ON_BACK (ON(DEQUANTIZE) | ON(PLAN))
 #define ON_DECIDE (ON_CONVERT | ON(ROOFLINE))
 #define ON_WRITE (ON_CONVERT | ON_BACK)
-#define ON_WORK (ON_WRITE | ON(VERIFY))
+#define ON_WORK (ON_WRITE | ON(VERIFY) | ON(DIFF))
 #define ON_PLAN (ON_WORK | ON(ROOFLINE))
 #define ON_CHECKPOINT (ON_PLAN | ON(INSPECT) | ON(SYNTH))
 #define ON_ALL ((1u << COMMAND_NONE) - 1)
@@ -126,6 +132,8 @@ static const struct option {
     {"overwrite", 0, NULL, ON_WRITE, FLAG(overwrite),
      "replace another conversion that is in DST"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
+    {"top", 0, "N", ON(DIFF), COUNT(top, 1, 1000000),
+     "weights and lines of each list to show (default: 20)"},
     {"batch", 0, "N", ON(ROOFLINE), COUNT(batch, 1, 1000000),
      "sequences decoded together (default: 1)"},
     {"context", 0, "N", ON(ROOFLINE), COUNT(context, 0, 1000000000),
@@ -592,7 +600,7 @@ static char *help_text(help_part part, command_id command)
         write_commands(out);
         if (part != HELP_USAGE)
             fputs("\nexit status\n  0 done, 1 failed, 2 usage, "
-                  "3 verification mismatch\n",
+                  "3 verification mismatch or difference\n",
                   out);
         if (part != HELP_ALL)
             fputs("\n'fp8cast help COMMAND' explains one command, "

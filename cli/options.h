@@ -12,6 +12,7 @@ typedef enum command_id {
     COMMAND_DEQUANTIZE,
     COMMAND_PLAN,
     COMMAND_VERIFY,
+    COMMAND_DIFF,
     COMMAND_INSPECT,
     COMMAND_ROOFLINE,
     COMMAND_SYNTH,
@@ -27,7 +28,7 @@ typedef enum command_id {
 typedef struct arguments {
     command_id command;
     command_id topic;     /* of COMMAND_HELP; COMMAND_NONE: all in short */
-    const char *paths[2]; /* SRC and DST, PATH, DIR or NAME */
+    const char *paths[2]; /* SRC and DST, A and B, PATH, DIR or NAME */
     unsigned paths_count;
     bool help, all, version;
     bool json, quiet, tensors, overwrite, verify, sparse, follow_links;
@@ -41,6 +42,7 @@ typedef struct arguments {
     f8_override *overrides; /* owned; in the order given */
     size_t overrides_count;
     const char *model;
+    uint64_t top;
     uint64_t batch, context, bandwidth; /* bytes a second */
     uint64_t layers, experts, hidden, inter, vocab, seed, shards;
 } arguments;

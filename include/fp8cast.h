@@ -372,6 +372,111 @@ F8_API const char *f8_verdict_fault(const f8_verdict *verdict, size_t i);
 F8_API const f8_report *f8_verdict_report(const f8_verdict *verdict);
 F8_API void f8_verdict_free(f8_verdict *verdict); /* NULL is fine */
 
+/* ---- diff: what differs between two checkpoints ------------------------- */
+
+typedef struct f8_diff f8_diff;
+
+/* Pairs of tensors are counted as identical (dtype, shape and every byte), as
+ * equal (every value, in another dtype or other bytes: -0 for 0, other codes
+ * and scales) or as different; those of another shape, or of numbers and
+ * integers, are not compared and counted as changes only. A scale belongs to
+ * its FP8 weight. NaN is equal to NaN. */
+typedef struct f8_diff_summary {
+    bool same; /* names, dtypes, shapes, bytes and config; how tensors are
+                  spread over files does not count, nor does __metadata__ */
+    uint64_t a_tensors, b_tensors, a_bytes, b_bytes, a_files, b_files;
+    uint64_t moved; /* tensors that lie in a file of another name in b */
+    uint64_t identical, equal, different; /* pairs */
+    uint64_t a_fused, b_fused; /* tensors taken apart: the other side has
+                                  their experts one by one */
+    uint64_t a_only, b_only;   /* tensors, or parts of fused ones */
+    uint64_t dtypes, shapes;   /* pairs of another dtype, of another shape */
+    uint64_t settings;         /* differences of config.json */
+    uint64_t a_bare, b_bare;   /* FP8 weights without scales that fit: their
+                                  codes were compared as they are */
+    double seconds;
+} f8_diff_summary;
+
+/* One side of a difference. */
+typedef struct f8_diff_side {
+    const char *name; /* of the tensor in the file: of a part, the fused one */
+    const char *file;
+    f8_dtype dtype;
+    unsigned rank; /* of a part: 2, its own matrix */
+    uint64_t shape[F8_MAX_RANK];
+    bool has_scale;
+    f8_dtype scale_dtype;
+} f8_diff_side;
+
+/* A tensor that the other side lacks. */
+typedef struct f8_diff_single {
+    const char *name; /* of a part of a fused tensor: as if it stood alone */
+    f8_diff_side side;
+} f8_diff_single;
+
+/* A pair whose dtypes or shapes are not the same. */
+typedef struct f8_diff_change {
+    const char *name;
+    bool dtype, shape;
+    f8_diff_side a, b;
+} f8_diff_change;
+
+/* A value of config.json that is not the same. */
+typedef struct f8_diff_setting {
+    const char *path;  /* "text_config.layer_types[3]"                 */
+    const char *a, *b; /* JSON on one line; NULL: not there           */
+} f8_diff_setting;
+
+/* How far the values v of b are from the values w of a, over one pair, or all
+ * different pairs of a kind. Elements that are not finite in one and not the
+ * same in the other are counted, and in no other figure. For integers, which
+ * are compared byte by byte, all figures are NaN. */
+typedef struct f8_diff_values {
+    const char *name;  /* of a pair, or kind ("self_attn.q_proj")       */
+    f8_diff_side a, b; /* of a pair only                                */
+    uint64_t tensors, elems;
+    uint64_t differing;  /* elements that are not equal                   */
+    uint64_t not_finite; /* of those: NaN or infinite in a or b           */
+    double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
+    double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
+    double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */
+    double max_abs_error;
+} f8_diff_values;
+
+/* Compares two checkpoint folders or .safetensors files, quantised or not, by
+ * whomever; b is measured against a. Returns F8_OK when the comparison could be
+ * made, whatever it found: look at .same. Experts that are fused in one and
+ * stand one by one in the other are paired by the rules. Of `options` threads,
+ * memory_bytes, rules and progress are read; without rules those of a's
+ * model_type, of b's, or none. Results do not depend on the threads. */
+F8_API f8_status f8_diff_create(const char *a, const char *b,
+                                const f8_options *options, f8_diff **diff,
+                                f8_error *err);
+F8_API void f8_diff_free(f8_diff *diff); /* NULL is fine */
+F8_API void f8_diff_get_summary(const f8_diff *diff, f8_diff_summary *out);
+/* Those below are false past the end. Tensors only in a, or in b, by name. */
+F8_API bool f8_diff_get_single(const f8_diff *diff, bool in_b, uint64_t i,
+                               f8_diff_single *out);
+/* By name. */
+F8_API bool f8_diff_get_change(const f8_diff *diff, uint64_t i,
+                               f8_diff_change *out);
+/* In the order of a's config; the first 10,000 only. */
+F8_API bool f8_diff_get_setting(const f8_diff *diff, uint64_t i,
+                                f8_diff_setting *out);
+/* Different pairs, and equal ones of one dtype whose bytes are not the same:
+ * first those that have no figures or odd elements, then by relative RMS, the
+ * worst first; of equal ones by name. */
+F8_API bool f8_diff_get_values(const f8_diff *diff, uint64_t i,
+                               f8_diff_values *out);
+/* Over the same pairs; .tensors == 0 when there are none. */
+F8_API void f8_diff_get_overall(const f8_diff *diff, f8_diff_values *out);
+/* The same pairs by kind, in a's reading order. */
+F8_API bool f8_diff_get_kind(const f8_diff *diff, uint64_t i,
+                             f8_diff_values *out);
+/* Why FP8 weights of a, or b, have no scales, a line each, the first 100 only;
+ * NULL at the end. */
+F8_API const char *f8_diff_bare(const f8_diff *diff, bool in_b, uint64_t i);
+
 /* ---- inspect ----------------------------------------------------------- */
 
 typedef struct f8_inventory f8_inventory;

@@ -8,6 +8,7 @@
 #include <semaphore.h>
 
 #include "direct.h"
+#include "distance.h"
 #include "quant.h"
 
 /* One unit of work as the pipeline sees it. A matrix is cut into panels of
@@ -51,7 +52,8 @@ void f8_worker_computed(f8_worker *worker);
 typedef struct f8_outcome {
     f8_sums sums;
     f8_check check;
-    uint64_t faults; /* the caller's own count */
+    f8_distance distance; /* of diff */
+    uint64_t faults;      /* the caller's own count */
 } f8_outcome;
 
 /* All of ctx is the caller's. `locked` functions run under the pipeline's

@@ -81,7 +81,8 @@ prints() {
     prints usage 2
     prints help 0 help
     prints help-all 0 help --all
-    for command in quantize dequantize plan verify inspect roofline synth rules help; do
+    for command in quantize dequantize plan verify diff inspect roofline synth \
+        rules help; do
         prints "help-$command" 0 help "$command"
     done
     prints version 0 --version
@@ -132,6 +133,17 @@ prints() {
     ln -s "$shared/DST" DST
     prints verify 0 verify SRC DST
     prints verify 0 verify SRC DST --json
+}
+
+@test "diff" {
+    ln -s "$shared/DST" DST
+    prints diff 3 diff SRC DST --top 5
+    prints diff-same 0 diff SRC SRC
+    "$fp8cast" synth A --layers 4 --experts 2 --vocab 300 --hidden 128 -q
+    "$fp8cast" synth B --layers 4 --experts 3 --vocab 400 --hidden 128 -q
+    sed -i -e '/"image_token_id"/d' -e 's/"silu"/"gelu"/' B/config.json
+    prints diff-shapes 3 diff A B
+    prints diff-shapes 3 diff A B --json
 }
 
 @test "scales of the least error, and powers of two" {
@@ -232,7 +244,7 @@ END
 
 @test "--json: one document on stdout, --quiet: nothing at all" {
     for command in "plan SRC" "quantize SRC DST" "verify SRC DST" \
-        "inspect SRC" "inspect DST" "synth new"; do
+        "diff SRC SRC" "inspect SRC" "inspect DST" "synth new"; do
         # The words are to be split.
         # shellcheck disable=SC2086
         program 0 $command --json --quiet

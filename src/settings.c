@@ -1,0 +1,168 @@
+/* settings.c - two JSON trees side by side. See settings.h. Trees are at most
+ * as deep as json.c reads them, so they may be walked by recursion. */
+#include "settings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct walk {
+    f8_settings *out;
+    f8_buf path;
+    f8_error *err;
+} walk;
+
+/* ---- noting -------------------------------------------------------------- */
+
+/* The value as text with so many digits; NULL of nothing, or when memory ran
+ * out. */
+static const char *print(f8_settings *out, const json_t *value, int digits)
+{
+    size_t flags =
+        JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION((size_t)digits);
+    char *text = value ? json_dumps(value, flags) : NULL;
+    const char *kept =
+        text ? f8_arena_copy(&out->strings, text, strlen(text)) : NULL;
+
+    free(text);
+    return kept;
+}
+
+static f8_status note(walk *w, const json_t *a, const json_t *b)
+{
+    f8_settings *out = w->out;
+
+    out->total++;
+    if (out->count >= F8_SETTINGS_KEPT ||
+        out->strings.bytes >= F8_SETTINGS_KEPT_BYTES)
+        return F8_OK;
+    /* 15 digits are what a person wrote, 17 tell all numbers apart. */
+    f8_setting setting = {.a = print(out, a, 15), .b = print(out, b, 15)};
+    if (setting.a && setting.b && !strcmp(setting.a, setting.b)) {
+        setting.a = print(out, a, 17);
+        setting.b = print(out, b, 17);
+    }
+    if (!w->path.failed)
+        setting.path = f8_arena_copy(
+            &out->strings, w->path.data ? w->path.data : "", w->path.length);
+    if (!setting.path || (a && !setting.a) || (b && !setting.b) ||
+        !f8_grow((void **)&out->items, &out->capacity, out->count,
+                 sizeof setting))
+        return f8_fail_nomem(w->err, "the differences of config.json");
+    out->items[out->count++] = setting;
+    return F8_OK;
+}
+
+/* ---- paths --------------------------------------------------------------- */
+
+/* A key that could be mistaken for two, or for none, stands in quotes. */
+static bool is_plain(const char *key)
+{
+    return *key && !strpbrk(key, ".[]\" ");
+}
+
+static void enter_key(walk *w, const char *key)
+{
+    if (w->path.length > 0)
+        f8_buf_puts(&w->path, ".");
+    if (is_plain(key))
+        f8_buf_puts(&w->path, key);
+    else
+        f8_buf_json_string(&w->path, key);
+}
+
+static void leave(walk *w, size_t length)
+{
+    w->path.length = length;
+    if (w->path.data)
+        w->path.data[length] = '\0';
+}
+
+/* ---- comparing ----------------------------------------------------------- */
+
+static bool are_equal_numbers(const json_t *a, const json_t *b)
+{
+    if (json_is_integer(a) && json_is_integer(b))
+        return json_integer_value(a) == json_integer_value(b);
+    return json_number_value(a) == json_number_value(b);
+}
+
+static f8_status compare(walk *w, const json_t *a, const json_t *b);
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as json.c reads */
+static f8_status compare_objects(walk *w, const json_t *a, const json_t *b)
+{
+    f8_status status = F8_OK;
+    size_t length = w->path.length;
+    const char *key;
+    json_t *value;
+
+    /* jansson's macro wants mutable objects and changes nothing. */
+    json_object_foreach((json_t *)(uintptr_t)a, key, value)
+    {
+        if (status != F8_OK)
+            break;
+        enter_key(w, key);
+        status = compare(w, value, json_object_get(b, key));
+        leave(w, length);
+    }
+    json_object_foreach((json_t *)(uintptr_t)b, key, value)
+    {
+        if (status != F8_OK)
+            break;
+        if (json_object_get(a, key))
+            continue;
+        enter_key(w, key);
+        status = note(w, NULL, value);
+        leave(w, length);
+    }
+    return status;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as json.c reads */
+static f8_status compare_arrays(walk *w, const json_t *a, const json_t *b)
+{
+    f8_status status = F8_OK;
+    size_t length = w->path.length;
+
+    for (size_t i = 0; i < json_array_size(a) && status == F8_OK; i++) {
+        f8_buf_printf(&w->path, "[%zu]", i);
+        status = compare(w, json_array_get(a, i), json_array_get(b, i));
+        leave(w, length);
+    }
+    return status;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as json.c reads */
+static f8_status compare(walk *w, const json_t *a, const json_t *b)
+{
+    if (!a && !b)
+        return F8_OK;
+    if (json_is_object(a) && json_is_object(b))
+        return compare_objects(w, a, b);
+    if (json_is_array(a) && json_is_array(b) &&
+        json_array_size(a) == json_array_size(b))
+        return compare_arrays(w, a, b);
+    if (json_is_number(a) && json_is_number(b) ? are_equal_numbers(a, b)
+                                               : json_equal(a, b))
+        return F8_OK;
+    return note(w, a, b);
+}
+
+f8_status f8_settings_compare(const char *name, const json_t *a,
+                              const json_t *b, f8_settings *out, f8_error *err)
+{
+    walk w = {.out = out, .err = err};
+
+    memset(out, 0, sizeof *out);
+    f8_buf_puts(&w.path, name);
+    f8_status status = compare(&w, a, b);
+    f8_buf_free(&w.path);
+    return status;
+}
+
+void f8_settings_free(f8_settings *settings)
+{
+    free(settings->items);
+    f8_arena_free(&settings->strings);
+    memset(settings, 0, sizeof *settings);
+}
