@@ -42,7 +42,7 @@ static void get_work(void *ctx, uint64_t unit, f8_work *work)
     const f8_unit *u = &c->plan->units[unit];
 
     memset(work, 0, sizeof *work);
-    work->matrix = u->action == F8_QUANTIZE;
+    work->matrix = u->action == F8_QUANTIZE || u->stride;
     work->shard = u->shard;
     work->bytes = u->bytes;
     work->dtype = source_of(c->plan, u)->dtype;
@@ -163,6 +163,22 @@ static f8_status fail_value(const f8_plan *plan, const f8_unit *u,
         (unsigned long long)(item->col + spot->col), f8_odd_name(spot->value));
 }
 
+/* An item's weights, packed and in the result's order. worker->out is scratch
+ * here. */
+static f8_status read_weights(const convert *c, f8_worker *worker,
+                              const f8_item *item, unsigned char **weights,
+                              f8_error *err)
+{
+    const f8_unit *u = &c->plan->units[item->unit];
+    size_t elem_bytes = f8_dtype_bytes(source_of(c->plan, u)->dtype);
+
+    if (u->stride)
+        return f8_read_across(worker->user, u->offset, u->stride, elem_bytes,
+                              item, worker->in, worker->out, weights, err);
+    return f8_read_panel(worker->user, u->offset, f8_unit_cols(u), elem_bytes,
+                         item, worker->in, weights, err);
+}
+
 static f8_status quantise_item(convert *c, f8_worker *worker,
                                const f8_item *item, f8_outcome *outcome,
                                f8_error *err)
@@ -170,18 +186,15 @@ static f8_status quantise_item(convert *c, f8_worker *worker,
     const f8_unit *u = &c->plan->units[item->unit];
     const open_shard *s = &c->shards[u->shard];
     f8_dtype dtype = source_of(c->plan, u)->dtype;
-    size_t elem_bytes = f8_dtype_bytes(dtype);
     unsigned char *weights;
     f8_spot spot = {0, 0, 0};
 
-    f8_status status =
-        f8_read_panel(worker->user, u->offset, f8_unit_cols(u), elem_bytes,
-                      item, worker->in, &weights, err);
+    f8_status status = read_weights(c, worker, item, &weights, err);
     if (status != F8_OK)
         return status;
     f8_panel panel = {
         .weights = weights,
-        .stride_bytes = (size_t)(item->cols * elem_bytes),
+        .stride_bytes = (size_t)(item->cols * f8_dtype_bytes(dtype)),
         .dtype = dtype,
         .rows = item->rows,
         .cols = item->cols,
@@ -222,6 +235,27 @@ static f8_status copy_item(convert *c, f8_worker *worker, const f8_item *item,
     return f8_file_write(&s->file, data, n, to, s->temporary, err);
 }
 
+/* A matrix that is kept, but lies transposed in the source. */
+static f8_status copy_across(convert *c, f8_worker *worker, const f8_item *item,
+                             f8_error *err)
+{
+    const f8_unit *u = &c->plan->units[item->unit];
+    const open_shard *s = &c->shards[u->shard];
+    size_t elem_bytes = f8_dtype_bytes(source_of(c->plan, u)->dtype);
+    uint64_t row_bytes = f8_unit_cols(u) * elem_bytes;
+    size_t n = (size_t)(item->cols * elem_bytes);
+    unsigned char *data;
+
+    f8_status status = read_weights(c, worker, item, &data, err);
+    for (uint64_t r = 0; r < item->rows && status == F8_OK; r++)
+        status = f8_write_at(s->file.fd, data + r * n, n,
+                             s->data_start + u->data_begin +
+                                 (item->row + r) * row_bytes +
+                                 item->col * elem_bytes,
+                             s->temporary, err);
+    return status;
+}
+
 static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
                       f8_outcome *outcome, f8_error *err)
 {
@@ -234,6 +268,8 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
         return status;
     if (u->action == F8_QUANTIZE)
         return quantise_item(c, worker, item, outcome, err);
+    if (u->stride)
+        return copy_across(c, worker, item, err);
     return copy_item(c, worker, item, err);
 }
 

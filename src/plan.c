@@ -80,8 +80,9 @@ static f8_status apply_overrides(f8_plan *plan, const f8_options *options,
     return F8_OK;
 }
 
-static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
-                             f8_error *err)
+/* Whether there are experts to count; orient.c looks at the other axes. */
+static f8_status check_experts(const f8_tensor *t, const f8_rule *rule,
+                               f8_error *err)
 {
     if (t->rank != 3)
         return f8_fail(err, F8_ERR_RULES,
@@ -95,12 +96,6 @@ static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
                        t->name, MAX_EXPERTS, (unsigned long long)t->shape[0],
                        (unsigned long long)t->shape[1],
                        (unsigned long long)t->shape[2], rule->text);
-    if (t->shape[1] % rule->parts_count != 0)
-        return f8_fail(err, F8_ERR_RULES,
-                       "tensor %s: expected axis 1 to hold %u equal parts, "
-                       "found length %llu (%s)",
-                       t->name, rule->parts_count,
-                       (unsigned long long)t->shape[1], rule->text);
     return F8_OK;
 }
 
@@ -144,7 +139,7 @@ static f8_status decide(f8_plan *plan, const f8_options *options,
     d->linear = d->rule->linear;
     f8_status status = apply_overrides(plan, options, t, d, matched, err);
     if (status == F8_OK && d->rule->kind == F8_RULE_SPLIT)
-        status = check_split(t, d->rule, err);
+        status = check_experts(t, d->rule, err);
     if (status == F8_OK && d->action == F8_QUANTIZE)
         status = check_quantise(t, d, err);
     d->units_count =
@@ -175,6 +170,8 @@ static f8_status decide_all(f8_plan *plan, const f8_options *options,
         plan->units_count += d->units_count;
     }
     status = f8_rules_check_use(plan->rules, decided, err);
+    if (status == F8_OK)
+        status = f8_plan_orient(plan, err);
     for (size_t i = 0; i < options->overrides_count && status == F8_OK; i++) {
         const f8_override *o = &options->overrides[i];
         if (!matched[i])
@@ -231,7 +228,8 @@ static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
 }
 
 /* [E, P * R, C] into E * P matrices [R, C] that follow each other in the
- * source, each with its own name. */
+ * source, each with its own name; or [E, C, P * R] into as many that lie there
+ * transposed, side by side. */
 static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
 {
     const f8_tensor *t = &plan->source->tensors.items[source];
@@ -241,9 +239,12 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
     int parent = dot ? (int)(dot + 1 - t->name) : 0;
     f8_status status = F8_OK;
 
-    d->part_shape[0] = t->shape[1] / parts;
-    d->part_shape[1] = t->shape[2];
+    d->part_shape[0] = t->shape[d->across ? 2 : 1] / parts;
+    d->part_shape[1] = t->shape[d->across ? 1 : 2];
     uint64_t part_bytes = t->bytes / d->units_count;
+    /* From one part of an expert to the next, in the source. */
+    uint64_t step =
+        d->across ? d->part_shape[0] * f8_dtype_bytes(t->dtype) : part_bytes;
     for (uint64_t i = 0; i < d->units_count && status == F8_OK; i++) {
         f8_unit unit = {.name = f8_arena_printf(
                             &plan->strings, "%.*s%llu.%s.weight", parent,
@@ -252,8 +253,10 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
                         .source = source,
                         .rank = 2,
                         .shape = d->part_shape,
-                        .offset = t->offset + i * part_bytes,
-                        .bytes = part_bytes};
+                        .offset = t->offset + i / parts * parts * part_bytes +
+                                  i % parts * step,
+                        .bytes = part_bytes,
+                        .stride = d->across ? t->shape[2] : 0};
         status = add_unit(plan, unit, d->first_unit + i, err);
     }
     return status;
@@ -357,6 +360,10 @@ f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
 {
     f8_status status = f8_rules_load(options->rules, plan->source->model_type,
                                      &plan->rules, err);
+    if (status == F8_OK && plan->rules->refused)
+        status =
+            f8_fail(err, F8_ERR_REFUSED, "%s: model_type %s: %s",
+                    F8_CONFIG_NAME, plan->rules->family, plan->rules->refused);
     if (status == F8_OK)
         status = decide_all(plan, options, err);
     if (status == F8_OK)
@@ -633,6 +640,11 @@ const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i)
             return plan->sides.items[k].path;
     }
     return NULL;
+}
+
+const char *f8_plan_note(const f8_plan *plan, uint64_t i)
+{
+    return i < plan->rules->notes_count ? plan->rules->notes[i] : NULL;
 }
 
 const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i)

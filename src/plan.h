@@ -24,8 +24,12 @@ typedef struct f8_unit {
     uint16_t kind; /* quantised: index into plan->kinds */
     uint16_t rank;
     const uint64_t *shape;
-    uint64_t offset;      /* of the first source byte, in the source's shard */
-    uint64_t bytes;       /* of the source */
+    uint64_t offset; /* of the first source byte, in the source's shard */
+    uint64_t bytes;  /* of the source */
+    /* 0 when the source's bytes are in the result's order. Else the source
+     * has the matrix transposed: each column of the result is a run there, and
+     * the next one begins so many elements behind it. */
+    uint64_t stride;
     uint64_t data_begin;  /* in the result shard's data */
     uint64_t scale_begin; /* quantised */
 } f8_unit;
@@ -36,6 +40,7 @@ typedef struct f8_decision {
     const char *decided_by;
     f8_action action;
     bool linear; /* when kept: a loader would build a Linear */
+    bool across; /* of a split: the parts lie along axis 2, transposed */
     uint64_t first_unit, units_count;
     uint64_t part_shape[2]; /* of a split: rows and columns of one part */
 } f8_decision;
@@ -86,6 +91,10 @@ static inline uint64_t f8_unit_cols(const f8_unit *u)
  * units, but cuts no shards. Overrides may be NULL. Used by verify too. */
 f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
                          f8_error *err);
+
+/* How the tensors that are taken apart lie, once all are decided: checks their
+ * shapes and fills `across` of their decisions. See orient.c. */
+f8_status f8_plan_orient(f8_plan *plan, f8_error *err);
 
 /* Frees what the plan owns, not the plan itself. */
 void f8_plan_clear(f8_plan *plan);

@@ -22,6 +22,10 @@ typedef struct f8_rule {
     bool optional, linear, always;
     unsigned parts_count; /* of a split */
     const char *parts[F8_MAX_PARTS];
+    /* Of a split: the axis that holds the parts, 1 or 2, or 0 where the
+     * numbers of config.json that these keys name tell it. */
+    unsigned axis;
+    const char *rows, *columns;
 } f8_rule;
 
 /* Sibling modules that engines join into one. */
@@ -41,6 +45,9 @@ typedef struct f8_rules {
     size_t rules_count, rules_capacity;
     f8_fused *fused;
     size_t fused_count, fused_capacity;
+    const char *refused; /* why no plan is made; NULL */
+    const char **notes;  /* that a plan prints */
+    size_t notes_count, notes_capacity;
     f8_arena strings;
 } f8_rules;
 

@@ -32,15 +32,17 @@ class Family:
     """One model_type. `auto` is the transformers class that builds it,
     `variants` the layouts of the source, `draft` the kind of draft layer that
     transformers leaves out, `published` what config.json has on the hub and
-    save_pretrained drops. `defects`: of a loader that does not load the
+    save_pretrained drops. `across`: its fused experts lie transposed;
+    `sizes`: numbers of the config that tell which way they lie. `defects`: of a loader that does not load the
     family right, words of what is then found, and whose fault it is."""
 
     def __init__(self, config, auto="AutoModelForCausalLM",
                  variants=("plain",), draft=None, published=None,
-                 defects=None):
+                 defects=None, across=False, sizes=()):
         self.config, self.auto, self.variants = config, auto, variants
         self.draft, self.published = draft, published or {}
         self.defects = defects or {}
+        self.across, self.sizes = across, sizes
 
 
 MULTIMODAL = "AutoModelForImageTextToText"
@@ -74,6 +76,11 @@ NO_BLOCKS = ("weight_scale_inv",
              "SGLang 0.5.23 renames weight_scale_inv to weight_scale in its "
              "Llama class (models/llama.py, load_weights), finds no such "
              "parameter, and drops every block scale without an error")
+
+NO_JOIN = ("mlp.experts",
+           "transformers 5.23 joins no single experts of this family "
+           "(conversion_mapping.py has only a transposition of fused ones), "
+           "tells of missing and unexpected keys and makes up the experts")
 
 FAMILIES = {
     "qwen3_5_moe": Family(
@@ -120,6 +127,13 @@ FAMILIES = {
         {"text_config": {**TEXT, "rope_parameters": MROPE},
          "vision_config": {**VISION, "deepstack_visual_indexes": [0]},
          **TOKENS}, auto=MULTIMODAL),
+    "qwen3_vl_moe": Family(
+        {"text_config": {**TEXT, **EXPERTS, "rope_parameters": MROPE},
+         "vision_config": {**VISION, "deepstack_visual_indexes": [0]},
+         **TOKENS}, auto=MULTIMODAL,
+        variants=("transposed", "fused", "per-expert"),
+        defects={"transformers": NO_JOIN}, published={"norm_topk_prob": True},
+        sizes=("hidden_size", "moe_intermediate_size")),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
                      "num_experts_per_tok": 2, "intermediate_size": 128}),
     "minimax_m2": Family({**TEXT, "num_local_experts": 4,

@@ -103,9 +103,8 @@ def make(folder, name):
     config.get("text_config", config).update(family.published)
     found = add_draft(family, tensors.read(saved), config)
     for variant in family.variants:
-        layout = tensors.fuse(found) if variant == "fused" else found
-        tensors.write(os.path.join(folder, name, variant, "source"), layout,
-                      config, like=saved)
+        tensors.write(os.path.join(folder, name, variant, "source"),
+                      tensors.LAYOUTS[variant](found), config, like=saved)
 
 
 def main():
