@@ -359,6 +359,8 @@ static f8_status check_modules(f8_agreement *v, const json_t *list,
         f8_modules_add(&modules, v->plan.rules, u->name,
                        u->action == F8_QUANTIZE,
                        rule->linear || rule->kind != F8_RULE_KEEP);
+        if (u->action == F8_KEEP)
+            f8_modules_add_also(&modules, v->plan.rules, rule, u->name);
     }
     f8_modules_add_absent(&modules, v->plan.rules);
     if (modules.failed)

@@ -227,6 +227,17 @@ static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
     return F8_OK;
 }
 
+/* Length of what the results' names have of a split tensor's: all up to its
+ * last word; with `into`, without the module that the tensor is of. */
+static int parent_length(const char *name, const char *into)
+{
+    size_t n = into ? f8_module_full_length(name) : strlen(name);
+
+    while (n > 0 && name[n - 1] != '.')
+        n--;
+    return (int)n;
+}
+
 /* [E, P * R, C] into E * P matrices [R, C] that follow each other in the
  * source, each with its own name; or [E, C, P * R] into as many that lie there
  * transposed, side by side. */
@@ -235,8 +246,8 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
     const f8_tensor *t = &plan->source->tensors.items[source];
     f8_decision *d = &plan->decisions[source];
     unsigned parts = d->rule->parts_count;
-    const char *dot = strrchr(t->name, '.');
-    int parent = dot ? (int)(dot + 1 - t->name) : 0;
+    int parent = parent_length(t->name, d->rule->into);
+    const char *into = d->rule->into ? d->rule->into : "";
     f8_status status = F8_OK;
 
     d->part_shape[0] = t->shape[d->across ? 2 : 1] / parts;
@@ -246,17 +257,18 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
     uint64_t step =
         d->across ? d->part_shape[0] * f8_dtype_bytes(t->dtype) : part_bytes;
     for (uint64_t i = 0; i < d->units_count && status == F8_OK; i++) {
-        f8_unit unit = {.name = f8_arena_printf(
-                            &plan->strings, "%.*s%llu.%s.weight", parent,
-                            t->name, (unsigned long long)(i / parts),
-                            d->rule->parts[i % parts]),
-                        .source = source,
-                        .rank = 2,
-                        .shape = d->part_shape,
-                        .offset = t->offset + i / parts * parts * part_bytes +
-                                  i % parts * step,
-                        .bytes = part_bytes,
-                        .stride = d->across ? t->shape[2] : 0};
+        f8_unit unit = {
+            .name = f8_arena_printf(&plan->strings, "%.*s%s%s%llu.%s.weight",
+                                    parent, t->name, into, *into ? "." : "",
+                                    (unsigned long long)(i / parts),
+                                    d->rule->parts[i % parts]),
+            .source = source,
+            .rank = 2,
+            .shape = d->part_shape,
+            .offset =
+                t->offset + i / parts * parts * part_bytes + i % parts * step,
+            .bytes = part_bytes,
+            .stride = d->across ? t->shape[2] : 0};
         status = add_unit(plan, unit, d->first_unit + i, err);
     }
     return status;
@@ -382,6 +394,9 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
         const f8_unit *u = &plan->units[i];
         f8_modules_add(&modules, plan->rules, u->name, u->action == F8_QUANTIZE,
                        plan->decisions[u->source].linear);
+        if (u->action == F8_KEEP)
+            f8_modules_add_also(&modules, plan->rules,
+                                plan->decisions[u->source].rule, u->name);
     }
     f8_modules_add_absent(&modules, plan->rules);
     f8_status status =

@@ -241,6 +241,12 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
         rule->oneof = text + 6;
     else if (!strcmp(text, "experts=0") && rule->kind == F8_RULE_SPLIT)
         *saw_experts = true;
+    else if (!strncmp(text, "also=", 5) && text[5] &&
+             rule->kind == F8_RULE_KEEP)
+        rule->also = text + 5;
+    else if (!strncmp(text, "into=", 5) && text[5] &&
+             rule->kind == F8_RULE_SPLIT)
+        rule->into = text + 5;
     else if (!strncmp(text, "rows=", 5) && text[5] &&
              rule->kind == F8_RULE_SPLIT)
         rule->rows = text + 5;
@@ -254,10 +260,11 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
         return wrong_word(
             p, i,
             rule->kind == F8_RULE_KEEP
-                ? "optional, linear, always, group=NAME or oneof=NAME"
+                ? "optional, linear, always, also=NAME, group=NAME or "
+                  "oneof=NAME"
             : rule->kind == F8_RULE_SPLIT
                 ? "experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, "
-                  "optional, group=NAME or oneof=NAME"
+                  "into=NAME, optional, group=NAME or oneof=NAME"
                 : "optional, group=NAME or oneof=NAME");
     return F8_OK;
 }

@@ -26,6 +26,10 @@ typedef struct f8_rule {
      * numbers of config.json that these keys name tell it. */
     unsigned axis;
     const char *rows, *columns;
+    const char *into; /* where its results go, beside it; NULL: under it */
+    /* Of a keep: what some loader calls the module in place of the words
+     * behind the last number of its name; NULL: no such loader. */
+    const char *also;
 } f8_rule;
 
 /* Sibling modules that engines join into one. */

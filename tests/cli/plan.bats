@@ -265,13 +265,13 @@ wrong_rules() {
         "$f" 'keep'
     wrong_rules "@:2:9: expected a name pattern at the end of the line" \
         "$f" 'quantize   # nothing'
-    wrong_rules "@:2:10: expected optional, linear, always, group=NAME or oneof=NAME, found 'optinal'" \
+    wrong_rules "@:2:10: expected optional, linear, always, also=NAME, group=NAME or oneof=NAME, found 'optinal'" \
         "$f" 'keep   a optinal'
     wrong_rules "@:2:12: expected optional, group=NAME or oneof=NAME, found 'linear'" \
         "$f" 'quantize a linear'
-    wrong_rules "@:2:8: expected optional, linear, always, group=NAME or oneof=NAME, found 'group='" \
+    wrong_rules "@:2:8: expected optional, linear, always, also=NAME, group=NAME or oneof=NAME, found 'group='" \
         "$f" 'keep a group='
-    wrong_rules "@:2:8: expected optional, linear, always, group=NAME or oneof=NAME, found 'experts=0'" \
+    wrong_rules "@:2:8: expected optional, linear, always, also=NAME, group=NAME or oneof=NAME, found 'experts=0'" \
         "$f" 'keep a experts=0'
     wrong_rules "@:2:13: expected '{n}', the only placeholder, found '{m}.weight'" \
         "$f" 'keep layers.{m}.weight'
@@ -290,7 +290,7 @@ wrong_rules() {
         "$f" 'split a.experts.b parts=1:c'
     wrong_rules "@:2:18: expected 'parts=1:NAME,...' at the end of the line" \
         "$f" 'split a experts=0'
-    wrong_rules "@:2:9: expected experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, optional, group=NAME or oneof=NAME, found 'experts=1'" \
+    wrong_rules "@:2:9: expected experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found 'experts=1'" \
         "$f" 'split a experts=1 parts=1:c'
     wrong_rules "@:2:25: expected the axis of the parts, '1:' or '2:', found '3:c'" \
         "$f" 'split a experts=0 parts=3:c'

@@ -20,6 +20,10 @@ static void print_rule(f8_buf *text, const f8_rule *rule)
             f8_buf_printf(text, " rows=%s columns=%s", rule->rows,
                           rule->columns);
     }
+    if (rule->into)
+        f8_buf_printf(text, " into=%s", rule->into);
+    if (rule->also)
+        f8_buf_printf(text, " also=%s", rule->also);
     if (rule->group)
         f8_buf_printf(text, " group=%s", rule->group);
     if (rule->oneof)

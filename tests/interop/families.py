@@ -33,16 +33,18 @@ class Family:
     `variants` the layouts of the source, `draft` the kind of draft layer that
     transformers leaves out, `published` what config.json has on the hub and
     save_pretrained drops. `across`: its fused experts lie transposed;
-    `sizes`: numbers of the config that tell which way they lie. `defects`: of a loader that does not load the
+    `sizes`: numbers of the config that tell which way they lie; `build`:
+    the model_type by whose classes it is built, if not its own. `defects`: of a loader that does not load the
     family right, words of what is then found, and whose fault it is."""
 
     def __init__(self, config, auto="AutoModelForCausalLM",
                  variants=("plain",), draft=None, published=None,
-                 defects=None, across=False, sizes=()):
+                 defects=None, across=False, sizes=(), build=None):
         self.config, self.auto, self.variants = config, auto, variants
         self.draft, self.published = draft, published or {}
         self.defects = defects or {}
         self.across, self.sizes = across, sizes
+        self.build = build
 
 
 MULTIMODAL = "AutoModelForImageTextToText"
@@ -77,10 +79,30 @@ NO_BLOCKS = ("weight_scale_inv",
              "Llama class (models/llama.py, load_weights), finds no such "
              "parameter, and drops every block scale without an error")
 
-NO_JOIN = ("mlp.experts",
+NO_JOIN = ("experts",
            "transformers 5.23 joins no single experts of this family "
            "(conversion_mapping.py has only a transposition of fused ones), "
            "tells of missing and unexpected keys and makes up the experts")
+
+UNKNOWN = ("does not recognize this architecture",
+           "transformers 5.23 has no kimi_k2: its config and classes are "
+           "DeepSeek-V3's, by code that comes with the published model")
+
+PHIMOE = {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2,
+          "intermediate_size": 128}
+GEMMA4 = {**{key: value for key, value in TEXT.items()
+             if key != "rope_parameters"},
+          "global_head_dim": 256, "num_global_key_value_heads": 1,
+          "hidden_size_per_layer_input": 0,
+          "layer_types": ["sliding_attention", "full_attention"]}
+GEMMA4_MOE = {**GEMMA4, "enable_moe_block": True, "num_experts": 4,
+              "top_k_experts": 2, "moe_intermediate_size": 384}
+GEMMA4_VISION = {"hidden_size": 128, "intermediate_size": 256,
+                 "num_hidden_layers": 1, "num_attention_heads": 2,
+                 "num_key_value_heads": 2, "head_dim": 64}
+LLAMA4 = {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 1,
+          "intermediate_size": 128, "intermediate_size_mlp": 384,
+          "interleave_moe_layer_step": 2}
 
 FAMILIES = {
     "qwen3_5_moe": Family(
@@ -134,6 +156,62 @@ FAMILIES = {
         variants=("transposed", "fused", "per-expert"),
         defects={"transformers": NO_JOIN}, published={"norm_topk_prob": True},
         sizes=("hidden_size", "moe_intermediate_size")),
+    "kimi_k2": Family(
+        {**PLAIN, **MLA, "rope_parameters": YARN, "num_nextn_predict_layers": 0},
+        build="deepseek_v3", defects={"transformers": UNKNOWN},
+        published={"model_type": "kimi_k2", "topk_method": "noaux_tc",
+                   "scoring_func": "sigmoid", "moe_layer_freq": 1}),
+    "deepseek_v32": Family(
+        {**PLAIN, **MLA, "rope_parameters": YARN, "index_n_heads": 4,
+         "index_head_dim": 128, "index_topk": 16},
+        draft="deepseek", defects={"transformers": RAGGED},
+        published={"topk_method": "noaux_tc", "scoring_func": "sigmoid",
+                   "moe_layer_freq": 1}),
+    "ernie4_5_moe": Family(
+        {**TEXT, "moe_num_experts": 4, "moe_k": 2,
+         "moe_intermediate_size": 128, "moe_num_shared_experts": 1,
+         "moe_layer_start_index": 1, "moe_layer_end_index": 1}),
+    "hunyuan_v1_moe": Family(
+        {**TEXT, "num_experts": 4, "moe_topk": 2,
+         "moe_intermediate_size": 384, "num_shared_expert": 1},
+        published={"use_mixed_mlp_moe": True, "use_cla": False,
+                   "use_qk_norm": True}),
+    "gemma3_text": Family(TEXT),
+    "gemma3": Family(
+        {"text_config": TEXT, "mm_tokens_per_image": 4,
+         "vision_config": {
+             "hidden_size": 128, "intermediate_size": 256,
+             "num_hidden_layers": 1, "num_attention_heads": 2,
+             "image_size": 32, "patch_size": 8,
+             "vision_use_head": False}}, auto=MULTIMODAL, variants=("hub",)),
+    "phi3": Family({**PLAIN, "pad_token_id": 0},
+                   defects={"sglang": NO_BLOCKS}),
+    "phimoe": Family(PHIMOE, published={
+        "architectures": ["PhiMoEForCausalLM"]}),
+    "phimoe.saved": Family(PHIMOE, build="phimoe"),
+    "granitemoe": Family(
+        {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2},
+        variants=("granite",), defects={"transformers": NO_JOIN}),
+    "gemma4_text": Family(GEMMA4),
+    "gemma4_text.moe": Family(GEMMA4_MOE, build="gemma4_text",
+                              variants=("fused",),
+                              defects={"transformers": NO_JOIN}),
+    "gemma4": Family({"text_config": GEMMA4, "vision_config": GEMMA4_VISION,
+                      "audio_config": None}, auto=MULTIMODAL),
+    "gemma4.moe": Family(
+        {"text_config": GEMMA4_MOE, "vision_config": GEMMA4_VISION,
+         "audio_config": None}, auto=MULTIMODAL, build="gemma4",
+        variants=("fused",), defects={"transformers": NO_JOIN}),
+    "llama4_text": Family(LLAMA4, variants=("transposed",), across=True,
+                          defects={"transformers": NO_JOIN}),
+    "llama4": Family(
+        {"text_config": LLAMA4, "vision_config": {
+            "hidden_size": 128, "intermediate_size": 512,
+            "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 28, "patch_size": 14, "vision_output_dim": 256,
+            "projector_input_dim": 256, "projector_output_dim": 256}},
+        auto=MULTIMODAL, variants=("transposed",), across=True,
+        defects={"transformers": NO_JOIN}),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
                      "num_experts_per_tok": 2, "intermediate_size": 128}),
     "minimax_m2": Family({**TEXT, "num_local_experts": 4,

@@ -37,7 +37,8 @@ def fill(name, parameter):
 
 def build(family, name):
     settings = copy.deepcopy(family.config)  # which transformers changes
-    config = transformers.AutoConfig.for_model(name, **settings)
+    config = transformers.AutoConfig.for_model(family.build or name,
+                                                **settings)
     model = getattr(transformers, family.auto).from_config(
         config, dtype=torch.bfloat16)
     with torch.no_grad():

@@ -7,6 +7,7 @@ float8_e4m3fn, so that it shares nothing with the program under test.
 import glob
 import json
 import os
+import re
 import shutil
 
 import torch
@@ -80,8 +81,16 @@ def dequantise(codes, scales):
     return (codes.float() * spread(scales, *codes.shape[-2:])).bfloat16()
 
 
+# Granite's names of the same.
+LINEAR = {"input_linear.weight": "experts.gate_up_proj",
+          "output_linear.weight": "experts.down_proj"}
+
+
 def is_fused(name):
     """Of 'x.experts.gate_up_proj' ('x.experts.', its parts), else None."""
+    for theirs, usual in LINEAR.items():
+        if name.endswith("." + theirs):
+            name = name.removesuffix(theirs) + usual
     parent, _, leaf = name.rpartition(".")
     if parent.endswith("experts") and leaf in FUSED:
         return parent + ".", FUSED[leaf]
@@ -173,9 +182,16 @@ def transpose(tensors):
             for name, tensor in tensors.items()}
 
 
+def hub(tensors):
+    """What was one level deeper when the model was published."""
+    return {re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name):
+            tensor for name, tensor in tensors.items()}
+
+
 # From the tensors as saved, fused or not, to those of a variant of the source.
-LAYOUTS = {"plain": lambda found: found, "fused": fuse, "per-expert": unfuse,
-           "transposed": lambda found: transpose(fuse(found))}
+LAYOUTS = {"plain": lambda found: found, "granite": lambda found: found,
+           "fused": fuse, "per-expert": unfuse,
+           "transposed": lambda found: transpose(fuse(found)), "hub": hub}
 
 
 def published(tensors, variant, usual):

@@ -307,7 +307,7 @@ class Rule:
         self.regex = pattern_to_regex(self.pattern)
         self.flags = set()
         self.group = self.oneof = self.parts = None
-        self.axis = self.rows = self.columns = None
+        self.axis = self.rows = self.columns = self.into = self.also = None
         for word in words[2:]:
             key, equals, value = word.partition("=")
             if not equals:
@@ -330,6 +330,10 @@ class Rule:
                 self.rows = value
             elif key == "columns":
                 self.columns = value
+            elif key == "into":
+                self.into = value
+            elif key == "also":
+                self.also = value
             else:
                 raise Refused(f"{where}: flag {word}")
         require((self.action == "split") == (self.parts is not None),
@@ -511,6 +515,9 @@ def plan_results(tensors, rules, overrides, config):
         require(tensor.shape[axis] % len(rule.parts) == 0,
                 f"{tensor.name}: shape {tensor.shape} cannot be split")
         parent = tensor.name.rpartition(".")[0]
+        if rule.into is not None:
+            above = own_module(tensor.name).rpartition(".")[0]
+            parent = f"{above}.{rule.into}" if above else rule.into
         rows = tensor.shape[axis] // len(rule.parts)
         cols = tensor.shape[3 - axis]
         part_bytes = rows * cols * ELEMENT_BYTES[tensor.dtype]
@@ -585,6 +592,10 @@ def modules_to_not_convert(results, rules):
         if not result.quantized:
             module = listed_module(result.name)
             entries[module] = entries.get(module, False) or result.linear
+        rule = rules.decide(result.source.name)
+        if rule.also is not None and not result.quantized:
+            words = re.match(r"(?:.*\.[0-9]+\.)?", result.name).group()
+            entries[words + rule.also] = True
     for rule in rules.rules:
         # A Linear that the source lacks, as a tied lm_head.
         if (rule.action == "keep" and {"linear", "optional"} <= rule.flags

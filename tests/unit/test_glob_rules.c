@@ -379,16 +379,20 @@ static void test_pattern_errors(void **state)
 static void test_flag_errors(void **state)
 {
     static const bad_case cases[] = {
-        {"keep a linaer\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'linaer'"},
+        {"keep a linaer\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'linaer'"},
         {"keep a group=g oneof=o\n",
          "my.rules:1:1: expected group= or oneof=, not both, found 'keep'"},
-        {"keep a group=\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'group='"},
-        {"keep a oneof=\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'oneof='"},
+        {"keep a group=\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'group='"},
+        {"keep a oneof=\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'oneof='"},
         {"keep a optional experts=0\n",
-         "my.rules:1:17: expected optional, linear, always, group=NAME or "
+         "my.rules:1:17: expected optional, linear, always, also=NAME, "
+         "group=NAME or "
          "oneof=NAME, found 'experts=0'"},
         {"quantize a linear\n",
          "my.rules:1:12: expected optional, group=NAME or oneof=NAME, found "
@@ -412,15 +416,16 @@ static void test_split_errors(void **state)
                                 "the end of the line"},
         {"split a experts=1 parts=1:x\n",
          "my.rules:1:9: expected experts=0, parts=1:NAME,..., rows=KEY, "
-         "columns=KEY, optional, group=NAME or oneof=NAME, found "
+         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
          "'experts=1'"},
         {"split a experts=0 parts=1:x parts=1:y\n",
          "my.rules:1:29: expected experts=0, parts=1:NAME,..., rows=KEY, "
-         "columns=KEY, optional, group=NAME or oneof=NAME, found "
+         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
          "'parts=1:y'"},
         {"split a experts=0 parts=1:x linear\n",
          "my.rules:1:29: expected experts=0, parts=1:NAME,..., rows=KEY, "
-         "columns=KEY, optional, group=NAME or oneof=NAME, found 'linear'"},
+         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "'linear'"},
         {"split a experts=0 parts=0:x\n",
          "my.rules:1:25: expected the axis of the parts, '1:' or '2:', found "
          "'0:x'"},
@@ -433,8 +438,9 @@ static void test_split_errors(void **state)
         {"split a experts=0 parts=2:x rows=r columns=c\n",
          "my.rules:1:1: expected an axis of the parts, or rows= and columns=, "
          "found 'split'"},
-        {"keep a rows=r\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'rows=r'"},
+        {"keep a rows=r\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'rows=r'"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
 }
