@@ -248,10 +248,12 @@ static void test_ways_to_split(void **state)
         *state, "family f\n"
                 "note  one   sentence # and no more\n"
                 "note  two\n"
-                "split a experts=0 parts=2:x,y\n"
+                "split a experts=0 parts=2:x,y into=e.f\n"
                 "split b rows=inter parts=x,y columns=hidden experts=0\n");
 
     assert_int_equal(rules->rules[0].axis, 2);
+    assert_string_equal(rules->rules[0].into, "e.f");
+    assert_null(rules->rules[1].into);
     assert_null(rules->rules[0].rows);
     assert_null(rules->rules[0].columns);
     assert_int_equal(rules->rules[1].axis, 0);
@@ -438,6 +440,9 @@ static void test_split_errors(void **state)
         {"split a experts=0 parts=2:x rows=r columns=c\n",
          "my.rules:1:1: expected an axis of the parts, or rows= and columns=, "
          "found 'split'"},
+        {"quantize a also=b\n",
+         "my.rules:1:12: expected optional, group=NAME or oneof=NAME, found "
+         "'also=b'"},
         {"keep a rows=r\n",
          "my.rules:1:8: expected optional, linear, always, "
          "also=NAME, group=NAME or oneof=NAME, found 'rows=r'"},

@@ -475,6 +475,49 @@ static void test_split_across(void **state)
     f8_plan_free(plan);
 }
 
+/* With into= the results lie beside the module that the tensor is of. */
+static void test_split_into(void **state)
+{
+    static const made_tensor tensors[] = {
+        {"l.1.moe.up.weight", F8_DTYPE_BF16, 3, {1, 4, 2}},
+        {"down", F8_DTYPE_BF16, 3, {1, 4, 2}}};
+    static const char *const names[] = {"l.1.moe.experts.0.g.weight",
+                                        "l.1.moe.experts.0.u.weight",
+                                        "x.0.d.weight"};
+    f8_plan *plan = plan_of(*state,
+                            "family test\n"
+                            "split *.up.weight experts=0 parts=1:g,u "
+                            "into=experts\n"
+                            "split down experts=0 parts=1:d into=x\n",
+                            tensors, COUNT_OF(tensors));
+
+    assert_int_equal(plan->units_count, COUNT_OF(names));
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        assert_string_equal(plan->units[i].name, names[i]);
+    f8_plan_free(plan);
+}
+
+/* Where some loader has another name for a kept module, both are listed. */
+static void test_also_listed(void **state)
+{
+    static const made_tensor tensors[] = {
+        {"l.1.a.gate.weight", F8_DTYPE_BF16, 2, {2, 2}},
+        {"l.1.a.q.weight", F8_DTYPE_BF16, 2, {2, 2}},
+        {"gate.weight", F8_DTYPE_BF16, 2, {2, 2}}};
+    f8_plan *plan = plan_of(*state,
+                            "family test\n"
+                            "quantize *.q.weight\n"
+                            "keep *gate.weight linear also=b.router\n",
+                            tensors, COUNT_OF(tensors));
+    static const char *const listed[] = {"l.1.a.gate", "l.1.b.router", "gate",
+                                         "b.router"};
+
+    for (size_t i = 0; i < COUNT_OF(listed); i++)
+        assert_string_equal(f8_plan_not_converted(plan, i), listed[i]);
+    assert_null(f8_plan_not_converted(plan, COUNT_OF(listed)));
+    f8_plan_free(plan);
+}
+
 static const char rules_either_way[] =
     "family test\n"
     "split up   experts=0 parts=g,u rows=inter columns=hidden optional\n"
@@ -1047,6 +1090,8 @@ int main(void)
         TEST_IN_DIR(test_split),
         TEST_IN_DIR(test_split_and_keep),
         TEST_IN_DIR(test_split_across),
+        TEST_IN_DIR(test_split_into),
+        TEST_IN_DIR(test_also_listed),
         TEST_IN_DIR(test_split_either_way),
         TEST_IN_DIR(test_split_that_no_way_fits),
         TEST_IN_DIR(test_refused_and_noted),
