@@ -98,7 +98,8 @@ def has_default(label, name):
 
 
 def may_ignore(name):
-    return False
+    """What Gemma 4 reads as a number and not by a copy."""
+    return name.endswith(".layer_scalar")
 
 
 def may_cast(text):
