@@ -164,6 +164,11 @@ json_t *json_plan(const f8_plan *plan, const plan_place *place,
     for (uint64_t i = 0; i < summary.left_behind; i++)
         append(names, string(f8_plan_left_behind(plan, i)));
     put(document, "left_behind", names);
+    const char *note = NULL;
+    json_t *notes = array();
+    for (uint64_t i = 0; (note = f8_plan_note(plan, i)); i++)
+        append(notes, string(note));
+    put(document, "notes", notes);
     if (with_tensors) {
         json_t *tensors = array();
         for (uint64_t i = 0; i < summary.source_tensors; i++)

@@ -111,6 +111,9 @@ void table_plan(const f8_plan *plan, const plan_place *place)
                  text_count(summary.side_files).text,
                  text_bytes(summary.side_bytes).text);
     left_behind(plan, summary.left_behind);
+    const char *note = NULL;
+    for (uint64_t i = 0; (note = f8_plan_note(plan, i)); i++)
+        fact("note", note);
 }
 
 static const char *action_name(f8_action action)

@@ -267,6 +267,10 @@ F8_API const char *f8_plan_shard_name(const f8_plan *plan, uint64_t i);
 /* i < left_behind: path relative to SRC of a file that is not carried over. */
 F8_API const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i);
 
+/* Sentence i that the rules have for whoever converts this family, such as
+ * that some engine cannot load it; NULL at the end. */
+F8_API const char *f8_plan_note(const f8_plan *plan, uint64_t i);
+
 /* Module i of quantization_config.modules_to_not_convert; NULL at the end. */
 F8_API const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i);
 

@@ -8,6 +8,16 @@
 #include "modules.h"
 #include "quant.h"
 
+/* What engines make of a fault; docs/loaders.md has it tried. */
+#define NOT_NOTICED "; vLLM and SGLang start without it and say nothing"
+#define TAKEN_FOR_WEIGHTS \
+    "vLLM raises, SGLang takes its codes for weights without a word"
+
+#define STILL_FUSED                                                          \
+    ", where it is taken apart: left in BF16, vLLM and SGLang cast it into " \
+    "FP8 without a word; in FP8, SGLang does not read it and transformers "  \
+    "tells of keys"
+
 /* ---- names, shapes, dtypes ----------------------------------------------- */
 
 static const f8_tensor *find(f8_agreement *v, const char *name)
@@ -68,7 +78,8 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
 
     f8_plan_set_action(&v->plan, i, F8_KEEP);
     if (!to)
-        return f8_problem(v->problems, err, "tensor %s: missing", u->name);
+        return f8_problem(v->problems, err, "tensor %s: missing" NOT_NOTICED,
+                          u->name);
     bool fp8 = to->dtype == F8_DTYPE_E4M3 && from->dtype != F8_DTYPE_E4M3;
     if (fp8)
         f8_plan_set_action(&v->plan, i, F8_QUANTIZE);
@@ -87,11 +98,28 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
     if (fp8 && rule->always)
         status = f8_problem(v->problems, err,
                             "tensor %s: FP8, but no loader takes it in FP8 "
-                            "(%s)",
+                            "(%s): " TAKEN_FOR_WEIGHTS,
                             u->name, rule->text);
     if (fp8 && status == F8_OK)
         status = match_scale(v, part, err);
     return status;
+}
+
+/* Whether a tensor of the result is one of the source that is taken apart, or
+ * such a one's scale. */
+static bool is_still_fused(const f8_agreement *v, const char *name)
+{
+    size_t n = strlen(name);
+
+    if (n > 10 && !strcmp(name + n - 10, "_scale_inv"))
+        n -= strlen("_scale_inv");
+    for (size_t i = 0; i < v->plan.source->tensors.count; i++) {
+        const char *theirs = v->plan.source->tensors.items[i].name;
+        if (v->plan.decisions[i].rule->kind == F8_RULE_SPLIT &&
+            strlen(theirs) == n && !strncmp(theirs, name, n))
+            return true;
+    }
+    return false;
 }
 
 static f8_status match_tensors(f8_agreement *v, f8_error *err)
@@ -105,8 +133,9 @@ static f8_status match_tensors(f8_agreement *v, f8_error *err)
         if (!v->expected[i])
             status = f8_problem(v->problems, err,
                                 "%s: tensor %s has no counterpart in the "
-                                "source",
-                                v->result->files[t->file].name, t->name);
+                                "source%s",
+                                v->result->files[t->file].name, t->name,
+                                is_still_fused(v, t->name) ? STILL_FUSED : "");
     }
     return status;
 }
@@ -164,11 +193,14 @@ static f8_status check_text(f8_agreement *v, const json_t *config,
         return F8_OK;
     return f8_problem(v->problems, err,
                       "%s: quantization_config: expected \"%s\": \"%s\", "
-                      "found %s",
+                      "found %s%s",
                       F8_CONFIG_NAME, key, expected,
                       !value                  ? "none"
                       : json_is_string(value) ? json_string_value(value)
-                                              : "no string");
+                                              : "no string",
+                      !value && !strcmp(key, "activation_scheme")
+                          ? "; vLLM and SGLang raise"
+                          : "");
 }
 
 static f8_status check_quantization(f8_agreement *v, const json_t *config,
@@ -219,7 +251,9 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
             !json_object_get(modules->quantised, module) && status == F8_OK)
             status = f8_problem(v->problems, err,
                                 "%s: modules_to_not_convert: %s is not FP8 "
-                                "and not listed; a loader would convert it",
+                                "and not listed; a loader would convert it: "
+                                "vLLM and SGLang cast it into FP8 without a "
+                                "word or raise, transformers does on a GPU",
                                 F8_CONFIG_NAME, module);
     }
     return status;
@@ -242,7 +276,7 @@ static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
     if (hit)
         return f8_problem(v->problems, err,
                           "%s: modules_to_not_convert: \"%s\" also means "
-                          "%s, which is FP8",
+                          "%s, which is FP8: " TAKEN_FOR_WEIGHTS,
                           F8_CONFIG_NAME, entry, hit);
     return F8_OK;
 }
@@ -289,7 +323,8 @@ static f8_status check_mixed(f8_agreement *v, const f8_modules *modules,
             !strcmp(module + n - 8, ".experts") && status == F8_OK)
             status = f8_problem(v->problems, err,
                                 "%s: some experts are FP8 and some not; "
-                                "engines load them as one",
+                                "engines load them as one, and cast without a "
+                                "word",
                                 module);
     }
     return status;
@@ -308,6 +343,8 @@ static f8_status check_modules(f8_agreement *v, const json_t *list,
         f8_modules_add(&modules, v->plan.rules, u->name,
                        u->action == F8_QUANTIZE,
                        rule->linear || rule->kind != F8_RULE_KEEP);
+        if (u->action == F8_KEEP)
+            f8_modules_add_also(&modules, v->plan.rules, rule, u->name);
     }
     f8_modules_add_absent(&modules, v->plan.rules);
     if (modules.failed)

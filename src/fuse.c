@@ -5,14 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "modules.h"
+
 /* ---- names --------------------------------------------------------------- */
 
-/* Behind the last dot of a pattern, when that is a plain name; else NULL. */
+/* What of a pattern the results' names have not: what is behind the last dot
+ * of its module; with `into`, of the module itself. NULL when that is no plain
+ * name. */
 static const char *tail_of(const f8_rule *rule)
 {
-    const char *dot = strrchr(rule->pattern, '.');
-    const char *tail = dot ? dot + 1 : rule->pattern;
+    const char *tail = rule->pattern;
+    size_t n = rule->into ? f8_module_full_length(tail) : strlen(tail);
 
+    while (n > 0 && tail[n - 1] != '.')
+        n--;
+    tail += n;
     return *tail && !strpbrk(tail, "*?{}") ? tail : NULL;
 }
 
@@ -68,13 +75,27 @@ static bool decides(const f8_rules *rules, const f8_rule *rule,
     return f8_rules_find(rules, fused) == rule;
 }
 
+/* The parent of a fused tensor ends before the word that `into` puts there;
+ * false when the name has another one. */
+static bool leave(const f8_rule *rule, const char *name, size_t *parent)
+{
+    size_t n = rule->into ? strlen(rule->into) : 0;
+
+    if (!rule->into)
+        return true;
+    if (*parent < n + 1 || strncmp(name + *parent - n - 1, rule->into, n) != 0)
+        return false;
+    *parent -= n + 1;
+    return *parent == 0 || name[*parent - 1] == '.';
+}
+
 bool f8_fuse_find(const f8_rules *rules, const char *name, f8_fuse_place *place)
 {
     const char *part;
     size_t part_bytes;
 
     memset(place, 0, sizeof *place);
-    if (!take_apart(name, &place->parent_bytes, &place->expert, &part,
+    if (!take_apart(name, &place->expert_at, &place->expert, &part,
                     &part_bytes))
         return false;
     for (size_t i = rules->rules_count; i-- > 0;) {
@@ -84,7 +105,9 @@ bool f8_fuse_find(const f8_rules *rules, const char *name, f8_fuse_place *place)
         place->rule = rule;
         place->tail = tail_of(rule);
         place->part = part_called(rule, part, part_bytes);
-        if (place->part < rule->parts_count && place->tail &&
+        place->parent_bytes = place->expert_at;
+        if (leave(rule, name, &place->parent_bytes) &&
+            place->part < rule->parts_count && place->tail &&
             decides(rules, rule, name, place->parent_bytes, place->tail))
             return true;
     }
@@ -146,7 +169,7 @@ static f8_status check_whole(const entry *entries, size_t n, const char *name,
         err, F8_ERR_REFUSED,
         "tensor %.*s%llu.%s.weight: missing; expected %llu experts to fuse "
         "into %s, as there is %s (%s)",
-        (int)entries->place.parent_bytes, entries->tensor->name,
+        (int)entries->place.expert_at, entries->tensor->name,
         (unsigned long long)(i / rule->parts_count),
         rule->parts[i % rule->parts_count], (unsigned long long)experts, name,
         entries[n - 1].tensor->name, rule->text);

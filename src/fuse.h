@@ -15,7 +15,9 @@
 /* Where one matrix belongs, by its name alone. */
 typedef struct f8_fuse_place {
     const f8_rule *rule; /* the split that makes this name */
-    size_t parent_bytes; /* of the name: "P.experts." */
+    size_t expert_at;    /* in the name: where the expert's number begins */
+    size_t parent_bytes; /* of the name: "P.experts."; "P." of a split with
+                          * into=experts, whose tail has the rest */
     const char *tail;    /* fused name = parent + tail: "gate_up_proj" */
     uint64_t expert;     /* index on axis 0 */
     unsigned part;       /* of rule->parts_count on axis 1, each R rows */

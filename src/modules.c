@@ -188,6 +188,34 @@ void f8_modules_add(f8_modules *modules, const f8_rules *rules,
     free(module);
 }
 
+/* Where the words behind the last number of a name begin. */
+static size_t last_words(const char *name)
+{
+    size_t start = 0;
+
+    for (const char *at = name; (at = strchr(at, '.')); at++) {
+        size_t digits = strspn(at + 1, "0123456789");
+        if (digits > 0 && at[1 + digits] == '.')
+            start = (size_t)(at - name) + digits + 2;
+    }
+    return start;
+}
+
+void f8_modules_add_also(f8_modules *modules, const f8_rules *rules,
+                         const f8_rule *rule, const char *tensor)
+{
+    f8_buf name = {0};
+
+    if (!rule->also)
+        return;
+    f8_buf_printf(&name, "%.*s%s", (int)last_words(tensor), tensor, rule->also);
+    if (name.failed)
+        modules->failed = true;
+    else
+        f8_modules_add(modules, rules, name.data, false, true);
+    f8_buf_free(&name);
+}
+
 static bool is_in(json_t *set, const char *tensor)
 {
     const char *module;

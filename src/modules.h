@@ -40,6 +40,10 @@ void f8_modules_add(f8_modules *modules, const f8_rules *rules,
 /* After all tensors: a Linear that the rules name, not by a pattern, and that
  * the checkpoint lacks. Loaders build it from another tensor's weight. */
 void f8_modules_add_absent(f8_modules *modules, const f8_rules *rules);
+/* The other name that the rule which decided a kept tensor has for its
+ * module, if any: it must be listed too. */
+void f8_modules_add_also(f8_modules *modules, const f8_rules *rules,
+                         const f8_rule *rule, const char *tensor);
 void f8_modules_free(f8_modules *modules);
 
 /* The quantised module, or the name under which engines fuse several, that

@@ -99,8 +99,9 @@ static f8_status apply_overrides(f8_plan *plan, const f8_options *options,
     return F8_OK;
 }
 
-static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
-                             f8_error *err)
+/* Whether there are experts to count; orient.c looks at the other axes. */
+static f8_status check_experts(const f8_tensor *t, const f8_rule *rule,
+                               f8_error *err)
 {
     if (t->rank != 3)
         return f8_fail(err, F8_ERR_RULES,
@@ -114,12 +115,6 @@ static f8_status check_split(const f8_tensor *t, const f8_rule *rule,
                        t->name, F8_MAX_EXPERTS, (unsigned long long)t->shape[0],
                        (unsigned long long)t->shape[1],
                        (unsigned long long)t->shape[2], rule->text);
-    if (t->shape[1] % rule->parts_count != 0)
-        return f8_fail(err, F8_ERR_RULES,
-                       "tensor %s: expected axis 1 to hold %u equal parts, "
-                       "found length %llu (%s)",
-                       t->name, rule->parts_count,
-                       (unsigned long long)t->shape[1], rule->text);
     return F8_OK;
 }
 
@@ -197,7 +192,7 @@ static f8_status decide(f8_plan *plan, const f8_options *options,
     d->linear = d->rule->linear;
     f8_status status = apply_overrides(plan, options, t, d, matched, err);
     if (status == F8_OK && d->rule->kind == F8_RULE_SPLIT)
-        status = check_split(t, d->rule, err);
+        status = check_experts(t, d->rule, err);
     if (status == F8_OK && d->action == F8_QUANTIZE)
         status = check_quantise(t, d, fp8, err);
     if (status == F8_OK && fp8)
@@ -232,6 +227,8 @@ static f8_status decide_all(f8_plan *plan, const f8_options *options,
             decided[d->rule - plan->rules->rules]++;
     }
     status = f8_rules_check_use(plan->rules, decided, err);
+    if (status == F8_OK)
+        status = f8_plan_orient(plan, err);
     for (size_t i = 0; i < options->overrides_count && status == F8_OK; i++) {
         const f8_override *o = &options->overrides[i];
         if (!matched[i])
@@ -305,30 +302,48 @@ void f8_unit_find_scales(const f8_plan *plan, f8_unit *u, uint64_t slice,
                                         f8_dtype_bytes(scale->dtype);
 }
 
+/* Length of what the results' names have of a split tensor's: all up to its
+ * last word; with `into`, without the module that the tensor is of. */
+static int parent_length(const char *name, const char *into)
+{
+    size_t n = into ? f8_module_full_length(name) : strlen(name);
+
+    while (n > 0 && name[n - 1] != '.')
+        n--;
+    return (int)n;
+}
+
 /* [E, P * R, C] into E * P matrices [R, C] that follow each other in the
- * source, each with its own name. */
+ * source, each with its own name; or [E, C, P * R] into as many that lie there
+ * transposed, side by side. */
 static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
 {
     const f8_tensor *t = &plan->source->tensors.items[source];
     f8_decision *d = &plan->decisions[source];
     unsigned parts = d->rule->parts_count;
-    const char *dot = strrchr(t->name, '.');
-    int parent = dot ? (int)(dot + 1 - t->name) : 0;
+    int parent = parent_length(t->name, d->rule->into);
+    const char *into = d->rule->into ? d->rule->into : "";
     f8_status status = F8_OK;
 
-    d->part_shape[0] = t->shape[1] / parts;
-    d->part_shape[1] = t->shape[2];
+    d->part_shape[0] = t->shape[d->across ? 2 : 1] / parts;
+    d->part_shape[1] = t->shape[d->across ? 1 : 2];
     uint64_t part_bytes = t->bytes / d->units_count;
+    /* From one part of an expert to the next, in the source. */
+    uint64_t step =
+        d->across ? d->part_shape[0] * f8_dtype_bytes(t->dtype) : part_bytes;
     for (uint64_t i = 0; i < d->units_count && status == F8_OK; i++) {
-        f8_unit unit = {.name = f8_arena_printf(
-                            &plan->strings, "%.*s%llu.%s.weight", parent,
-                            t->name, (unsigned long long)(i / parts),
-                            d->rule->parts[i % parts]),
-                        .source = source,
-                        .rank = 2,
-                        .shape = d->part_shape,
-                        .offset = t->offset + i * part_bytes,
-                        .bytes = part_bytes};
+        f8_unit unit = {
+            .name = f8_arena_printf(&plan->strings, "%.*s%s%s%llu.%s.weight",
+                                    parent, t->name, into, *into ? "." : "",
+                                    (unsigned long long)(i / parts),
+                                    d->rule->parts[i % parts]),
+            .source = source,
+            .rank = 2,
+            .shape = d->part_shape,
+            .offset =
+                t->offset + i / parts * parts * part_bytes + i % parts * step,
+            .bytes = part_bytes,
+            .stride = d->across ? t->shape[2] : 0};
         f8_unit_find_scales(plan, &unit, i / parts,
                             i % parts * d->part_shape[0]);
         status = add_unit(plan, unit, d->first_unit + i, err);
@@ -448,6 +463,10 @@ f8_status f8_plan_decide(f8_plan *plan, const f8_options *options,
 {
     f8_status status = f8_rules_load(options->rules, plan->source->model_type,
                                      &plan->rules, err);
+    if (status == F8_OK && plan->rules->refused)
+        status =
+            f8_fail(err, F8_ERR_REFUSED, "%s: model_type %s: %s",
+                    F8_CONFIG_NAME, plan->rules->family, plan->rules->refused);
     if (status == F8_OK)
         status = f8_arrange(plan->rules, options->layout, err);
     if (status == F8_OK)
@@ -474,6 +493,9 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
         const f8_unit *u = &plan->units[i];
         f8_modules_add(&modules, plan->rules, u->name, u->action == F8_QUANTIZE,
                        plan->decisions[u->source].linear);
+        if (u->action == F8_KEEP)
+            f8_modules_add_also(&modules, plan->rules,
+                                plan->decisions[u->source].rule, u->name);
     }
     f8_modules_add_absent(&modules, plan->rules);
     f8_status status =

@@ -27,15 +27,19 @@ typedef struct f8_unit {
     uint16_t kind; /* quantised: index into plan->kinds */
     uint16_t rank; /* of the result, as shape is */
     const uint64_t *shape;
-    uint64_t rows, cols;  /* of this unit's matrix, when it is one */
-    uint64_t result;      /* index of the result that it belongs to */
-    uint64_t parts;       /* of the result's first unit: how many it has; 0 of
-                           * the others */
-    uint64_t offset;      /* of the first source byte, in the source's shard */
-    uint64_t bytes;       /* of the source */
-    uint64_t from_scale;  /* where the source is FP8: of the first byte of this
-                           * unit's scales, in the shard of the scale tensor
-                           * that plan->pairs names */
+    uint64_t rows, cols; /* of this unit's matrix, when it is one */
+    uint64_t result;     /* index of the result that it belongs to */
+    uint64_t parts;      /* of the result's first unit: how many it has; 0 of
+                          * the others */
+    uint64_t offset;     /* of the first source byte, in the source's shard */
+    uint64_t bytes;      /* of the source */
+    uint64_t from_scale; /* where the source is FP8: of the first byte of this
+                          * unit's scales, in the shard of the scale tensor
+                          * that plan->pairs names */
+    /* 0 when the source's bytes are in the result's order. Else the source
+     * has the matrix transposed: each column of the result is a run there, and
+     * the next one begins so many elements behind it. */
+    uint64_t stride;
     uint64_t data_begin;  /* in the result shard's data */
     uint64_t scale_begin; /* quantised */
 } f8_unit;
@@ -46,6 +50,7 @@ typedef struct f8_decision {
     const char *decided_by;
     f8_action action;
     bool linear; /* when kept: a loader would build a Linear */
+    bool across; /* of a split: the parts lie along axis 2, transposed */
     uint64_t first_unit, units_count; /* none of a scale */
     uint64_t part_shape[2]; /* of a split: rows and columns of one part */
     const char *file; /* the result file that the layout says; NULL: any */
@@ -130,6 +135,10 @@ void f8_unit_find_scales(const f8_plan *plan, f8_unit *u, uint64_t slice,
 
 /* Numbers the results once all units stand, and refuses two of one name. */
 f8_status f8_plan_number_results(f8_plan *plan, f8_error *err);
+
+/* How the tensors that are taken apart lie, once all are decided: checks their
+ * shapes and fills `across` of their decisions. See orient.c. */
+f8_status f8_plan_orient(f8_plan *plan, f8_error *err);
 
 /* Frees what the plan owns, not the plan itself. */
 void f8_plan_clear(f8_plan *plan);

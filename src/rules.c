@@ -208,17 +208,20 @@ static f8_status check_pattern(const parser *p, unsigned i)
     return F8_OK;
 }
 
-/* parts=1:gate_proj,up_proj */
+/* parts=1:gate_proj,up_proj, or without an axis */
 static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
 {
     const char *text = p->words[i].text;
     const char *value = strchr(text, '=') + 1;
     unsigned start = p->words[i].column;
 
-    if (strncmp(value, "1:", 2) != 0)
+    if (strchr(value, ':') && (strspn(value, "12") != 1 || value[1] != ':'))
         return wrong(p, start + (unsigned)(value - text),
-                     "the axis of the parts, '1:'", value);
-    value += 2;
+                     "the axis of the parts, '1:' or '2:'", value);
+    if (strchr(value, ':')) {
+        rule->axis = (unsigned)(value[0] - '0');
+        value += 2;
+    }
     for (;;) {
         size_t n = strcspn(value, ",");
         if (n == 0 || rule->parts_count == F8_MAX_PARTS)
@@ -251,6 +254,18 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
         rule->oneof = text + 6;
     else if (!strcmp(text, "experts=0") && rule->kind == F8_RULE_SPLIT)
         *saw_experts = true;
+    else if (!strncmp(text, "also=", 5) && text[5] &&
+             rule->kind == F8_RULE_KEEP)
+        rule->also = text + 5;
+    else if (!strncmp(text, "into=", 5) && text[5] &&
+             rule->kind == F8_RULE_SPLIT)
+        rule->into = text + 5;
+    else if (!strncmp(text, "rows=", 5) && text[5] &&
+             rule->kind == F8_RULE_SPLIT)
+        rule->rows = text + 5;
+    else if (!strncmp(text, "columns=", 8) && text[8] &&
+             rule->kind == F8_RULE_SPLIT)
+        rule->columns = text + 8;
     else if (!strncmp(text, "parts=", 6) && rule->kind == F8_RULE_SPLIT &&
              rule->parts_count == 0)
         return parse_parts(p, i, rule);
@@ -258,11 +273,28 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
         return wrong_word(
             p, i,
             rule->kind == F8_RULE_KEEP
-                ? "optional, linear, always, group=NAME or oneof=NAME"
-            : rule->kind == F8_RULE_SPLIT
-                ? "experts=0, parts=1:NAME,..., optional, group=NAME or "
+                ? "optional, linear, always, also=NAME, group=NAME or "
                   "oneof=NAME"
+            : rule->kind == F8_RULE_SPLIT
+                ? "experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, "
+                  "into=NAME, optional, group=NAME or oneof=NAME"
                 : "optional, group=NAME or oneof=NAME");
+    return F8_OK;
+}
+
+/* What a split needs besides its pattern. */
+static f8_status check_split(const parser *p, const f8_rule *rule,
+                             bool saw_experts)
+{
+    if (!saw_experts)
+        return wrong_word(p, p->count, "'experts=0', the axis of the experts");
+    if (rule->parts_count == 0)
+        return wrong_word(p, p->count, "'parts=1:NAME,...'");
+    if (rule->axis && (rule->rows || rule->columns))
+        return wrong_word(p, 0, "an axis of the parts, or rows= and columns=");
+    if (!rule->axis && !(rule->rows && rule->columns))
+        return wrong_word(p, p->count,
+                          "rows=KEY and columns=KEY, or an axis of the parts");
     return F8_OK;
 }
 
@@ -282,10 +314,10 @@ static f8_status parse_rule(parser *p, f8_rule_kind kind)
         return status;
     if (rule.group && rule.oneof)
         return wrong_word(p, 0, "group= or oneof=, not both");
-    if (kind == F8_RULE_SPLIT && !saw_experts)
-        return wrong_word(p, p->count, "'experts=0', the axis of the experts");
-    if (kind == F8_RULE_SPLIT && rule.parts_count == 0)
-        return wrong_word(p, p->count, "'parts=1:NAME,...'");
+    f8_status split =
+        kind == F8_RULE_SPLIT ? check_split(p, &rule, saw_experts) : F8_OK;
+    if (split != F8_OK)
+        return split;
     rule.text = f8_arena_printf(&rules->strings, "%s:%u: %s %s", rules->label,
                                 p->line, p->words[0].text, rule.pattern);
     if (!rule.text || !f8_grow((void **)&rules->rules, &rules->rules_capacity,
@@ -431,6 +463,41 @@ static f8_status parse_model_types(parser *p)
     return F8_OK;
 }
 
+/* The words of a line behind the first, as a sentence. */
+static const char *sentence(parser *p)
+{
+    f8_buf text = {0};
+    const char *made = NULL;
+
+    for (unsigned i = 1; i < p->count; i++)
+        f8_buf_printf(&text, "%s%s", i > 1 ? " " : "", p->words[i].text);
+    if (!text.failed && text.length > 0)
+        made = f8_arena_copy(&p->rules->strings, text.data, text.length);
+    f8_buf_free(&text);
+    return made;
+}
+
+/* refuse REASON..., note TEXT... */
+static f8_status parse_sentence(parser *p, bool refuses)
+{
+    f8_rules *rules = p->rules;
+
+    if (p->count < 2)
+        return wrong_word(p, 1, refuses ? "a reason" : "a sentence");
+    if (refuses && rules->refused)
+        return wrong_word(p, 0, "one refuse");
+    const char *text = sentence(p);
+    if (!text ||
+        (!refuses && !f8_grow((void **)&rules->notes, &rules->notes_capacity,
+                              rules->notes_count, sizeof *rules->notes)))
+        return f8_fail_nomem(p->err, "the rules");
+    if (refuses)
+        rules->refused = text;
+    else
+        rules->notes[rules->notes_count++] = text;
+    return F8_OK;
+}
+
 static f8_status parse_line(parser *p)
 {
     const char *verb = p->words[0].text;
@@ -453,10 +520,12 @@ static f8_status parse_line(parser *p)
         return parse_file(p);
     if (!strcmp(verb, "list"))
         return parse_list(p);
+    if (!strcmp(verb, "refuse") || !strcmp(verb, "note"))
+        return parse_sentence(p, verb[0] == 'r');
     if (strcmp(verb, "family") != 0)
         return wrong_word(p, 0,
                           "family, model_type, keep, quantize, split, fused, "
-                          "layout, file, list or end");
+                          "note, refuse, layout, file, list or end");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
     p->rules->family = p->words[1].text;
@@ -483,7 +552,7 @@ static f8_status parse(f8_rules *rules, const char *text, f8_error *err)
     if (!*rules->family)
         return f8_fail(err, F8_ERR_RULES, "%s: expected a line 'family NAME'",
                        rules->label);
-    if (rules->rules_count == 0)
+    if (rules->rules_count == 0 && !rules->refused)
         return f8_fail(err, F8_ERR_RULES, "%s: expected at least one rule",
                        rules->label);
     return F8_OK;
@@ -569,7 +638,7 @@ static f8_status load_by_model_type(const char *model_type, f8_rules **out,
             *out = rules;
             goto out;
         }
-        for (size_t k = 0; k < rules->model_types_count; k++)
+        for (size_t k = 0; k < rules->model_types_count && !rules->refused; k++)
             f8_buf_printf(&known, "%s%s", known.length ? ", " : "",
                           rules->model_types[k]);
         f8_rules_free(rules);
@@ -607,6 +676,7 @@ void f8_rules_free(f8_rules *rules)
     free(rules->fused);
     free(rules->sections);
     free(rules->places);
+    free(rules->notes);
     f8_arena_free(&rules->strings);
     free(rules);
 }

@@ -31,6 +31,14 @@ typedef struct f8_rule {
     const char *layout;   /* of a layout's section; NULL: of every layout */
     unsigned parts_count; /* of a split */
     const char *parts[F8_MAX_PARTS];
+    /* Of a split: the axis that holds the parts, 1 or 2, or 0 where the
+     * numbers of config.json that these keys name tell it. */
+    unsigned axis;
+    const char *rows, *columns;
+    const char *into; /* where its results go, beside it; NULL: under it */
+    /* Of a keep: what some loader calls the module in place of the words
+     * behind the last number of its name; NULL: no such loader. */
+    const char *also;
 } f8_rule;
 
 /* Sibling modules that engines join into one. */
@@ -67,6 +75,9 @@ typedef struct f8_rules {
     size_t sections_count, sections_capacity;
     f8_place *places;
     size_t places_count, places_capacity;
+    const char *refused; /* why no plan is made; NULL */
+    const char **notes;  /* that a plan prints */
+    size_t notes_count, notes_capacity;
     f8_arena strings;
 } f8_rules;
 

@@ -80,6 +80,55 @@ f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
     return status;
 }
 
+/* Element (r, c) of a packed rows x cols matrix to place (c, r), in squares
+ * that stay in a CPU's first cache. One loop for each size of an element, or
+ * the copy would not be an instruction. */
+#define TRANSPOSE(type)                                                   \
+    static void transpose_##type(const type *from, type *to, size_t rows, \
+                                 size_t cols)                             \
+    {                                                                     \
+        for (size_t top = 0; top < rows; top += SQUARE) {                 \
+            size_t end = top + SQUARE < rows ? top + SQUARE : rows;       \
+            for (size_t c = 0; c < cols; c++) {                           \
+                for (size_t r = top; r < end; r++)                        \
+                    to[c * rows + r] = from[r * cols + c];                \
+            }                                                             \
+        }                                                                 \
+    }
+
+enum { SQUARE = 32 };
+TRANSPOSE(uint8_t)
+TRANSPOSE(uint16_t)
+TRANSPOSE(uint32_t)
+
+f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
+                         uint64_t stride, size_t elem_bytes,
+                         const f8_item *item, void *buffer, void *spare,
+                         unsigned char **data, f8_error *err)
+{
+    size_t rows = (size_t)item->rows, cols = (size_t)item->cols;
+    size_t n = rows * elem_bytes;
+    unsigned char *to = spare;
+    f8_status status = F8_OK;
+
+    /* Columns of the result are runs of the source, a few kilobytes each, with
+     * the other parts' between them, which are asked for next: they go through
+     * the cache. */
+    for (uint64_t c = 0; c < cols && status == F8_OK; c++)
+        status = f8_read_at(handle->file.fd, to + c * n, n,
+                            offset + ((item->col + c) * stride + item->row) *
+                                         elem_bytes,
+                            handle->path, err);
+    if (elem_bytes == 1)
+        transpose_uint8_t(spare, buffer, cols, rows);
+    else if (elem_bytes == 2)
+        transpose_uint16_t(spare, buffer, cols, rows);
+    else
+        transpose_uint32_t(spare, buffer, cols, rows);
+    *data = buffer;
+    return status;
+}
+
 f8_scale_range f8_item_scales(const f8_item *item, uint64_t cols,
                               f8_scale_dtype dtype)
 {

@@ -35,6 +35,13 @@ f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
                         size_t elem_bytes, const f8_item *item, void *buffer,
                         unsigned char **data, f8_error *err);
 
+/* The same for a matrix that lies there transposed: `stride` elements from one
+ * of its columns to the next. `spare` is a buffer of the same size. */
+f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
+                         uint64_t stride, size_t elem_bytes,
+                         const f8_item *item, void *buffer, void *spare,
+                         unsigned char **data, f8_error *err);
+
 /* Where an item's scales lie in its matrix's scale tensor: they are always in
  * one piece, because a panel narrower than the matrix is one band high. */
 typedef struct f8_scale_range {

@@ -120,6 +120,13 @@ const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i)
     return NULL;
 }
 
+const char *f8_plan_note(const f8_plan *plan, uint64_t i)
+{
+    return plan->direction == F8_TO_FP8 && i < plan->rules->notes_count
+               ? plan->rules->notes[i]
+               : NULL;
+}
+
 const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i)
 {
     return json_string_value(json_array_get(plan->not_converted, (size_t)i));

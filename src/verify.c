@@ -45,7 +45,7 @@ static void get_work(void *ctx, uint64_t unit, f8_work *work)
 
     memset(work, 0, sizeof *work);
     work->shard = v->pair.parts[unit].weight ? 0 : 1;
-    work->matrix = u->action == F8_QUANTIZE && work->shard == 0;
+    work->matrix = (u->action == F8_QUANTIZE || u->stride) && work->shard == 0;
     work->bytes = u->bytes;
     work->dtype = v->pair.plan.source->tensors.items[u->source].dtype;
     if (work->matrix) {
@@ -86,6 +86,20 @@ static void end_worker(void *ctx, f8_worker *worker)
     free(h);
 }
 
+/* An item of a matrix of the source, packed and in the result's order; the
+ * worker's out is scratch here. */
+static f8_status read_source(const f8_handle *source, const f8_unit *u,
+                             size_t elem_bytes, const f8_item *item,
+                             f8_worker *worker, unsigned char **weights,
+                             f8_error *err)
+{
+    if (u->stride)
+        return f8_read_across(source, u->offset, u->stride, elem_bytes, item,
+                              worker->in, worker->out, weights, err);
+    return f8_read_panel(source, u->offset, f8_unit_cols(u), elem_bytes, item,
+                         worker->in, weights, err);
+}
+
 static f8_status check_item(const verification *v, f8_worker *worker,
                             const f8_item *item, f8_outcome *outcome,
                             f8_error *err)
@@ -100,9 +114,8 @@ static f8_status check_item(const verification *v, f8_worker *worker,
     uint8_t scratch[F8_BLOCK * F8_BLOCK];
     unsigned char *weights, *codes = NULL;
 
-    f8_status status =
-        f8_read_panel(&h->source, u->offset, cols, f8_dtype_bytes(dtype), item,
-                      worker->in, &weights, err);
+    f8_status status = read_source(&h->source, u, f8_dtype_bytes(dtype), item,
+                                   worker, &weights, err);
     if (status == F8_OK)
         status = f8_read_panel(&h->result, part->weight->offset, cols, 1, item,
                                worker->out, &codes, err);
@@ -130,6 +143,21 @@ static f8_status check_item(const verification *v, f8_worker *worker,
     return F8_OK;
 }
 
+/* Bytes of a kept tensor, n of them that begin at byte `begin` of it. */
+static void compare_bytes(const unsigned char *ours,
+                          const unsigned char *theirs, size_t n, uint64_t begin,
+                          f8_outcome *outcome)
+{
+    if (!memcmp(ours, theirs, n))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (ours[i] == theirs[i])
+            continue;
+        if (outcome->faults++ == 0)
+            outcome->check.first.row = begin + i;
+    }
+}
+
 static f8_status compare_item(const verification *v, f8_worker *worker,
                               const f8_item *item, f8_outcome *outcome,
                               f8_error *err)
@@ -146,15 +174,35 @@ static f8_status compare_item(const verification *v, f8_worker *worker,
                                 v->pair.parts[item->unit].weight->offset +
                                     item->begin,
                                 &theirs, err);
-    if (status != F8_OK || !memcmp(ours, theirs, n))
-        return status;
-    for (size_t i = 0; i < n; i++) {
-        if (ours[i] == theirs[i])
-            continue;
-        if (outcome->faults++ == 0)
-            outcome->check.first.row = item->begin + i;
-    }
-    return F8_OK;
+    if (status == F8_OK)
+        compare_bytes(ours, theirs, n, item->begin, outcome);
+    return status;
+}
+
+/* The same of a kept matrix that lies transposed in the source. */
+static f8_status compare_across(const verification *v, f8_worker *worker,
+                                const f8_item *item, f8_outcome *outcome,
+                                f8_error *err)
+{
+    const f8_unit *u = &v->pair.plan.units[item->unit];
+    const handles *h = worker->user;
+    size_t elem_bytes =
+        f8_dtype_bytes(v->pair.plan.source->tensors.items[u->source].dtype);
+    uint64_t cols = f8_unit_cols(u);
+    size_t n = (size_t)(item->cols * elem_bytes);
+    unsigned char *ours, *theirs = NULL;
+
+    f8_status status =
+        read_source(&h->source, u, elem_bytes, item, worker, &ours, err);
+    if (status == F8_OK)
+        status =
+            f8_read_panel(&h->result, v->pair.parts[item->unit].weight->offset,
+                          cols, elem_bytes, item, worker->out, &theirs, err);
+    for (uint64_t r = 0; r < item->rows && status == F8_OK; r++)
+        compare_bytes(ours + r * n, theirs + r * n, n,
+                      ((item->row + r) * cols + item->col) * elem_bytes,
+                      outcome);
+    return status;
 }
 
 static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
@@ -177,6 +225,8 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
         return status;
     if (u->action == F8_QUANTIZE)
         return check_item(v, worker, item, outcome, err);
+    if (u->stride)
+        return compare_across(v, worker, item, outcome, err);
     return compare_item(v, worker, item, outcome, err);
 }
 

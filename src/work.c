@@ -31,7 +31,7 @@ void f8_work_describe(const f8_plan *plan, uint64_t unit, f8_work *work)
     const f8_unit *u = &plan->units[unit];
 
     memset(work, 0, sizeof *work);
-    work->matrix = u->action != F8_KEEP;
+    work->matrix = u->action != F8_KEEP || u->stride;
     work->shard = u->shard;
     work->bytes = u->bytes;
     work->dtype = plan->source->tensors.items[u->source].dtype;
@@ -152,15 +152,28 @@ static f8_status quantise(const job *j, const void *weights, f8_dtype dtype,
                        j->out->temporary, err);
 }
 
-static f8_status quantise_item(const job *j, f8_outcome *outcome, f8_error *err)
+/* An item's weights, packed and in the result's order; worker->out is scratch
+ * here. */
+static f8_status read_weights(const job *j, unsigned char **weights,
+                              f8_error *err)
 {
     const handles *h = j->worker->user;
+    size_t elem_bytes = f8_dtype_bytes(j->source->dtype);
+
+    if (j->unit->stride)
+        return f8_read_across(&h->source, j->unit->offset, j->unit->stride,
+                              elem_bytes, j->item, j->worker->in,
+                              j->worker->out, weights, err);
+    return f8_read_panel(&h->source, j->unit->offset, f8_unit_cols(j->unit),
+                         elem_bytes, j->item, j->worker->in, weights, err);
+}
+
+static f8_status quantise_item(const job *j, f8_outcome *outcome, f8_error *err)
+{
     f8_dtype dtype = j->source->dtype;
     unsigned char *weights;
 
-    f8_status status = f8_read_panel(
-        &h->source, j->unit->offset, f8_unit_cols(j->unit),
-        f8_dtype_bytes(dtype), j->item, j->worker->in, &weights, err);
+    f8_status status = read_weights(j, &weights, err);
     if (status != F8_OK)
         return status;
     return quantise(j, weights, dtype,
@@ -307,6 +320,22 @@ static f8_status copy_item(const job *j, f8_error *err)
     return f8_file_write(&out->file, data, n, to, out->temporary, err);
 }
 
+/* A matrix that is kept, but lies transposed in the source. */
+static f8_status copy_across(const job *j, f8_error *err)
+{
+    unsigned char *rows;
+
+    f8_status status = read_weights(j, &rows, err);
+    if (status != F8_OK)
+        return status;
+    size_t elem_bytes = f8_dtype_bytes(j->source->dtype);
+    size_t n = (size_t)(j->item->rows * j->item->cols) * elem_bytes;
+    unsigned char *aligned =
+        j->worker->out + offset_of(j, elem_bytes) % F8_ALIGN;
+    memcpy(aligned, rows, n);
+    return write_rows(j, aligned, elem_bytes, err);
+}
+
 f8_status f8_work_do(const f8_plan *plan, const f8_kernel *kernel,
                      const f8_output *output, f8_worker *worker,
                      const f8_item *item, f8_outcome *outcome, f8_error *err)
@@ -334,7 +363,7 @@ f8_status f8_work_do(const f8_plan *plan, const f8_kernel *kernel,
     if (u->action == F8_DEQUANTIZE)
         return dequantise_item(&j, err);
     if (u->action == F8_KEEP)
-        return copy_item(&j, err);
+        return u->stride ? copy_across(&j, err) : copy_item(&j, err);
     return j.scale ? requantise_item(&j, outcome, err)
                    : quantise_item(&j, outcome, err);
 }

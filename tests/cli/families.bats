@@ -17,7 +17,39 @@ teardown() { end_test; }
 }
 
 @test "each model_type of the built-in rules has such a file" {
-    for type in $(sed -n 's/^model_type *//p' "$root"/rules/*.rules); do
+    for type in $(grep -L '^refuse' "$root"/rules/*.rules |
+        xargs sed -n 's/^model_type *//p'); do
         ls "$golden"/families/"$type"*.tsv >/dev/null
     done
+}
+
+@test "experts that lie transposed: any size, quantised and kept" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/across.py" "$fp8cast" .
+}
+
+@test "a family that no loader takes in FP8 is refused with the reason" {
+    mkdir src
+    echo '{"model_type": "gpt_oss"}' >src/config.json
+    "$fp8cast" synth --sparse --quiet synth
+    cp synth/*.safetensors src
+    for command in "plan src" "quantize src dst"; do
+        # shellcheck disable=SC2086  # two words
+        program 1 $command
+        [ ! -s out ]
+        [ "$(cat err)" = "fp8cast: config.json: model_type gpt_oss: its experts \
+have biases and interleaved rows, which loaders read in MXFP4 or BF16 and none \
+in FP8 blocks; serve the published MXFP4 checkpoint" ]
+    done
+    [ ! -e dst ]
+    program 0 rules gpt_oss
+    grep -q '^refuse  its experts' out
+}
+
+@test "what a loader cannot do is a note of the plan" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . qwen3_vl_moe.transposed
+    program 0 plan qwen3_vl_moe.transposed/source
+    grep -q '^note  *served by vLLM and SGLang; transformers does not' out
+    program 0 plan qwen3_vl_moe.transposed/source --json
+    holds out 'len(d["notes"]) == 1' 'd["notes"][0].startswith("served by")'
 }

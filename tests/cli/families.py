@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Converts a small checkpoint of each family and holds it against its file.
 
-    families.py FP8CAST GOLDEN FOLDER
+    families.py FP8CAST GOLDEN FOLDER [NAME...]
 
 A line of GOLDEN/MODEL_TYPE.tsv (or MODEL_TYPE.VARIANT.tsv) is a tensor of the
 source: name, dtype, shape, and `fp8` or `keep`; or `listed` and an entry of
-modules_to_not_convert. The result must also be, byte for byte, what
+modules_to_not_convert; or `config` and a number of config.json. The result must also be, byte for byte, what
 tests/reference makes of the checkpoint.
 """
 
@@ -25,16 +25,18 @@ PARTS = {"gate_up_proj": 2, "down_proj": 1}
 
 
 def read_golden(path):
-    tensors, listed = {}, []
+    tensors, listed, config = {}, [], {}
     with open(path, encoding="utf-8") as file:
         for line in file:
             words = line.rstrip("\n").split("\t")
             if words[0] == "listed":
                 listed.append(words[1])
+            elif words[0] == "config":
+                config[words[1]], = smaller([int(words[2])])
             else:
                 name, dtype, shape, action = words
                 tensors[name] = (dtype, json.loads(shape), action == "fp8")
-    return tensors, listed
+    return tensors, listed, config
 
 
 def smaller(shape):
@@ -42,7 +44,7 @@ def smaller(shape):
     return [size // 8 if size >= 64 else size for size in shape]
 
 
-def make_source(folder, model_type, tensors):
+def make_source(folder, model_type, tensors, config):
     os.makedirs(folder)
     random = np.random.default_rng(1)
     made = {}
@@ -53,7 +55,7 @@ def make_source(folder, model_type, tensors):
     checkpoints.write_weights(folder, random, made, 2)
     with open(os.path.join(folder, "config.json"), "w",
               encoding="utf-8") as file:
-        json.dump({"model_type": model_type}, file)
+        json.dump({"model_type": model_type, **config}, file)
 
 
 def results_of(name, shape):
@@ -68,10 +70,10 @@ def results_of(name, shape):
 
 def check(program, path, folder):
     model_type = os.path.basename(path).split(".")[0]
-    tensors, listed = read_golden(path)
+    tensors, listed, config = read_golden(path)
     source = os.path.join(folder, "source")
     result = os.path.join(folder, "result")
-    make_source(source, model_type, tensors)
+    make_source(source, model_type, tensors, config)
     subprocess.run([program, "quantize", source, result, "--verify",
                     "--quiet"], check=True)
 
@@ -116,8 +118,9 @@ def tied_head_is_missed(program, source, result):
 
 
 def main():
-    program, golden, folder = sys.argv[1:]
-    names = sorted(os.listdir(golden))
+    program, golden, folder = sys.argv[1:4]
+    names = [name + ".tsv" for name in sys.argv[4:]]
+    names = names or sorted(os.listdir(golden))
     assert names
     for name in names:
         assert name.endswith(".tsv"), name

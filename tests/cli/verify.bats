@@ -28,6 +28,9 @@ sabotage() {
 
 # finds FAULT...: verify exits with 3 and its faults are these, in any order
 # and no others. A fault is a shell pattern that a whole line matches.
+codes='vLLM raises, SGLang takes its codes for weights without a word'
+silent='vLLM and SGLang start without it and say nothing'
+
 finds() {
     local fault line unexpected=0
     program 3 verify "${src:-$shared/src}" dst --json
@@ -128,11 +131,11 @@ accepts() {
 
 @test "modules_to_not_convert: what vLLM takes for a layer's experts" {
     sabotage list-too $L.0.mlp.experts.gate_up_proj
-    finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.gate_up_proj\" also means $L.0.mlp.experts, which is FP8"
+    finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.gate_up_proj\" also means $L.0.mlp.experts, which is FP8: $codes"
     sabotage list-too $L.0.mlp.experts.1.gate_proj
-    finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.1.gate_proj\" also means $L.0.mlp.experts, which is FP8"
+    finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.1.gate_proj\" also means $L.0.mlp.experts, which is FP8: $codes"
     sabotage list-too $L.3.self_attn.qkv_proj
-    finds "config.json: modules_to_not_convert: \"$L.3.self_attn.qkv_proj\" also means $L.3.self_attn.qkv_proj, which is FP8"
+    finds "config.json: modules_to_not_convert: \"$L.3.self_attn.qkv_proj\" also means $L.3.self_attn.qkv_proj, which is FP8: $codes"
 }
 
 @test "ignored_layers beside the list: vLLM reads it instead" {
@@ -171,10 +174,10 @@ accepts() {
 
 @test "a tensor too few" {
     sabotage drop $L.2.post_attention_layernorm.weight
-    finds "tensor $L.2.post_attention_layernorm.weight: missing"
+    finds "tensor $L.2.post_attention_layernorm.weight: missing; $silent"
     sabotage drop $L.2.mlp.experts.1.up_proj.weight
     program 3 verify "$shared/src" dst --json
-    holds out "'tensor $L.2.mlp.experts.1.up_proj.weight: missing' in d['fault_list']"
+    holds out "'tensor $L.2.mlp.experts.1.up_proj.weight: missing; $silent' in d['fault_list']"
 }
 
 @test "a tensor too many" {
@@ -186,7 +189,7 @@ accepts() {
 @test "the fused tensor left beside its parts" {
     sabotage add $L.0.mlp.experts.down_proj $L.0.mlp.experts.0.down_proj.weight
     home=$(grep -lF "$L.0.mlp.experts.down_proj" dst/*.safetensors)
-    finds "$(basename "$home"): tensor $L.0.mlp.experts.down_proj has no counterpart in the source"
+    finds "$(basename "$home"): tensor $L.0.mlp.experts.down_proj has no counterpart in the source, where it is taken apart: left in BF16, vLLM and SGLang cast it into FP8 without a word; in FP8, SGLang does not read it and transformers tells of keys"
 }
 
 @test "a scale in another shard" {
@@ -201,7 +204,7 @@ accepts() {
 @test "weight_scale instead of weight_scale_inv" {
     name=$L.3.self_attn.o_proj.weight
     sabotage rename ${name}_scale_inv ${name}_scale
-    finds "tensor $name: FP8 without ${name}_scale_inv, only _scale, which no loader of this format reads"
+    finds "tensor $name: FP8 without ${name}_scale_inv, only _scale, which no loader of this format reads: vLLM raises, SGLang drops it without a word"
     sabotage rename-all _scale_inv _scale
     program 3 verify "$shared/src" dst --json
     holds out 'd["faults"] == 70'
@@ -210,7 +213,7 @@ accepts() {
 @test "no scale" {
     name=$L.3.self_attn.o_proj.weight
     sabotage drop ${name}_scale_inv
-    finds "tensor $name: FP8 without ${name}_scale_inv"
+    finds "tensor $name: FP8 without ${name}_scale_inv; $silent"
 }
 
 @test "a scale of another shape" {
@@ -245,7 +248,7 @@ accepts() {
     name=$L.0.linear_attn.norm.weight
     sabotage retype $name F8_E4M3 1
     finds "tensor $name: FP8, but it is not a matrix of weights" \
-        "config.json: modules_to_not_convert: \"${name%.weight}\" also means ${name%.weight}, which is FP8"
+        "config.json: modules_to_not_convert: \"${name%.weight}\" also means ${name%.weight}, which is FP8: $codes"
 }
 
 @test "a scale of another type" {
@@ -282,14 +285,14 @@ END
     name=$L.3.self_attn
     sabotage to-bf16 $name.k_proj.weight "$shared/src"
     finds "$name.qkv_proj: some of its parts are FP8 and some not; engines load them as one" \
-        "config.json: modules_to_not_convert: $name.k_proj is not FP8 and not listed; a loader would convert it"
+        "config.json: modules_to_not_convert: $name.k_proj is not FP8 and not listed; a loader would convert it: vLLM and SGLang cast it into FP8 without a word or raise, transformers does on a GPU"
 }
 
 @test "FP8 of only some experts" {
     good=$shared/experts-good src=$shared/experts
     name=mtp.layers.0.mlp.experts
     sabotage to-bf16 $name.1.up_proj.weight "$src"
-    finds "$name: some experts are FP8 and some not; engines load them as one"
+    finds "$name: some experts are FP8 and some not; engines load them as one, and cast without a word"
 }
 
 # ---- index and config --------------------------------------------------------
@@ -329,7 +332,7 @@ END
         model.visual.blocks.0.attn.qkv mtp.fc mtp.layers.0.self_attn.q_proj \
         $L.3.mlp.shared_expert_gate; do
         sabotage unlist $module
-        finds "config.json: modules_to_not_convert: $module is not FP8 and not listed; a loader would convert it"
+        finds "config.json: modules_to_not_convert: $module is not FP8 and not listed; a loader would convert it: vLLM and SGLang cast it into FP8 without a word or raise, transformers does on a GPU"
     done
     # Nobody takes a norm for a Linear.
     sabotage unlist $L.0.input_layernorm
@@ -339,9 +342,9 @@ END
 @test "modules_to_not_convert: too many" {
     # "mtp" reaches the MTP layer's experts, which are FP8.
     sabotage list-too mtp
-    finds 'config.json: modules_to_not_convert: "mtp" also means mtp.layers.0.mlp.experts, which is FP8'
+    finds 'config.json: modules_to_not_convert: "mtp" also means mtp.layers.0.mlp.experts, which is FP8: '"$codes"
     sabotage list-too $L.3.self_attn.o_proj
-    finds "config.json: modules_to_not_convert: \"$L.3.self_attn.o_proj\" also means $L.3.self_attn.o_proj, which is FP8"
+    finds "config.json: modules_to_not_convert: \"$L.3.self_attn.o_proj\" also means $L.3.self_attn.o_proj, which is FP8: $codes"
     # A plain ending, as transformers reads it.
     sabotage list-too down_proj
     program 3 verify "$shared/src" dst --json
@@ -375,7 +378,7 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
 @test "quantization_config: what a loader needs" {
     c="config.json: quantization_config: expected"
     sabotage unset activation_scheme
-    finds "$c \"activation_scheme\": \"dynamic\", found none"
+    finds "$c \"activation_scheme\": \"dynamic\", found none; vLLM and SGLang raise"
     sabotage set activation_scheme '"static"'
     finds "$c \"activation_scheme\": \"dynamic\", found static"
     sabotage set weight_block_size '[64, 128]'

@@ -11,10 +11,19 @@ static void print_rule(f8_buf *text, const f8_rule *rule)
 {
     f8_buf_printf(text, "%s %s", kinds[rule->kind], rule->pattern);
     if (rule->kind == F8_RULE_SPLIT) {
-        f8_buf_puts(text, " experts=0 parts=1:");
+        f8_buf_puts(text, " experts=0 parts=");
+        if (rule->axis)
+            f8_buf_printf(text, "%u:", rule->axis);
         for (unsigned i = 0; i < rule->parts_count; i++)
             f8_buf_printf(text, "%s%s", i ? "," : "", rule->parts[i]);
+        if (!rule->axis)
+            f8_buf_printf(text, " rows=%s columns=%s", rule->rows,
+                          rule->columns);
     }
+    if (rule->into)
+        f8_buf_printf(text, " into=%s", rule->into);
+    if (rule->also)
+        f8_buf_printf(text, " also=%s", rule->also);
     if (rule->group)
         f8_buf_printf(text, " group=%s", rule->group);
     if (rule->oneof)
@@ -61,6 +70,10 @@ static void print(f8_buf *text, const f8_rules *rules)
             f8_buf_printf(text, " %s", fused->parts[k]);
         f8_buf_puts(text, fused->listed ? " listed\n" : "\n");
     }
+    if (rules->refused)
+        f8_buf_printf(text, "refuse %s\n", rules->refused);
+    for (size_t i = 0; i < rules->notes_count; i++)
+        f8_buf_printf(text, "note %s\n", rules->notes[i]);
     for (size_t i = 0; i < rules->sections_count; i++)
         print_rules(text, rules, &rules->sections[i]);
     require(!text->failed, "out of memory");

@@ -51,7 +51,8 @@ def load(engine, folder, faults):
         tell(faults, "filled",
              [f"{label}: {name}: {rest} elements" for name, rest
               in watch.unfilled().items()])
-        tell(faults, "cast", [f"{label}: {one}" for one in watch.casts])
+        tell(faults, "cast", [f"{label}: {one}" for one in watch.casts
+                               if not engine.may_cast(one)])
         values[label] = {
             name: tensor.detach().clone() for name, tensor
             in parameters_of(engine, label, model).items()}

@@ -32,15 +32,19 @@ class Family:
     """One model_type. `auto` is the transformers class that builds it,
     `variants` the layouts of the source, `draft` the kind of draft layer that
     transformers leaves out, `published` what config.json has on the hub and
-    save_pretrained drops. `defects`: of a loader that does not load the
+    save_pretrained drops. `across`: its fused experts lie transposed;
+    `sizes`: numbers of the config that tell which way they lie; `build`:
+    the model_type by whose classes it is built, if not its own. `defects`: of a loader that does not load the
     family right, words of what is then found, and whose fault it is."""
 
     def __init__(self, config, auto="AutoModelForCausalLM",
                  variants=("plain",), draft=None, published=None,
-                 defects=None):
+                 defects=None, across=False, sizes=(), build=None):
         self.config, self.auto, self.variants = config, auto, variants
         self.draft, self.published = draft, published or {}
         self.defects = defects or {}
+        self.across, self.sizes = across, sizes
+        self.build = build
 
 
 MULTIMODAL = "AutoModelForImageTextToText"
@@ -74,6 +78,51 @@ NO_BLOCKS = ("weight_scale_inv",
              "SGLang 0.5.23 renames weight_scale_inv to weight_scale in its "
              "Llama class (models/llama.py, load_weights), finds no such "
              "parameter, and drops every block scale without an error")
+
+NO_JOIN = ("experts",
+           "transformers 5.23 joins no single experts of this family "
+           "(conversion_mapping.py has only a transposition of fused ones), "
+           "tells of missing and unexpected keys and makes up the experts")
+
+UNKNOWN = ("does not recognize this architecture",
+           "transformers 5.23 has no kimi_k2: its config and classes are "
+           "DeepSeek-V3's, by code that comes with the published model")
+
+NO_LLAMA4 = ("ignore_mismatched_sizes",
+             "transformers 5.23 joins no single experts of this family, and "
+             "takes the shared expert's for them (conversion_mapping.py has "
+             "nothing of it): it ends with an error")
+NO_FUSED = ("experts.gate_up_proj",
+            "SGLang 0.5.23 has no code for the fused experts of a text-only "
+            "Llama 4 (models/llama4.py) and drops those of the BF16 source "
+            "without an error: there is nothing to compare with")
+PER_LAYER = ("AmbiguousGlobalPerLayerAttributeError",
+             "SGLang 0.5.23 asks for the one head_dim of a text-only Gemma 4 "
+             "(configs/model_config.py), which has two, and ends with an "
+             "error, with FP8 or without")
+
+NO_RENAMING = ("No module or parameter named",
+               "SGLang 0.5.23 builds transformers' classes for the "
+               "architecture that transformers writes, PhimoeForCausalLM, and "
+               "does not rename its tensors; with the published "
+               "PhiMoEForCausalLM in config.json it takes its own")
+
+PHIMOE = {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2,
+          "intermediate_size": 128, "attention_bias": True,
+          "lm_head_bias": True}
+GEMMA4 = {**{key: value for key, value in TEXT.items()
+             if key != "rope_parameters"},
+          "global_head_dim": 256, "num_global_key_value_heads": 1,
+          "hidden_size_per_layer_input": 0,
+          "layer_types": ["sliding_attention", "full_attention"]}
+GEMMA4_MOE = {**GEMMA4, "enable_moe_block": True, "num_experts": 4,
+              "top_k_experts": 2, "moe_intermediate_size": 384}
+GEMMA4_VISION = {"hidden_size": 128, "intermediate_size": 256,
+                 "num_hidden_layers": 1, "num_attention_heads": 2,
+                 "num_key_value_heads": 2, "head_dim": 64}
+LLAMA4 = {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 1,
+          "intermediate_size": 128, "intermediate_size_mlp": 384,
+          "interleave_moe_layer_step": 2}
 
 FAMILIES = {
     "qwen3_5_moe": Family(
@@ -120,6 +169,70 @@ FAMILIES = {
         {"text_config": {**TEXT, "rope_parameters": MROPE},
          "vision_config": {**VISION, "deepstack_visual_indexes": [0]},
          **TOKENS}, auto=MULTIMODAL),
+    "qwen3_vl_moe": Family(
+        {"text_config": {**TEXT, **EXPERTS, "rope_parameters": MROPE},
+         "vision_config": {**VISION, "deepstack_visual_indexes": [0]},
+         **TOKENS}, auto=MULTIMODAL,
+        variants=("transposed", "fused", "per-expert"),
+        defects={"transformers": NO_JOIN}, published={"norm_topk_prob": True},
+        sizes=("hidden_size", "moe_intermediate_size")),
+    "kimi_k2": Family(
+        {**PLAIN, **MLA, "rope_parameters": YARN, "num_nextn_predict_layers": 0},
+        build="deepseek_v3", defects={"transformers": UNKNOWN},
+        published={"model_type": "kimi_k2", "topk_method": "noaux_tc",
+                   "scoring_func": "sigmoid", "moe_layer_freq": 1}),
+    "deepseek_v32": Family(
+        {**PLAIN, **MLA, "rope_parameters": YARN, "index_n_heads": 4,
+         "index_head_dim": 128, "index_topk": 16},
+        draft="deepseek", defects={"transformers": RAGGED},
+        published={"topk_method": "noaux_tc", "scoring_func": "sigmoid",
+                   "moe_layer_freq": 1}),
+    "ernie4_5_moe": Family(
+        {**TEXT, "moe_num_experts": 4, "moe_k": 2,
+         "moe_intermediate_size": 128, "moe_num_shared_experts": 1,
+         "moe_layer_start_index": 1, "moe_layer_end_index": 1}),
+    "hunyuan_v1_moe": Family(
+        {**TEXT, "num_experts": 4, "moe_topk": 2,
+         "moe_intermediate_size": 384, "num_shared_expert": 1},
+        published={"use_mixed_mlp_moe": True, "use_cla": False,
+                   "use_qk_norm": True}),
+    "gemma3_text": Family(TEXT),
+    "gemma3": Family(
+        {"text_config": TEXT, "mm_tokens_per_image": 4,
+         "vision_config": {
+             "hidden_size": 128, "intermediate_size": 256,
+             "num_hidden_layers": 1, "num_attention_heads": 2,
+             "image_size": 64, "patch_size": 8,
+             "vision_use_head": False}}, auto=MULTIMODAL, variants=("hub",)),
+    "phi3": Family({**PLAIN, "pad_token_id": 0},
+                   defects={"sglang": NO_BLOCKS}),
+    "phimoe": Family(PHIMOE, published={
+        "architectures": ["PhiMoEForCausalLM"]}),
+    "phimoe.saved": Family(PHIMOE, build="phimoe",
+                           defects={"sglang": NO_RENAMING}),
+    "granitemoe": Family(
+        {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2},
+        variants=("granite",), defects={"transformers": NO_JOIN}),
+    "gemma4_text": Family(GEMMA4, defects={"sglang": PER_LAYER}),
+    "gemma4_text.moe": Family(
+        GEMMA4_MOE, build="gemma4_text", variants=("fused",),
+        defects={"transformers": NO_JOIN, "sglang": PER_LAYER}),
+    "gemma4": Family({"text_config": GEMMA4, "vision_config": GEMMA4_VISION,
+                      "audio_config": None}, auto=MULTIMODAL),
+    "gemma4.moe": Family(
+        {"text_config": GEMMA4_MOE, "vision_config": GEMMA4_VISION,
+         "audio_config": None}, auto=MULTIMODAL, build="gemma4",
+        variants=("fused",), defects={"transformers": NO_JOIN}),
+    "llama4_text": Family(LLAMA4, across=True, defects={
+        "transformers": NO_LLAMA4, "sglang": NO_FUSED}),
+    "llama4": Family(
+        {"text_config": LLAMA4, "vision_config": {
+            "hidden_size": 128, "intermediate_size": 512,
+            "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 28, "patch_size": 14, "vision_output_dim": 256,
+            "projector_input_dim": 256, "projector_output_dim": 256}},
+        auto=MULTIMODAL, across=True,
+        defects={"transformers": NO_LLAMA4}),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
                      "num_experts_per_tok": 2, "intermediate_size": 128}),
     "minimax_m2": Family({**TEXT, "num_local_experts": 4,

@@ -70,6 +70,10 @@ def fp8cast(*arguments):
 
 # ---- checkpoints ------------------------------------------------------------
 
+def is_across(variant, family):
+    return FAMILIES[family].across or variant == "transposed"
+
+
 def prepare(count, work, family, variant):
     """Quantises and verifies one source; returns its jobs."""
     folder = os.path.join(work, family, variant)
@@ -86,10 +90,13 @@ def prepare(count, work, family, variant):
                 found.stdout.splitlines())
     source, result = tensors.read(paths["source"]), tensors.read(
         paths["result"])
-    reference, faults = tensors.rounded(source, result)
+    reference, faults = tensors.rounded(source, result, is_across(variant,
+                                                                  family))
     count.check(not faults, f"{label}: every byte is PyTorch's rounding",
                 faults[:8])
-    tensors.write(paths["reference"], reference,
+    usual = FAMILIES[family].variants[0]
+    tensors.write(paths["reference"],
+                  tensors.published(reference, variant, usual),
                   tensors.read_config(paths["source"]), like=paths["source"])
     job = {"family": family, "variant": variant, **paths, "kind": "good",
            "why": ""}
@@ -195,6 +202,11 @@ def golden_lines(job):
         fp8 = result[first].dtype == tensors.FP8
         lines.append(f"{name}\t{DTYPES[str(tensor.dtype)]}\t"
                      f"{list(tensor.shape)}\t{'fp8' if fp8 else 'keep'}")
+    config = tensors.read_config(job["source"])
+    config = config.get("text_config", config)
+    if job["variant"] != "plain" or FAMILIES[job["family"]].across:
+        lines += [f"config\t{key}\t{config[key]}" for key
+                  in FAMILIES[job["family"]].sizes]
     lines += [f"listed\t{entry}" for entry in sorted(sabotage.listed(
         tensors.read_config(job["result"])))]
     return "\n".join(lines) + "\n"

@@ -30,12 +30,17 @@ from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
 from sglang.srt.model_loader.loader import (  # noqa: E402
     _get_quantization_config, _initialize_model)
 from sglang.srt.model_loader.utils import set_default_torch_dtype  # noqa: E402
+import sglang.srt.models.transformers as transformers_model  # noqa: E402
 from sglang.srt.runtime_context import SpawnRanks, publish  # noqa: E402
 from sglang.srt.server_args import ServerArgs  # noqa: E402
 
 import engines  # noqa: E402
 import tensors  # noqa: E402
 
+# For a model of transformers' classes it asks where a GPU is.
+transformers_model.get_device = lambda *_: "cpu"
+# DeepSeek-V3.2's arguments ask which GPU it is: one of the kind it is made for.
+torch.cuda.get_device_capability = lambda *_: (9, 0)
 started = False
 
 
@@ -74,11 +79,17 @@ def start(settings):
     started = True
 
 
+def attention(folder):
+    """Nothing is computed, but not every model can be built with each."""
+    kind = tensors.read_config(folder)["model_type"]
+    return "triton" if kind.startswith("gemma4") else "torch_native"
+
+
 def build(folder):
     settings = ServerArgs(
         model_path=folder, device="cpu", skip_tokenizer_init=True,
         dtype="bfloat16", load_format="safetensors",
-        attention_backend="torch_native", disable_radix_cache=True)
+        attention_backend=attention(folder), disable_radix_cache=True)
     publish(settings, role="scheduler",
             ranks=SpawnRanks(world_rank=0, gpu_id=0))
     start(settings)
@@ -103,9 +114,15 @@ def has_default(label, name):
 
 
 def may_ignore(name):
-    """The copies that a draft layer brings of what it then shares."""
+    """The copies that a draft layer brings of what it then shares; and what
+    Gemma 4 reads as a number and not by a copy."""
     return re.search(
-        r"layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$", name)
+        r"layers\.\d+\.((embed_tokens|shared_head\.head)\.weight"
+        r"|layer_scalar)$", name)
+
+
+def may_cast(text):
+    return False
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
     load_vllm.py JOBS.json
 
-Two functions that choose a GPU kernel and find none are replaced; nothing of
+Functions that choose a GPU kernel and find none are replaced; nothing of
 what decides names, shapes or copies is.
 """
 
@@ -20,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch  # noqa: E402
 import vllm.model_executor.layers.quantization.fp8 as fp8  # noqa: E402
 import vllm.model_executor.models.registry as registry  # noqa: E402
+import vllm.platforms.cpu as cpu  # noqa: E402
 from vllm.config import set_current_vllm_config  # noqa: E402
 from vllm.distributed import (  # noqa: E402
     destroy_model_parallel, init_distributed_environment,
@@ -44,6 +45,18 @@ class NoKernel:
 registry._run_in_subprocess = lambda function: function()
 fp8.init_fp8_linear_kernel = lambda **settings: NoKernel()
 fp8.select_fp8_moe_backend = lambda **settings: (None, None)
+
+
+def dense_attention(choose):
+    """A CPU has no sparse attention, which DeepSeek-V3.2 asks for."""
+    def chosen(_, backend, attn_selector_config, **rest):
+        return choose(backend, attn_selector_config._replace(
+            use_sparse=False), **rest)
+    return chosen
+
+
+cpu.CpuPlatform.get_attn_backend_cls = dense_attention(
+    cpu.CpuPlatform.get_attn_backend_cls)
 
 
 def start(config):
@@ -85,7 +98,14 @@ def has_default(label, name):
 
 
 def may_ignore(name):
-    return False
+    """What Gemma 4 reads as a number and not by a copy."""
+    return name.endswith(".layer_scalar")
+
+
+def may_cast(text):
+    """DeepSeek-V3.2's indexer has wk in BF16 and takes it in FP8 with its
+    scale (models/deepseek_v2.py, _try_load_fp8_indexer_wk)."""
+    return ".indexer.wk." in text
 
 
 if __name__ == "__main__":

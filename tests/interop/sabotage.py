@@ -72,7 +72,9 @@ def swap_halves(result):
                 other + tensors.SCALE, other + tensors.SCALE:
                 name + tensors.SCALE}
         return renamed(result, lambda one: swap.get(one, one))
-    return None
+    name = weights_called(result, ("gate_up_proj",))[0]
+    return {**result, **{one: tensors.torch.cat(result[one].chunk(2)[::-1])
+                         for one in (name, name + tensors.SCALE)}}
 
 
 def transpose(result):
@@ -94,8 +96,8 @@ def without(result, name):
 
 def routers(result):
     return sorted(name for name in result
-                  if re.search(r"\.(mlp|block_sparse_moe)\.gate\.weight$",
-                               name) and not name.startswith("mtp."))
+                  if re.search(r"\.(mlp|block_sparse_moe)\.gate(\.wg)?"
+                               r"\.weight$", name) and not name.startswith("mtp."))
 
 
 def quantised_gate(result, config):

@@ -37,7 +37,8 @@ def fill(name, parameter):
 
 def build(family, name):
     settings = copy.deepcopy(family.config)  # which transformers changes
-    config = transformers.AutoConfig.for_model(name, **settings)
+    config = transformers.AutoConfig.for_model(family.build or name,
+                                                **settings)
     model = getattr(transformers, family.auto).from_config(
         config, dtype=torch.bfloat16)
     with torch.no_grad():
@@ -103,9 +104,8 @@ def make(folder, name):
     config.get("text_config", config).update(family.published)
     found = add_draft(family, tensors.read(saved), config)
     for variant in family.variants:
-        layout = tensors.fuse(found) if variant == "fused" else found
-        tensors.write(os.path.join(folder, name, variant, "source"), layout,
-                      config, like=saved)
+        tensors.write(os.path.join(folder, name, variant, "source"),
+                      tensors.LAYOUTS[variant](found), config, like=saved)
 
 
 def main():

@@ -7,6 +7,7 @@ float8_e4m3fn, so that it shares nothing with the program under test.
 import glob
 import json
 import os
+import re
 import shutil
 
 import torch
@@ -80,34 +81,45 @@ def dequantise(codes, scales):
     return (codes.float() * spread(scales, *codes.shape[-2:])).bfloat16()
 
 
+# Granite's names of the same.
+LINEAR = {"input_linear.weight": "experts.gate_up_proj",
+          "output_linear.weight": "experts.down_proj"}
+
+
 def is_fused(name):
     """Of 'x.experts.gate_up_proj' ('x.experts.', its parts), else None."""
+    for theirs, usual in LINEAR.items():
+        if name.endswith("." + theirs):
+            name = name.removesuffix(theirs) + usual
     parent, _, leaf = name.rpartition(".")
     if parent.endswith("experts") and leaf in FUSED:
         return parent + ".", FUSED[leaf]
     return None
 
 
-def parts_of(name, tensor):
-    """(result name, matrix) of a source tensor; of a fused one its parts."""
+def parts_of(name, tensor, across=False):
+    """(result name, matrix) of a source tensor; of a fused one its parts,
+    which lie transposed when it is `across`."""
     fused = is_fused(name)
     if not fused:
         yield name, tensor
         return
     prefix, parts = fused
+    if across:
+        tensor = tensor.mT
     for expert in range(tensor.shape[0]):
         for part, rows in zip(parts, tensor[expert].chunk(len(parts))):
             yield f"{prefix}{expert}.{part}.weight", rows
 
 
-def rounded(source, result):
+def rounded(source, result, across=False):
     """What the engines must see: the source's weights, those that are FP8 in
     the result rounded by PyTorch. And what in the result is not what PyTorch
     makes of the source."""
     faults, reference, seen = [], {}, set()
     for name, tensor in source.items():
         made = []
-        for part, matrix in parts_of(name, tensor):
+        for part, matrix in parts_of(name, tensor, across):
             found = result.get(part)
             seen |= {part, part + SCALE}
             if found is None:
@@ -123,7 +135,9 @@ def rounded(source, result):
                 faults.append(f"{part}: not the source's bytes")
             made.append(matrix)
         if is_fused(name):
-            reference[name] = torch.cat(made).reshape(tensor.shape)
+            whole = tensor.mT if across else tensor
+            whole = torch.cat(made).reshape(whole.shape)
+            reference[name] = whole.mT.contiguous() if across else whole
         else:
             reference[name] = made[0]
     faults += [f"{name}: not of the source" for name in set(result) - seen]
@@ -154,3 +168,35 @@ def fuse(tensors):
                 [torch.cat([parts[expert, part] for part in names])
                  for expert in range(count)])
     return fused
+
+
+def unfuse(tensors):
+    """The reverse."""
+    return {part: matrix for name, tensor in tensors.items()
+            for part, matrix in parts_of(name, tensor)}
+
+
+def transpose(tensors):
+    """Fused experts the other way round."""
+    return {name: tensor.mT.contiguous() if is_fused(name) else tensor
+            for name, tensor in tensors.items()}
+
+
+def hub(tensors):
+    """What was one level deeper when the model was published."""
+    return {re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name):
+            tensor for name, tensor in tensors.items()}
+
+
+# From the tensors as saved, fused or not, to those of a variant of the source.
+LAYOUTS = {"plain": lambda found: found, "granite": lambda found: found,
+           "fused": fuse, "per-expert": unfuse,
+           "transposed": lambda found: transpose(fuse(found)), "hub": hub}
+
+
+def published(tensors, variant, usual):
+    """From a variant to the usual one, which all loaders read."""
+    if variant == usual:
+        return tensors
+    return LAYOUTS[usual](transpose(tensors) if variant == "transposed"
+                          else tensors)

@@ -307,6 +307,7 @@ class Rule:
         self.regex = pattern_to_regex(self.pattern)
         self.flags = set()
         self.group = self.oneof = self.parts = None
+        self.axis = self.rows = self.columns = self.into = self.also = None
         for word in words[2:]:
             key, equals, value = word.partition("=")
             if not equals:
@@ -320,13 +321,25 @@ class Rule:
             elif key == "experts":
                 require(value == "0", f"{where}: {word}")
             elif key == "parts":
-                axis, _, names = value.partition(":")
-                require(axis == "1" and names, f"{where}: {word}")
+                axis, colon, names = value.rpartition(":")
+                require(axis in ("1", "2") if colon else names,
+                        f"{where}: {word}")
+                self.axis = int(axis) if colon else None
                 self.parts = names.split(",")
+            elif key == "rows":
+                self.rows = value
+            elif key == "columns":
+                self.columns = value
+            elif key == "into":
+                self.into = value
+            elif key == "also":
+                self.also = value
             else:
                 raise Refused(f"{where}: flag {word}")
         require((self.action == "split") == (self.parts is not None),
                 f"{where}: parts")
+        require(self.parts is None or (self.axis is None) ==
+                bool(self.rows and self.columns), f"{where}: axis")
 
     def matches(self, name):
         return self.regex.fullmatch(name) is not None
@@ -337,6 +350,7 @@ class Rules:
         self.rules, self.fused, self.model_types = [], [], []
         self.files, self.sorted_list = [], False
         self.section, met = "card", layout == "card"
+        self.notes, self.refused = [], None
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 words = line.split("#", 1)[0].split()
@@ -372,6 +386,10 @@ class Rules:
             self.fused.append((words[1], parts[:len(parts) - listed], listed))
         elif words[0] == "model_type":
             self.model_types += words[1:]
+        elif words[0] == "refuse":
+            self.refused = " ".join(words[1:])
+        elif words[0] == "note":
+            self.notes.append(" ".join(words[1:]))
         else:
             require(words[0] == "family", f"{where}: directive {words[0]}")
 
@@ -423,13 +441,22 @@ def rules_for(config, path=None, layout="card"):
 class Result:
     """A kept tensor, or a quantised weight with its scale."""
 
-    def __init__(self, source, name, shape, first_byte, quantized, linear):
+    def __init__(self, source, name, shape, first_byte, quantized, linear,
+                 columns=None):
         self.source, self.name, self.shape = source, name, shape
+        self.columns = columns  # of an expert that lies transposed
         self.first_byte = first_byte  # in the source tensor
         self.quantized = quantized
         self.linear = linear  # some loader takes its module for a Linear
 
     def source_bytes(self):
+        if self.columns is not None:
+            expert, part = self.columns
+            size = ELEMENT_BYTES[self.source.dtype]
+            whole = np.frombuffer(self.source.read(), f"V{size}")
+            mine = whole.reshape(self.source.shape)[expert]
+            rows = self.shape[0]
+            return mine[:, part * rows:(part + 1) * rows].T.tobytes()
         count = elements(self.shape) * ELEMENT_BYTES[self.source.dtype]
         return self.source.read(self.first_byte, count)
 
@@ -463,9 +490,43 @@ def last_override(overrides, name):
     return decision
 
 
-def plan_results(tensors, rules, overrides):
+def config_number(config, key):
+    value = config.get(key, config.get("text_config", {}).get(key))
+    require(isinstance(value, int) and value > 0, f"config.json: no {key}")
+    return value
+
+
+def split_axes(tensors, rules, config):
+    """Of each tensor that is split, the axis of its parts: 2 when it lies
+    transposed. Where a rule names no axis the config tells it, and all such
+    tensors together."""
+    axes, fitting, possible = {}, {}, {1, 2}
+    for tensor in tensors:
+        rule = rules.decide(tensor.name)
+        if rule is None or rule.parts is None:
+            continue
+        require(len(tensor.shape) == 3, f"{tensor.name}: not of rank 3")
+        if rule.axis is not None:
+            axes[tensor.name] = rule.axis
+            continue
+        rows = config_number(config, rule.rows) * len(rule.parts)
+        columns = config_number(config, rule.columns)
+        fitting[tensor.name] = {
+            axis for axis, shape in ((1, [rows, columns]), (2, [columns, rows]))
+            if tensor.shape[1:] == shape}
+        possible &= fitting[tensor.name]
+    require(not fitting or len(possible) == 1,
+            f"experts lie in no one way: {fitting}")
+    for name in fitting:
+        axes[name] = min(possible)
+    return axes
+
+
+def plan_results(tensors, rules, overrides, config):
     """Every source tensor's results, in writing order."""
+    require(rules.refused is None, f"refused: {rules.refused}")
     rules.check_all_used([tensor.name for tensor in tensors])
+    axes = split_axes(tensors, rules, config)
     results = []
     # File by file where the layout names files: dicts keep their order.
     by_file = {}
@@ -485,18 +546,23 @@ def plan_results(tensors, rules, overrides):
             results.append(Result(tensor, tensor.name, tensor.shape, 0,
                                   quantized, linear))
             continue
-        require(len(tensor.shape) == 3
-                and tensor.shape[1] % len(rule.parts) == 0,
+        axis = axes[tensor.name]
+        require(tensor.shape[axis] % len(rule.parts) == 0,
                 f"{tensor.name}: shape {tensor.shape} cannot be split")
         parent = tensor.name.rpartition(".")[0]
-        rows, cols = tensor.shape[1] // len(rule.parts), tensor.shape[2]
+        if rule.into is not None:
+            above = own_module(tensor.name).rpartition(".")[0]
+            parent = f"{above}.{rule.into}" if above else rule.into
+        rows = tensor.shape[axis] // len(rule.parts)
+        cols = tensor.shape[3 - axis]
         part_bytes = rows * cols * ELEMENT_BYTES[tensor.dtype]
         position = 0
         for expert in range(tensor.shape[0]):
-            for part in rule.parts:
+            for number, part in enumerate(rule.parts):
                 results.append(Result(
                     tensor, f"{parent}.{expert}.{part}.weight", [rows, cols],
-                    position, quantized, linear))
+                    position, quantized, linear,
+                    (expert, number) if axis == 2 else None))
                 position += part_bytes
     for result in results:
         require(not result.quantized
@@ -561,6 +627,10 @@ def modules_to_not_convert(results, rules):
         if not result.quantized:
             module = listed_module(result.name)
             entries[module] = entries.get(module, False) or result.linear
+        rule = rules.decide(result.source.name)
+        if rule.also is not None and not result.quantized:
+            words = re.match(r"(?:.*\.[0-9]+\.)?", result.name).group()
+            entries[words + rule.also] = True
     for rule in rules.rules:
         # A Linear that the source lacks, as a tied lm_head.
         if (rule.action == "keep" and {"linear", "optional"} <= rule.flags
@@ -720,7 +790,7 @@ def convert(src, dst, scale_dtype="bf16", shard_bytes=SHARD_BYTES,
     tensors, source_shards = read_checkpoint(src)
     compiled = [(pattern_to_regex(glob), quantize)
                 for glob, quantize in overrides]
-    results = plan_results(tensors, rules, compiled)
+    results = plan_results(tensors, rules, compiled, config)
     modules = modules_to_not_convert(results, rules)
     packed = pack_shards(results, scale_dtype, shard_bytes)
 
@@ -905,7 +975,7 @@ def stats(src, dst, rules_path=None):
     # The rules only say how tensors are split; what is quantised is read
     # from the result.
     plan = plan_results(read_checkpoint(src)[0], rules_for(config, rules_path),
-                        [])
+                        [], config)
     made = {tensor.name: tensor for tensor in read_checkpoint(dst)[0]}
     overall, kinds = Sums(), {}
     for result in plan:

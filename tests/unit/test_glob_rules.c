@@ -242,6 +242,35 @@ static void test_every_directive(void **state)
     f8_rules_free(rules);
 }
 
+static void test_ways_to_split(void **state)
+{
+    f8_rules *rules = load_good(
+        *state, "family f\n"
+                "note  one   sentence # and no more\n"
+                "note  two\n"
+                "split a experts=0 parts=2:x,y into=e.f\n"
+                "split b rows=inter parts=x,y columns=hidden experts=0\n");
+
+    assert_int_equal(rules->rules[0].axis, 2);
+    assert_string_equal(rules->rules[0].into, "e.f");
+    assert_null(rules->rules[1].into);
+    assert_null(rules->rules[0].rows);
+    assert_null(rules->rules[0].columns);
+    assert_int_equal(rules->rules[1].axis, 0);
+    assert_int_equal(rules->rules[1].parts_count, 2);
+    assert_string_equal(rules->rules[1].parts[0], "x");
+    assert_string_equal(rules->rules[1].rows, "inter");
+    assert_string_equal(rules->rules[1].columns, "hidden");
+    assert_int_equal(rules->notes_count, 2);
+    assert_string_equal(rules->notes[0], "one sentence");
+    assert_string_equal(rules->notes[1], "two");
+    assert_null(rules->refused);
+    f8_rules_free(rules);
+    rules = load_good(*state, "family f\nrefuse not  today\n");
+    assert_string_equal(rules->refused, "not today");
+    f8_rules_free(rules);
+}
+
 static void test_most_parts(void **state)
 {
     f8_rules *rules =
@@ -317,7 +346,12 @@ static void test_directive_errors(void **state)
         {"family a b\n", "my.rules:1:10: expected one family name, found 'b'"},
         {"\n# c\n  kepp a\n",
          "my.rules:3:3: expected family, model_type, keep, quantize, split, "
-         "fused, layout, file, list or end, found 'kepp'"},
+         "fused, note, refuse, layout, file, list or end, found 'kepp'"},
+        {"refuse # nothing\n",
+         "my.rules:1:7: expected a reason at the end of the line"},
+        {"note\n", "my.rules:1:5: expected a sentence at the end of the line"},
+        {"refuse a b\nrefuse c\n",
+         "my.rules:2:1: expected one refuse, found 'refuse'"},
         {"model_type  # none\n",
          "my.rules:1:11: expected a model_type of config.json at the end of "
          "the line"},
@@ -347,16 +381,20 @@ static void test_pattern_errors(void **state)
 static void test_flag_errors(void **state)
 {
     static const bad_case cases[] = {
-        {"keep a linaer\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'linaer'"},
+        {"keep a linaer\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'linaer'"},
         {"keep a group=g oneof=o\n",
          "my.rules:1:1: expected group= or oneof=, not both, found 'keep'"},
-        {"keep a group=\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'group='"},
-        {"keep a oneof=\n", "my.rules:1:8: expected optional, linear, always, "
-                            "group=NAME or oneof=NAME, found 'oneof='"},
+        {"keep a group=\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'group='"},
+        {"keep a oneof=\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'oneof='"},
         {"keep a optional experts=0\n",
-         "my.rules:1:17: expected optional, linear, always, group=NAME or "
+         "my.rules:1:17: expected optional, linear, always, also=NAME, "
+         "group=NAME or "
          "oneof=NAME, found 'experts=0'"},
         {"quantize a linear\n",
          "my.rules:1:12: expected optional, group=NAME or oneof=NAME, found "
@@ -379,16 +417,35 @@ static void test_split_errors(void **state)
         {"split a experts=0\n", "my.rules:1:18: expected 'parts=1:NAME,...' at "
                                 "the end of the line"},
         {"split a experts=1 parts=1:x\n",
-         "my.rules:1:9: expected experts=0, parts=1:NAME,..., optional, "
-         "group=NAME or oneof=NAME, found 'experts=1'"},
+         "my.rules:1:9: expected experts=0, parts=1:NAME,..., rows=KEY, "
+         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "'experts=1'"},
         {"split a experts=0 parts=1:x parts=1:y\n",
-         "my.rules:1:29: expected experts=0, parts=1:NAME,..., optional, "
-         "group=NAME or oneof=NAME, found 'parts=1:y'"},
+         "my.rules:1:29: expected experts=0, parts=1:NAME,..., rows=KEY, "
+         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "'parts=1:y'"},
         {"split a experts=0 parts=1:x linear\n",
-         "my.rules:1:29: expected experts=0, parts=1:NAME,..., optional, "
-         "group=NAME or oneof=NAME, found 'linear'"},
+         "my.rules:1:29: expected experts=0, parts=1:NAME,..., rows=KEY, "
+         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "'linear'"},
         {"split a experts=0 parts=0:x\n",
-         "my.rules:1:25: expected the axis of the parts, '1:', found '0:x'"},
+         "my.rules:1:25: expected the axis of the parts, '1:' or '2:', found "
+         "'0:x'"},
+        {"split a experts=0 parts=12:x\n",
+         "my.rules:1:25: expected the axis of the parts, '1:' or '2:', found "
+         "'12:x'"},
+        {"split a experts=0 parts=x rows=r\n",
+         "my.rules:1:33: expected rows=KEY and columns=KEY, or an axis of the "
+         "parts at the end of the line"},
+        {"split a experts=0 parts=2:x rows=r columns=c\n",
+         "my.rules:1:1: expected an axis of the parts, or rows= and columns=, "
+         "found 'split'"},
+        {"quantize a also=b\n",
+         "my.rules:1:12: expected optional, group=NAME or oneof=NAME, found "
+         "'also=b'"},
+        {"keep a rows=r\n",
+         "my.rules:1:8: expected optional, linear, always, "
+         "also=NAME, group=NAME or oneof=NAME, found 'rows=r'"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
 }
@@ -607,6 +664,7 @@ int main(void)
         cmocka_unit_test(test_number_beside_digits),
         cmocka_unit_test(test_question_mark_takes_a_whole_character),
         TEST_IN_DIR(test_every_directive),
+        TEST_IN_DIR(test_ways_to_split),
         TEST_IN_DIR(test_most_parts),
         TEST_IN_DIR(test_comment_behind_a_word),
         TEST_IN_DIR(test_last_rule_wins),

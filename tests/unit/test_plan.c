@@ -14,6 +14,10 @@ static const char rules_of_most[] = "family test\n"
 
 /* SRC/model.safetensors with the tensors one after the other, SRC/config.json
  * and my.rules beside SRC. Gives SRC's path. */
+static const char test_config[] =
+    "{\"model_type\": \"test\", \"same\": 4, \"none\": 0,"
+    " \"text_config\": {\"inter\": 2, \"hidden\": 4}}";
+
 static const char *put_source(const char *dir, const char *rules,
                               const made_tensor *tensors, size_t count)
 {
@@ -22,7 +26,7 @@ static const char *put_source(const char *dir, const char *rules,
     if (!exists(src))
         make_dir(src);
     put_text(path_in(dir, "my.rules"), rules);
-    put_text(path_in(dir, "src/config.json"), "{\"model_type\": \"test\"}");
+    put_text(path_in(dir, "src/config.json"), test_config);
     put_shard(path_in(dir, "src/model.safetensors"), tensors, count);
     return src;
 }
@@ -442,6 +446,172 @@ static void test_split_and_keep(void **state)
     assert_string_equal(f8_plan_not_converted(plan, 0), "m.experts");
     assert_null(f8_plan_not_converted(plan, 1));
     f8_plan_free(plan);
+}
+
+/* [E, C, P * R]: an expert's parts lie side by side, each transposed. */
+static void test_split_across(void **state)
+{
+    static const made_tensor tensors[] = {
+        {"up", F8_DTYPE_BF16, 3, {2, 3, 260}}};
+    f8_plan *plan = plan_of(*state,
+                            "family test\n"
+                            "split up experts=0 parts=2:g,u\n",
+                            tensors, COUNT_OF(tensors));
+    static const char *const names[] = {"0.g.weight", "0.u.weight",
+                                        "1.g.weight", "1.u.weight"};
+    uint64_t start = plan->source->tensors.items[0].offset;
+
+    assert_int_equal(plan->units_count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        const f8_unit *u = &plan->units[i];
+        assert_string_equal(u->name, names[i]);
+        assert_int_equal(u->shape[0], 130);
+        assert_int_equal(u->shape[1], 3);
+        assert_int_equal(u->stride, 260);
+        assert_int_equal(u->bytes, 780);
+        /* An expert has 3 * 260 elements, its second part begins 130 on. */
+        assert_int_equal(u->offset, start + i / 2 * 1560 + i % 2 * 260);
+    }
+    f8_plan_free(plan);
+}
+
+/* With into= the results lie beside the module that the tensor is of. */
+static void test_split_into(void **state)
+{
+    static const made_tensor tensors[] = {
+        {"l.1.moe.up.weight", F8_DTYPE_BF16, 3, {1, 4, 2}},
+        {"down", F8_DTYPE_BF16, 3, {1, 4, 2}}};
+    static const char *const names[] = {"l.1.moe.experts.0.g.weight",
+                                        "l.1.moe.experts.0.u.weight",
+                                        "x.0.d.weight"};
+    f8_plan *plan = plan_of(*state,
+                            "family test\n"
+                            "split *.up.weight experts=0 parts=1:g,u "
+                            "into=experts\n"
+                            "split down experts=0 parts=1:d into=x\n",
+                            tensors, COUNT_OF(tensors));
+
+    assert_int_equal(plan->units_count, COUNT_OF(names));
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        assert_string_equal(plan->units[i].name, names[i]);
+    f8_plan_free(plan);
+}
+
+/* Where some loader has another name for a kept module, both are listed. */
+static void test_also_listed(void **state)
+{
+    static const made_tensor tensors[] = {
+        {"l.1.a.gate.weight", F8_DTYPE_BF16, 2, {2, 2}},
+        {"l.1.a.q.weight", F8_DTYPE_BF16, 2, {2, 2}},
+        {"gate.weight", F8_DTYPE_BF16, 2, {2, 2}}};
+    f8_plan *plan = plan_of(*state,
+                            "family test\n"
+                            "quantize *.q.weight\n"
+                            "keep *gate.weight linear also=b.router\n",
+                            tensors, COUNT_OF(tensors));
+    static const char *const listed[] = {"l.1.a.gate", "l.1.b.router", "gate",
+                                         "b.router"};
+
+    for (size_t i = 0; i < COUNT_OF(listed); i++)
+        assert_string_equal(f8_plan_not_converted(plan, i), listed[i]);
+    assert_null(f8_plan_not_converted(plan, COUNT_OF(listed)));
+    f8_plan_free(plan);
+}
+
+static const char rules_either_way[] =
+    "family test\n"
+    "split up   experts=0 parts=g,u rows=inter columns=hidden optional\n"
+    "split down experts=0 parts=d   rows=hidden columns=inter optional\n"
+    "split same experts=0 parts=s   rows=same columns=hidden optional\n"
+    "split none experts=0 parts=s   rows=same columns=none optional\n";
+
+/* inter is 2 and hidden 4: [E, 4, 4] of `up` could be either, and `down` tells
+ * it; the numbers stand in the config, two of them in its text_config. */
+static void test_split_either_way(void **state)
+{
+    static const made_tensor along[] = {{"up", F8_DTYPE_BF16, 3, {1, 4, 4}},
+                                        {"down", F8_DTYPE_BF16, 3, {1, 4, 2}}};
+    static const made_tensor across[] = {{"same", F8_DTYPE_BF16, 3, {1, 4, 4}},
+                                         {"down", F8_DTYPE_BF16, 3, {1, 2, 4}},
+                                         {"up", F8_DTYPE_BF16, 3, {1, 4, 4}}};
+    f8_plan *plan = plan_of(*state, rules_either_way, along, COUNT_OF(along));
+
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(plan->units[i].stride, 0);
+    assert_int_equal(plan->units[0].shape[0], 2); /* 0.g */
+    assert_int_equal(plan->units[2].shape[0], 4); /* 0.d */
+    f8_plan_free(plan);
+    plan = plan_of(*state, rules_either_way, across, COUNT_OF(across));
+    assert_int_equal(plan->units_count, 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(plan->units[i].stride, 4);
+    assert_int_equal(plan->units[1].shape[0], 4); /* 0.d */
+    assert_int_equal(plan->units[1].shape[1], 2);
+    assert_int_equal(plan->units[2].shape[0], 2); /* 0.g */
+    assert_int_equal(plan->units[2].shape[1], 4);
+    f8_plan_free(plan);
+}
+
+static void test_split_that_no_way_fits(void **state)
+{
+    static const struct {
+        made_tensor tensor;
+        const char *message;
+    } cases[] = {
+        {{"up", F8_DTYPE_BF16, 3, {1, 4, 4}},
+         "tensor up: expected axes that tell rows from columns, or another "
+         "tensor of experts that does, found [1, 4, 4] (my.rules:2: split "
+         "up)"},
+        {{"up", F8_DTYPE_BF16, 3, {1, 4, 6}},
+         "tensor up: expected axes of 2 x 2 and 4 elements, in either order, "
+         "found [1, 4, 6] (my.rules:2: split up)"},
+        {{"none", F8_DTYPE_BF16, 3, {1, 4, 2}},
+         "config.json: expected a number \"none\", which tells which way "
+         "tensor none lies (my.rules:5: split none)"},
+        {{"down", F8_DTYPE_F64, 3, {1, 2, 4}},
+         "tensor down: expected BF16, F16 or F32 to quantise, found F64 "
+         "(my.rules:3: split down)"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        expect_refused(*state, rules_either_way, &cases[i].tensor, 1,
+                       F8_ERR_RULES, cases[i].message);
+    static const made_tensor mixed[] = {
+        {"a.down", F8_DTYPE_BF16, 3, {1, 4, 2}},
+        {"b.down", F8_DTYPE_BF16, 3, {1, 2, 4}}};
+    expect_refused(*state,
+                   "family test\n"
+                   "split *.down experts=0 parts=d rows=hidden columns=inter\n",
+                   mixed, COUNT_OF(mixed), F8_ERR_RULES,
+                   "tensors a.down and b.down: expected both to lie the same "
+                   "way, found one transposed (my.rules:2: split *.down)");
+    /* Kept, a tensor may have any dtype, but 8 bytes are not transposed. */
+    static const made_tensor wide[] = {{"down", F8_DTYPE_F64, 3, {1, 2, 4}}};
+    static const f8_override keep[] = {{"down", false}};
+    const char *src = put_source(*state, rules_either_way, wide, 1);
+    f8_options options = options_for(*state);
+    f8_plan *plan = NULL;
+    f8_error err = {0};
+    options.overrides = keep;
+    options.overrides_count = 1;
+    expect_error(f8_plan_create(src, &options, &plan, &err), &err, F8_ERR_RULES,
+                 "tensor down: expected BF16, F16 or F32 to transpose, found "
+                 "F64 (my.rules:3: split down)");
+}
+
+static void test_refused_and_noted(void **state)
+{
+    static const made_tensor tensors[] = {{"a", F8_DTYPE_BF16, 1, {1}}};
+    f8_plan *plan = plan_of(*state, "family test\nnote one\nkeep a\nnote two\n",
+                            tensors, 1);
+
+    assert_string_equal(f8_plan_note(plan, 0), "one");
+    assert_string_equal(f8_plan_note(plan, 1), "two");
+    assert_null(f8_plan_note(plan, 2));
+    f8_plan_free(plan);
+    expect_refused(*state, "family test\nrefuse nobody reads it\n", tensors, 1,
+                   F8_ERR_REFUSED,
+                   "config.json: model_type test: nobody reads it");
 }
 
 static void test_split_errors(void **state)
@@ -920,6 +1090,12 @@ int main(void)
         TEST_IN_DIR(test_shards_cut_by_their_headers),
         TEST_IN_DIR(test_split),
         TEST_IN_DIR(test_split_and_keep),
+        TEST_IN_DIR(test_split_across),
+        TEST_IN_DIR(test_split_into),
+        TEST_IN_DIR(test_also_listed),
+        TEST_IN_DIR(test_split_either_way),
+        TEST_IN_DIR(test_split_that_no_way_fits),
+        TEST_IN_DIR(test_refused_and_noted),
         TEST_IN_DIR(test_split_errors),
         TEST_IN_DIR(test_results_of_one_name),
         TEST_IN_DIR(test_quantise_errors),

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Fused experts that lie transposed, in sizes that no tiny model has.
+
+    across.py FP8CAST FOLDER
+
+Matrices with ragged edges, so wide that a worker with little memory takes a
+band in panels, in three dtypes, quantised and kept; each result must be, byte
+for byte, what tests/reference makes of it, and verify must find what differs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))), "reference"))
+import checkpoints  # noqa: E402
+import reference  # noqa: E402
+
+RULES = """family across
+split m.experts.gate_up experts=0 parts=gate,up rows=inter columns=hidden
+split m.experts.down experts=0 parts=down rows=hidden columns=inter
+split o.experts.gate_up experts=0 parts=2:gate,up
+"""
+INTER, HIDDEN = 150, 700
+
+
+def make_source(folder, dtype):
+    os.makedirs(folder)
+    random = np.random.default_rng(2)
+    made = {}
+    for name, shape in {"m.experts.gate_up": [2, HIDDEN, 2 * INTER],
+                        "m.experts.down": [2, INTER, HIDDEN],
+                        "o.experts.gate_up": [1, 129, 2]}.items():
+        values = checkpoints.plain_values(random, shape)
+        made[name] = (dtype, shape, checkpoints.to_bytes(values, dtype))
+    checkpoints.write_weights(folder, random, made, 1)
+    with open(os.path.join(folder, "config.json"), "w",
+              encoding="utf-8") as file:
+        json.dump({"model_type": "x", "inter": INTER, "hidden": HIDDEN}, file)
+
+
+def run(program, *arguments, status=0):
+    ran = subprocess.run([program, *arguments, "--quiet"], text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert ran.returncode == status, (arguments, ran.stdout)
+    return ran.stdout
+
+
+def spoil(folder, name, column):
+    """Changes one element of a result's first row."""
+    tensor = next(one for one in reference.read_checkpoint(folder)[0]
+                  if one.name == name)
+    size = reference.ELEMENT_BYTES[tensor.dtype]
+    with open(tensor.path, "r+b") as file:
+        file.seek(tensor.data_start + tensor.begin + column * size)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 0x40]))
+
+
+def check(program, folder, dtype, keep):
+    os.makedirs(folder)
+    rules = os.path.join(folder, "my.rules")
+    source, result, theirs = (os.path.join(folder, name) for name
+                              in ("source", "result", "reference"))
+    with open(rules, "w", encoding="utf-8") as file:
+        file.write(RULES)
+    make_source(source, dtype)
+    options = ["--rules", rules, "--threads", "1"]
+    kept = ["--keep", "*"] if keep else []
+    # 64 KiB a chunk, the least: bands of 128 rows are wider.
+    run(program, "quantize", source, result, *options, *kept,
+        "--memory", "1MB")
+    reference.convert(source, theirs, rules_path=rules,
+                      overrides=[("*", False)] if keep else [])
+    difference = reference.compare(result, theirs)
+    assert difference is None, f"{folder}: {difference}"
+    run(program, "verify", source, result, *options, "--memory", "1MB")
+    name = "m.experts.1.up.weight"
+    spoil(result, name, 600)
+    said = run(program, "verify", source, result, *options, "--memory", "1MB",
+               status=3)
+    place = (f"byte {600 * reference.ELEMENT_BYTES[dtype]} of" if keep
+             else "row 0, column 600")
+    assert name in said and place in said, said
+
+
+def main():
+    program, folder = sys.argv[1:]
+    for dtype in ("BF16", "F16", "F32"):
+        for keep in (False, True):
+            check(program, os.path.join(folder, f"{dtype}-{keep}"), dtype,
+                  keep)
+
+
+if __name__ == "__main__":
+    main()
