@@ -81,17 +81,13 @@ NO_BLOCKS = ("weight_scale_inv",
 
 NO_JOIN = ("experts",
            "transformers 5.23 joins no single experts of this family "
-           "(conversion_mapping.py has only a transposition of fused ones), "
+           "(conversion_mapping.py has no rule for it), "
            "tells of missing and unexpected keys and makes up the experts")
 
 UNKNOWN = ("does not recognize this architecture",
            "transformers 5.23 has no kimi_k2: its config and classes are "
            "DeepSeek-V3's, by code that comes with the published model")
 
-NO_LLAMA4 = ("ignore_mismatched_sizes",
-             "transformers 5.23 joins no single experts of this family, and "
-             "takes the shared expert's for them (conversion_mapping.py has "
-             "nothing of it): it ends with an error")
 NO_FUSED = ("experts.gate_up_proj",
             "SGLang 0.5.23 has no code for the fused experts of a text-only "
             "Llama 4 (models/llama4.py) and drops those of the BF16 source "
@@ -224,7 +220,7 @@ FAMILIES = {
          "audio_config": None}, auto=MULTIMODAL, build="gemma4",
         variants=("fused",), defects={"transformers": NO_JOIN}),
     "llama4_text": Family(LLAMA4, across=True, defects={
-        "transformers": NO_LLAMA4, "sglang": NO_FUSED}),
+        "transformers": NO_JOIN, "sglang": NO_FUSED}),
     "llama4": Family(
         {"text_config": LLAMA4, "vision_config": {
             "hidden_size": 128, "intermediate_size": 512,
@@ -232,7 +228,7 @@ FAMILIES = {
             "image_size": 28, "patch_size": 14, "vision_output_dim": 256,
             "projector_input_dim": 256, "projector_output_dim": 256}},
         auto=MULTIMODAL, across=True,
-        defects={"transformers": NO_LLAMA4}),
+        defects={"transformers": NO_JOIN}),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
                      "num_experts_per_tok": 2, "intermediate_size": 128}),
     "minimax_m2": Family({**TEXT, "num_local_experts": 4,

@@ -30,6 +30,7 @@ from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
 from sglang.srt.model_loader.loader import (  # noqa: E402
     _get_quantization_config, _initialize_model)
 from sglang.srt.model_loader.utils import set_default_torch_dtype  # noqa: E402
+import sglang.srt.models.mllama4 as mllama4  # noqa: E402
 import sglang.srt.models.transformers as transformers_model  # noqa: E402
 from sglang.srt.runtime_context import SpawnRanks, publish  # noqa: E402
 from sglang.srt.server_args import ServerArgs  # noqa: E402
@@ -41,6 +42,10 @@ import tensors  # noqa: E402
 transformers_model.get_device = lambda *_: "cpu"
 # DeepSeek-V3.2's arguments ask which GPU it is: one of the kind it is made for.
 torch.cuda.get_device_capability = lambda *_: (9, 0)
+# Llama 4 looks for its vision in an index, which a checkpoint of one shard
+# does not have.
+mllama4.Llama4ForConditionalGeneration._has_vision_weights = (
+    lambda model, config: hasattr(config, "vision_config"))
 started = False
 
 
@@ -79,17 +84,22 @@ def start(settings):
     started = True
 
 
+def kind(folder):
+    return tensors.read_config(folder)["model_type"]
+
+
 def attention(folder):
     """Nothing is computed, but not every model can be built with each."""
-    kind = tensors.read_config(folder)["model_type"]
-    return "triton" if kind.startswith("gemma4") else "torch_native"
+    return ("triton" if kind(folder).startswith("gemma4")
+            else "torch_native")
 
 
 def build(folder):
     settings = ServerArgs(
         model_path=folder, device="cpu", skip_tokenizer_init=True,
         dtype="bfloat16", load_format="safetensors",
-        attention_backend=attention(folder), disable_radix_cache=True)
+        attention_backend=attention(folder), disable_radix_cache=True,
+        enable_multimodal=kind(folder) == "llama4" or None)
     publish(settings, role="scheduler",
             ranks=SpawnRanks(world_rank=0, gpu_id=0))
     start(settings)
