@@ -40,7 +40,10 @@ void groups_add(groups *list, const char *heading, const char *name)
     }
     if (!member.key || !list->members)
         message_no_memory();
-    char *to = member.key + sprintf(member.key, "%s%c", heading, TAB);
+    size_t length = strlen(heading);
+    memcpy(member.key, heading, length + 1);
+    char *to = member.key + length;
+    *to++ = TAB;
     for (bool begins = true; *name; begins = *name++ == '.') {
         size_t n =
             begins && member.count < GROUP_NUMBERS ? number_length(name) : 0;

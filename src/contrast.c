@@ -9,6 +9,7 @@
  * parts after all: they are read a second time. */
 #include "contrast.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,6 +239,7 @@ static bool are_same_panels(const panel *a, const panel *b)
     uint64_t p = block_row(a, a->rows - 1) - block_row(a, 0);
     uint64_t q = block_row(b, b->rows - 1) - block_row(b, 0);
 
+    assert(a->scales && b->scales); /* one side has them, so both do */
     if (memcmp(a->data, b->data, (size_t)(a->rows * a->cols) * each) != 0)
         return false;
     each = f8_dtype_bytes(a->side->scale->dtype);
@@ -441,8 +443,9 @@ f8_status f8_contrast(const f8_pairs *pairs, const f8_options *options,
                                  .progress = tell};
 
     r.is_mixed = f8_alloc(pairs->count, sizeof *r.is_mixed);
-    f8_status status =
-        r.is_mixed ? F8_OK : f8_fail_nomem(err, "the comparison");
+    if (!r.is_mixed)
+        return f8_fail_nomem(err, "the comparison");
+    f8_status status = F8_OK;
     for (int pass = 0; pass < 2 && status == F8_OK; pass++) {
         r.is_second = pass == 1;
         status = make_units(&r, err);

@@ -306,9 +306,11 @@ static f8_status pair_rest(f8_pairs *out, f8_error *err)
     parts b = {f8_alloc(m, sizeof *b.taken), f8_alloc(m, sizeof(f8_rule *))};
     f8_status status = F8_OK;
 
-    if (!a.taken || !a.rules || !b.taken || !b.rules)
+    if (!a.taken || !a.rules || !b.taken || !b.rules) {
         status = f8_fail_nomem(err, "the comparison");
-    if (status == F8_OK && out->rules)
+        goto out;
+    }
+    if (out->rules)
         status = pair_parts(out, &out->a, &out->b, &b, err);
     if (status == F8_OK && out->rules)
         status = pair_parts(out, &out->b, &out->a, &a, err);
@@ -316,6 +318,7 @@ static f8_status pair_rest(f8_pairs *out, f8_error *err)
         status = add_rest(out, &out->a, &a, err);
     if (status == F8_OK)
         status = add_rest(out, &out->b, &b, err);
+out:
     parts_free(&a, n);
     parts_free(&b, m);
     return status;
