@@ -61,6 +61,7 @@ static inline vi v_set32(uint32_t x)
 #define v_add16(a, b) _mm512_add_epi16(a, b)
 #define v_sub16(a, b) _mm512_sub_epi16(a, b)
 #define v_subs_u16(a, b) _mm512_subs_epu16(a, b)
+#define v_max8(a, b) _mm512_max_epu8(a, b)
 #define v_max_u16(a, b) _mm512_max_epu16(a, b)
 #define v_more8(a, b) _mm512_movm_epi8(_mm512_cmpgt_epi8_mask(a, b))
 #define v_is_zero16(a) _mm512_movm_epi16(_mm512_testn_epi16_mask(a, a))
@@ -98,6 +99,13 @@ static inline vi v_natural(vi a)
                                     a);
 }
 
+/* The bytes that v_first, then v_second puts into words in their order. */
+static inline vi v_apart(vi a)
+{
+    return _mm512_permutexvar_epi64(_mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0),
+                                    a);
+}
+
 /* Full adder of bits: returns the carries of *sum + a + b. They are made from
  * the new sum, equal inputs or else the opposite of the sum, since the old one
  * would have to be copied first. */
@@ -118,7 +126,7 @@ static inline int v_any(vi a)
     return _mm512_test_epi8_mask(a, a) != 0;
 }
 
-#include "restore.h"
+#include "restore_words.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -129,5 +137,5 @@ const f8_kernel f8_kernel_avx512 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
-    .dequantise = dequantise_plain,
+    .dequantise = dequantise_words,
 };
