@@ -58,11 +58,29 @@ static void measure_floor(const f8_block *block, float scale,
     (void)hist;
 }
 
+/* Each code in both bytes of a value, or in all four. */
+static uint8_t dequantise_floor(const f8_code_block *block, float scale)
+{
+    size_t bytes = f8_dtype_bytes(block->dtype);
+
+    (void)scale;
+    for (unsigned r = 0; r < block->rows; r++) {
+        const uint8_t *from = block->codes + r * block->codes_stride;
+        uint8_t *to = (uint8_t *)block->values + r * block->values_stride;
+        for (unsigned i = 0; bytes == 2 && i < block->cols; i++)
+            to[2 * i] = to[2 * i + 1] = from[i] & 0x3f;
+        for (unsigned i = 0; bytes != 2 && i < block->cols; i++)
+            to[4 * i + 3] = from[i] & 0x3f;
+    }
+    return 0;
+}
+
 static const f8_kernel floor_kernel = {
     .name = "floor",
     .amax = amax_floor,
     .quantise = quantise_floor,
     .measure = measure_floor,
+    .dequantise = dequantise_floor,
 };
 
 size_t f8_kernel_list(const f8_kernel **list, size_t room)

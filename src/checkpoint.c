@@ -100,7 +100,8 @@ static f8_status look_for(const char *path, bool *there, f8_error *err)
  */
 static f8_status load_config(f8_checkpoint *cp, f8_error *err)
 {
-    json_error_t why;
+    /* When memory runs out early nobody fills it in. */
+    json_error_t why = {.line = 0};
     f8_json json;
 
     f8_status status = f8_folder_read_file(

@@ -14,7 +14,7 @@
 static f8_status load(const char *path, json_t **out, f8_error *err)
 {
     f8_buf text = {0};
-    json_error_t why;
+    json_error_t why = {.line = 0};
 
     *out = NULL;
     f8_status status = f8_read_file(path, JOURNAL_MAX_BYTES, &text, err);

@@ -3,7 +3,6 @@
  * docs/format.md section 4 is the contract. */
 #include "plan.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,29 +160,27 @@ static uint64_t header_share(const f8_unit *u)
 static f8_status cut_shards(f8_plan *plan, f8_error *err)
 {
     size_t capacity = 0, count = 0;
-    f8_shard *s = NULL;
 
-    for (uint64_t i = 0; i < plan->units_count; i++) {
-        f8_unit *u = &plan->units[i];
+    for (uint64_t i = 0; i < plan->results_count; i++) {
+        f8_unit *u = &plan->units[plan->results[i]];
+        f8_shard *s = count ? &plan->shards[count - 1] : NULL;
         const char *file = plan->decisions[u->source].file;
         uint64_t bytes = weight_bytes(plan, u) + scale_bytes(plan, u);
-        uint64_t header = u->parts > 0 ? header_share(u) : 0;
+        uint64_t header = header_share(u);
         bool full = s && (s->data_bytes + bytes > plan->shard_bytes ||
                           s->header_bytes + header > F8_HEADER_MAX_BYTES);
-        if (u->parts > 0 && (!s || (file ? file != s->file : full))) {
+        if (!s || (file ? file != s->file : full)) {
             if (!f8_grow((void **)&plan->shards, &capacity, count, sizeof *s))
                 return f8_fail_nomem(err, "the plan");
             s = &plan->shards[count++];
-            *s = (f8_shard){.first_unit = i, .file = file};
+            *s = (f8_shard){.first_unit = plan->results[i], .file = file};
         }
-        /* The first unit is one that begins a result. */
-        assert(s);
-        u->shard = (uint32_t)(count - 1);
-        s->units_count++;
+        for (uint64_t k = 0; k < u->parts; k++)
+            u[k].shard = (uint32_t)(count - 1);
+        s->units_count += u->parts;
         s->data_bytes += bytes;
         s->header_bytes += header;
-        s->tensors +=
-            (u->parts > 0 ? 1u : 0u) + (u->action == F8_QUANTIZE ? 1u : 0u);
+        s->tensors += u->action == F8_QUANTIZE ? 2 : 1;
     }
     plan->shards_count = count;
     return F8_OK;

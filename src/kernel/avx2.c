@@ -59,6 +59,7 @@ static inline vi v_set32(uint32_t x)
 #define v_add16(a, b) _mm256_add_epi16(a, b)
 #define v_sub16(a, b) _mm256_sub_epi16(a, b)
 #define v_subs_u16(a, b) _mm256_subs_epu16(a, b)
+#define v_max8(a, b) _mm256_max_epu8(a, b)
 #define v_max_u16(a, b) _mm256_max_epu16(a, b)
 #define v_more8(a, b) _mm256_cmpgt_epi8(a, b)
 #define v_is_zero16(a) _mm256_cmpeq_epi16(a, _mm256_setzero_si256())
@@ -103,18 +104,18 @@ static inline vi v_test8(vi a, vi b)
     return _mm256_cmpeq_epi8(v_and(a, b), b);
 }
 
+/* The bytes that v_first, then v_second puts into words in their order. */
+static inline vi v_apart(vi a)
+{
+    return _mm256_permute4x64_epi64(a, 0xd8);
+}
+
 /* Full adder of bits: returns the carries of *sum + a + b. */
 static inline vi v_add_bits(vi *sum, vi a, vi b)
 {
     vi differ = v_xor(a, b), carry = v_or(v_and(a, b), v_and(differ, *sum));
     *sum = v_xor(*sum, differ);
     return carry;
-}
-
-/* The other way: packed bytes to where unpacking makes words of them. */
-static inline vi v_apart(vi a)
-{
-    return _mm256_permute4x64_epi64(a, 0xd8);
 }
 
 static inline uint32_t v_sum8(vi a)
@@ -132,7 +133,7 @@ static inline int v_any(vi a)
 }
 
 #include "again.h"
-#include "restore.h"
+#include "restore_words.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -143,5 +144,5 @@ const f8_kernel f8_kernel_avx2 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
-    .dequantise = dequantise_plain,
+    .dequantise = dequantise_words,
 };

@@ -2,7 +2,7 @@
 #include "vectors512.h"
 
 #include "again.h"
-#include "restore.h"
+#include "restore_words.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -13,5 +13,5 @@ const f8_kernel f8_kernel_avx512 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
-    .dequantise = dequantise_plain,
+    .dequantise = dequantise_words,
 };

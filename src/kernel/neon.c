@@ -62,6 +62,8 @@ static inline vi v_set32(uint32_t x)
 #define v_add16(a, b) of16(vaddq_u16(as16(a), as16(b)))
 #define v_sub16(a, b) of16(vsubq_u16(as16(a), as16(b)))
 #define v_subs_u16(a, b) of16(vqsubq_u16(as16(a), as16(b)))
+#define v_max8(a, b) vmaxq_u8(a, b)
+#define v_apart(a) (a)
 #define v_max_u16(a, b) of16(vmaxq_u16(as16(a), as16(b)))
 #define v_more8(a, b) vcgtq_u8(a, b) /* below 128, where signs are equal */
 #define v_is_zero16(a) of16(vceqzq_u16(as16(a)))
@@ -84,7 +86,6 @@ static inline vi v_set32(uint32_t x)
 #define v_pack_low(a, b) vuzp1q_u8(a, b)
 #define v_pack_high(a, b) vuzp2q_u8(a, b)
 #define v_natural(a) (a) /* packing keeps the order */
-#define v_apart(a) (a)
 
 /* Full adder of bits: returns the carries of *sum + a + b. */
 static inline vi v_add_bits(vi *sum, vi a, vi b)
@@ -105,7 +106,7 @@ static inline int v_any(vi a)
 }
 
 #include "again.h"
-#include "restore.h"
+#include "restore_words.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -116,5 +117,5 @@ const f8_kernel f8_kernel_neon = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
-    .dequantise = dequantise_plain,
+    .dequantise = dequantise_words,
 };

@@ -461,6 +461,61 @@ static uint32_t amax_vbmi(const f8_block *block)
     return (uint32_t)most << 16;
 }
 
+/* ---- the way back -------------------------------------------------------- */
+
+/* Two bytes for each code without its sign, in tables of 128. */
+typedef struct words {
+    __m512i low[2], high[2];
+} words;
+
+static void words_begin(words *w, float scale, f8_dtype dtype)
+{
+    uint16_t halves[CODES];
+    uint8_t low[CODE_SIGN], high[CODE_SIGN];
+
+    halves_of_codes(scale, dtype, halves);
+    for (unsigned i = 0; i < CODE_SIGN; i++) {
+        low[i] = (uint8_t)halves[i];
+        high[i] = (uint8_t)(halves[i] >> 8);
+    }
+    for (int i = 0; i < 2; i++) {
+        w->low[i] = load(low + 64 * i);
+        w->high[i] = load(high + 64 * i);
+    }
+}
+
+/* Any of the words that a code can become, 64 codes at a time. */
+static uint8_t dequantise_vbmi(const f8_code_block *block, float scale)
+{
+    const __m512i apart = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+    const __m512i sign = _mm512_set1_epi8((char)0x80);
+    __m512i top = _mm512_setzero_si512();
+    uint8_t lane[64], most = 0;
+    words w;
+
+    if (block->dtype == F8_DTYPE_F32 || block->cols != F8_BLOCK)
+        return dequantise_plain(block, scale);
+    words_begin(&w, scale, block->dtype);
+    for (unsigned r = 0; r < block->rows; r++) {
+        const uint8_t *codes = block->codes + r * block->codes_stride;
+        uint8_t *to = (uint8_t *)block->values + r * block->values_stride;
+        for (unsigned i = 0; i < F8_BLOCK; i += 64) {
+            __m512i c = _mm512_permutexvar_epi64(apart, load(codes + i));
+            __m512i low = _mm512_permutex2var_epi8(w.low[0], c, w.low[1]);
+            __m512i high = _mm512_permutex2var_epi8(w.high[0], c, w.high[1]);
+            high = _mm512_or_si512(high, _mm512_and_si512(c, sign));
+            top = _mm512_max_epu8(top, _mm512_andnot_si512(sign, c));
+            _mm512_storeu_si512(to + 2 * i, _mm512_unpacklo_epi8(low, high));
+            _mm512_storeu_si512(to + 2 * i + 64,
+                                _mm512_unpackhi_epi8(low, high));
+        }
+    }
+    _mm512_storeu_si512(lane, top);
+    for (unsigned i = 0; i < 64; i++)
+        most = lane[i] > most ? lane[i] : most;
+    return most;
+}
+
 const f8_kernel f8_kernel_vbmi = {
     .name = "vbmi",
     .amax = amax_vbmi,
@@ -468,5 +523,5 @@ const f8_kernel f8_kernel_vbmi = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_vectors,
-    .dequantise = dequantise_plain,
+    .dequantise = dequantise_vbmi,
 };

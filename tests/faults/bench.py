@@ -159,6 +159,11 @@ class Bench:
         return ["quantize", self.src, dst, "--rules", self.rules, "--quiet",
                 "--memory", self.memory, *OPTIONS, *more]
 
+    def dequantize(self, src, dst):
+        """The way back, into three shards too."""
+        return ["dequantize", src, dst, "--quiet", "--memory", self.memory,
+                "--shard-size", "40000", "--threads", "1"]
+
     def variables(self, room, fault):
         found = dict(os.environ, LC_ALL="C.UTF-8", TERM="xterm",
                      LD_PRELOAD=str(self.library),

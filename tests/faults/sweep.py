@@ -27,17 +27,23 @@ SAMPLE = 8
 
 class Scenario:
     """A result folder as it is before the run (None: there is none), the
-    command, and the contents the folder may have afterwards."""
+    command, and the contents the folder may have afterwards. With `back`, an
+    FP8 checkpoint, the command is to dequantize that."""
 
-    def __init__(self, name, before, arguments, whole, old=(), noflock=0):
+    def __init__(self, name, before, arguments, whole, old=(), noflock=0,
+                 back=None):
         self.name, self.before, self.arguments = name, before, arguments
         self.whole, self.old, self.noflock = whole, old, noflock
+        self.back = back
 
     def prepare(self, room):
         if self.before:
             shutil.copytree(self.before, room / "dst")
 
     def run(self, b, room, **fault):
+        if self.back:
+            return b.run(room, b.dequantize(self.back, room / "dst"),
+                         under=f"{self.back}:{room}", **fault)
         return b.run(room, b.quantize(room / "dst", *self.arguments),
                      noflock=self.noflock, **fault)
 
@@ -46,7 +52,7 @@ def scenarios(b):
     """fresh; resume: one shard is finished, another in flight, and the lock of
     a dead run is there; overwrite: a finished conversion with other options,
     whose shards have the names of the new ones; no flock: as resume, on a
-    file system that refuses it."""
+    file system that refuses it; back: what was quantized, dequantized."""
     def kept(name, *arguments, **fault):
         with b.room() as room:
             run = b.run(room, b.quantize(room / "dst", *arguments), **fault)
@@ -63,11 +69,17 @@ def scenarios(b):
     # so at least one shard and at most two.
     begun = kept("begun", call="rename", at=7, do="before")
     assert not bench.wrongs(begun, whole) and bench.contents(begun)
+    with b.room() as room:
+        run = b.run(room, b.dequantize(whole_dir, room / "dst"))
+        assert run.status == 0, run.err
+        back = bench.contents(room / "dst")
+        assert bench.work_names(room / "dst") == bench.work_names(whole_dir)
     return whole_dir, [
         Scenario("fresh", None, (), whole),
         Scenario("resume", begun, (), whole),
         Scenario("overwrite", old_dir, ("--overwrite",), whole, (old,)),
         Scenario("no flock", begun, (), whole, noflock=errno.ENOLCK),
+        Scenario("back", None, (), back, back=whole_dir),
     ]
 
 
@@ -288,7 +300,8 @@ def judge_starved(run):
 # string that it was for: then the document is refused for what it then says.
 # glibc has other words for it where it makes a thread or resolves a path.
 STARVED = ("memory", "not valid JSON", "cannot start a thread",
-           "cannot resolve", "holds a conversion of")
+           "cannot resolve", "holds a conversion of",
+           "expected measurements of this conversion")
 
 
 

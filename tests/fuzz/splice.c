@@ -1,6 +1,8 @@
-/* splice.c - fuzz target: quantization_config put into a config.json. The
- * result must be valid JSON, equal the source but for the new member, and
- * hold every byte of the source in its place. */
+/* splice.c - fuzz target: quantization_config put into a config.json, and
+ * taken out. With it the result must be valid JSON, equal the source but for
+ * the new member, and hold every byte of the source in its place; without it
+ * again it must be the source. Where the source has one already, cutting it
+ * out must leave the other members. */
 #include "fuzz.h"
 
 #include "manifest.h"
@@ -32,6 +34,44 @@ static void check_bytes(const f8_buf *source, const f8_buf *result)
             "bytes of the source have changed:\n%s", result->data);
 }
 
+/* The text that is left; false where our parser takes none of it, as it is
+ * stricter than the one that has read it. */
+static bool cut(const f8_buf *text, f8_buf *rest)
+{
+    f8_error err = {0};
+    f8_status status = f8_json_cut(text, NULL, KEY, rest, &err);
+
+    require(status == F8_OK || status == F8_ERR_FORMAT, "%s", err.message);
+    return status == F8_OK;
+}
+
+static void check_cut(const f8_buf *source, json_t *before)
+{
+    f8_buf rest = {0};
+    json_error_t why;
+
+    if (cut(source, &rest)) {
+        json_t *after =
+            json_loadb(rest.data, rest.length, JSON_REJECT_DUPLICATES, &why);
+        require(after != NULL, "%s: %s", why.text, rest.data);
+        require(json_object_del(before, KEY) == 0 && json_equal(before, after),
+                "another config: %s", rest.data);
+        json_decref(after);
+    }
+    f8_buf_free(&rest);
+}
+
+static void check_inverse(const f8_buf *source, const f8_buf *result)
+{
+    f8_buf rest = {0};
+
+    if (cut(result, &rest))
+        require(rest.length == source->length &&
+                    !memcmp(rest.data, source->data, rest.length),
+                "not the source again:\n%s", rest.data);
+    f8_buf_free(&rest);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     f8_buf source = {0}, result = {0};
@@ -47,6 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         f8_status status = f8_json_splice(&source, KEY, value, &result, &err);
         require(status == F8_OK, "%s", err.message);
         check_bytes(&source, &result);
+        check_inverse(&source, &result);
         json_t *after = json_loadb(result.data, result.length,
                                    JSON_REJECT_DUPLICATES, &why);
         require(after != NULL, "%s: %s", why.text, result.data);
@@ -57,6 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         json_decref(after);
         json_decref(value);
     }
+    if (json_object_get(before, KEY))
+        check_cut(&source, before);
     json_decref(before);
     f8_buf_free(&result);
     f8_buf_free(&source);

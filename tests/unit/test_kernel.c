@@ -1,7 +1,7 @@
 /* test_kernel.c - every kernel that this CPU can run against plain C, bit for
- * bit: codes, scales, what is not finite, sums and histogram. In the manner of
- * checkasm: buffers end at pages that may not be touched, on either side, and
- * what surrounds a result must stay as it was.
+ * bit: codes, scales, values, what is not finite, sums and histogram. In the
+ * manner of checkasm: buffers end at pages that may not be touched, on either
+ * side, and what surrounds a result must stay as it was.
  *
  * F8_KERNEL_SEED in the environment repeats a run; failures print the seed.
  */
@@ -741,6 +741,165 @@ static void test_each_is_counted_once(void **unused)
     }
 }
 
+/* ---- the way back -------------------------------------------------------- */
+
+/* Of 0 and ends of ranges, of powers of two, of bfloat16 and of binary32. */
+static float some_scale(unsigned i)
+{
+    static const float ends[] = {
+        0,           0x1p-149f,     0x1p-130f,      0x1p-127f, 0x1p-126f,
+        0x1.8p-118f, 0x1p-117f,     0x1.fep-118f,   0x1p-24f,  0x1p-10f,
+        1,           0x1.fffffep0f, 0x1p7f,         0x1p118f,  0x1.02p118f,
+        0x1.fep118f, 0x1p119f,      0x1.fffffep127f};
+    enum { ENDS = sizeof ends / sizeof *ends };
+    uint32_t bits;
+    float scale;
+
+    if (i < ENDS)
+        return ends[i];
+    scale = (float)ldexp(1 + uniform(), (int)(next_random() % 280) - 150);
+    memcpy(&bits, &scale, sizeof bits);
+    bits &= i % 3 == 0 ? 0x7f800000u : i % 3 == 1 ? 0x7fff0000u : 0x7fffffffu;
+    memcpy(&scale, &bits, sizeof bits);
+    return isfinite(scale) ? scale : 1;
+}
+enum { SCALES_TRIED = 64 };
+
+/* x, a binary32 number, to the nearest of `digits` digits, ties to even;
+ * `least` is the exponent of the least normal number, `most` of the largest. */
+static double nearest(double x, int digits, int least, int most)
+{
+    int exponent;
+
+    if (x == 0 || !isfinite(x))
+        return x;
+    frexp(x, &exponent);
+    exponent = exponent - 1 < least ? least : exponent - 1;
+    double unit = ldexp(1, exponent - digits + 1);
+    double rounded = rint(x / unit) * unit;
+    return fabs(rounded) >= ldexp(1, most + 1) ? copysign(INFINITY, x)
+                                               : rounded;
+}
+
+/* The definition against binary64, which holds all products exactly. */
+static void test_values(void **unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < SCALES_TRIED; i++) {
+        float scale = some_scale(i);
+        for (int code = 0; code < 256; code++) {
+            if ((code & 0x7f) == 0x7f)
+                continue;
+            double exact =
+                (double)f8_e4m3_decode((uint8_t)code) * (double)scale;
+            double single = nearest(exact, 24, -126, 127);
+            double expected[] = {nearest(single, 8, -126, 127),
+                                 nearest(single, 11, -14, 15), single};
+            for (int k = 0; k < 3; k++) {
+                double found =
+                    (double)f8_dequantise_one((uint8_t)code, scale, dtypes[k]);
+                if (memcmp(&found, &expected[k], sizeof found) != 0)
+                    fail_msg("code %d, scale %a, %s: %a, expected %a", code,
+                             (double)scale, f8_dtype_name(dtypes[k]), found,
+                             expected[k]);
+            }
+        }
+    }
+}
+
+/* Restores a block from and into memory with guards; what lies between rows
+ * must stay. */
+static uint8_t restore(const f8_kernel *kernel, const uint8_t *codes,
+                       unsigned rows, unsigned cols, float scale,
+                       f8_dtype dtype, bool low, size_t offset,
+                       uint8_t *restored)
+{
+    size_t gap = 3, elem = f8_dtype_bytes(dtype);
+    size_t from_stride = cols + gap, to_stride = cols * elem + gap;
+    size_t from_bytes = (rows - 1) * from_stride + cols;
+    size_t to_bytes = (rows - 1) * to_stride + cols * elem;
+    guarded c = guarded_new(from_bytes + offset, low);
+    guarded v = guarded_new(to_bytes + offset, low);
+    uint8_t *from = c.bytes + (low ? offset : 0);
+    uint8_t *to = v.bytes + (low ? offset : 0);
+
+    memset(from, 0x7f, from_bytes); /* between rows: a NaN */
+    for (unsigned r = 0; r < rows; r++)
+        memcpy(from + r * from_stride, codes + (size_t)r * cols, cols);
+    memset(to, 0xa5, to_bytes);
+    f8_code_block block = {.codes = from,
+                           .codes_stride = from_stride,
+                           .values = to,
+                           .values_stride = to_stride,
+                           .dtype = dtype,
+                           .rows = rows,
+                           .cols = cols};
+    uint8_t most = kernel->dequantise(&block, scale);
+    for (unsigned r = 0; r < rows; r++) {
+        memcpy(restored + r * cols * elem, to + r * to_stride, cols * elem);
+        for (size_t i = cols * elem; i < to_stride && r + 1 < rows; i++)
+            assert_int_equal(to[r * to_stride + i], 0xa5);
+    }
+    guarded_free(&c);
+    guarded_free(&v);
+    return most;
+}
+
+static void check_restored(unsigned rows, unsigned cols, float scale,
+                           const uint8_t *codes)
+{
+    static uint8_t plain[4 * F8_BLOCK * F8_BLOCK];
+    static uint8_t other[4 * F8_BLOCK * F8_BLOCK];
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (int d = 0; d < 3; d++) {
+        size_t bytes = (size_t)rows * cols * f8_dtype_bytes(dtypes[d]);
+        uint8_t expected = restore(&f8_kernel_ref, codes, rows, cols, scale,
+                                   dtypes[d], true, 0, plain);
+        for (size_t k = 0; k < kernels; k++) {
+            size_t offset = next_random() % 64;
+            uint8_t most = restore(list[k], codes, rows, cols, scale, dtypes[d],
+                                   k % 2, offset, other);
+            assert_int_equal(most, expected);
+            compare_bytes(list[k]->name, f8_dtype_name(dtypes[d]), plain, other,
+                          bytes);
+        }
+    }
+}
+
+static void test_restoring(void **unused)
+{
+    static uint8_t codes[F8_BLOCK * F8_BLOCK];
+    static const unsigned sides[] = {1, 2, 31, 64, 127, 128};
+
+    (void)unused;
+    for (unsigned i = 0; i < SCALES_TRIED; i++) {
+        uint8_t top = (uint8_t)(i % 4 == 0 ? 0x7e : next_random() % 0x7f);
+        for (size_t k = 0; k < sizeof codes; k++) {
+            codes[k] = (uint8_t)next_random();
+            if ((codes[k] & 0x7f) > top)
+                codes[k] = (codes[k] & 0x80) | top;
+        }
+        check_restored(i % 2 ? 128 : 3, 128, some_scale(i), codes);
+        check_restored(sides[next_random() % 6], sides[next_random() % 6],
+                       some_scale(i), codes);
+    }
+    /* A NaN is told wherever it stands; what else it becomes is no matter. */
+    for (unsigned i = 0; i < 40; i++) {
+        const f8_kernel *list[F8_KERNELS_MAX];
+        size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+        static uint8_t restored[4 * F8_BLOCK * F8_BLOCK];
+        memset(codes, 0x7e, sizeof codes);
+        codes[next_random() % sizeof codes] = i % 2 ? 0x7f : 0xff;
+        for (size_t k = 0; k < kernels; k++)
+            assert_int_equal(restore(list[k], codes, 128, 128, 1,
+                                     i % 3 ? F8_DTYPE_BF16 : F8_DTYPE_F32,
+                                     false, 0, restored),
+                             0x7f);
+    }
+}
+
 static void test_names(void **unused)
 {
     (void)unused;
@@ -772,6 +931,8 @@ int main(void)
         cmocka_unit_test_setup(test_each_is_counted_once, start),
         cmocka_unit_test_setup(test_sums, start),
         cmocka_unit_test_setup(test_medians, start),
+        cmocka_unit_test_setup(test_values, start),
+        cmocka_unit_test_setup(test_restoring, start),
     };
     const char *given = getenv("F8_KERNEL_SEED");
     if (given)
