@@ -317,7 +317,7 @@ static void test_directive_errors(void **state)
         {"family a b\n", "my.rules:1:10: expected one family name, found 'b'"},
         {"\n# c\n  kepp a\n",
          "my.rules:3:3: expected family, model_type, keep, quantize, split, "
-         "fused, layout, file, list or end, found 'kepp'"},
+         "fused, parallel, layout, file, list or end, found 'kepp'"},
         {"model_type  # none\n",
          "my.rules:1:11: expected a model_type of config.json at the end of "
          "the line"},
