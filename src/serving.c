@@ -162,8 +162,6 @@ static bool find_layer(survey *s, const f8_unit *u, layer *l)
                  .fp8 = u->action == F8_QUANTIZE,
                  .parts = 1,
                  .last = true};
-    if (u->rank != 2 || !f8_unit_rows(u) || !f8_unit_cols(u))
-        return false;
     if (!l->how) {
         if (l->fp8)
             not_known(s, "no 'parallel' of the rules names", u->name);
@@ -326,6 +324,9 @@ static void look(survey *s)
     for (uint64_t i = 0; i < s->plan->units_count; i++) {
         const f8_unit *u = &s->plan->units[i];
         layer l;
+        /* verify may have found FP8 that is no matrix: a fault already. */
+        if (u->rank != 2 || !f8_unit_rows(u) || !f8_unit_cols(u))
+            continue;
         if (u->action == F8_QUANTIZE)
             judge_shape(s, u);
         if (!find_layer(s, u, &l))
