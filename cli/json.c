@@ -307,6 +307,7 @@ json_t *json_verdict(const f8_verdict *verdict)
     put(document, "kept", count(summary.kept));
     put(document, "codes_not_nearest", count(summary.codes_not_nearest));
     put(document, "codes_nan", count(summary.codes_nan));
+    put(document, "layout", string(summary.layout));
     put(document, "scales", scales_found(&summary));
     put(document, "median_relative_error", real(overall.median_relative_error));
     put(document, "relative_rms", real(overall.relative_rms));

@@ -342,6 +342,7 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     fact("NaN codes", text_count(summary.codes_nan).text);
     if (summary.blocks > 0)
         scales_found(&summary);
+    fact("layout", summary.layout ? summary.layout : "other");
     table_serving(f8_verdict_serving(verdict));
     fact("time", text_seconds(summary.seconds).text);
 }

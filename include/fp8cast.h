@@ -366,6 +366,9 @@ typedef struct f8_verdict_summary {
     /* Relative RMS once an engine has rounded each scale up to a power of two
      * and quantised what it read anew. */
     double e8m0_relative_rms;
+    /* The family's layout that quantises just what is FP8 in dst; NULL: none
+     * does. As long as the verdict. */
+    const char *layout;
 } f8_verdict_summary;
 
 /* Rereads both checkpoints and compares every byte that matters; `dst` may

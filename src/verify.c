@@ -19,6 +19,7 @@ struct f8_verdict {
     f8_problems problems;
     f8_report *report;
     f8_serving *serving;
+    char *layout; /* its name in the summary */
 };
 
 typedef struct verification {
@@ -339,6 +340,18 @@ static f8_status check_bytes(verification *v, f8_error *err)
 
 /* ---- the public calls ---------------------------------------------------- */
 
+static f8_status note_layout(verification *v, f8_error *err)
+{
+    const char *name;
+    f8_status status = f8_agreement_layout(&v->pair, v->options, &name, err);
+
+    if (status != F8_OK || !name)
+        return status;
+    v->verdict->layout = strdup(name); /* the pair's own goes with it */
+    v->verdict->summary.layout = v->verdict->layout;
+    return v->verdict->layout ? F8_OK : f8_fail_nomem(err, "the layout");
+}
+
 static f8_status verify(verification *v, const char *src, const char *dst,
                         f8_error *err)
 {
@@ -355,6 +368,8 @@ static f8_status verify(verification *v, const char *src, const char *dst,
         status = f8_checkpoint_unchanged(v->pair.result, err);
     if (status == F8_OK)
         status = f8_report_finish(v->verdict->report, &v->pair.plan, err);
+    if (status == F8_OK)
+        status = note_layout(v, err);
     if (status == F8_OK) {
         const f8_verdict_summary *s = &v->verdict->summary;
         status = f8_serving_make(&v->pair.plan, s->blocks_pow2 == s->blocks,
@@ -408,6 +423,7 @@ void f8_verdict_free(f8_verdict *verdict)
     f8_problems_free(&verdict->problems);
     f8_report_free(verdict->report);
     f8_serving_free(verdict->serving);
+    free(verdict->layout);
     free(verdict);
 }
 
