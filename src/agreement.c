@@ -478,7 +478,8 @@ f8_status f8_agreement_layout(f8_agreement *pair, const f8_options *options,
         if (status == F8_OK)
             status = f8_arrange(rules, layout, err);
         if (status == F8_OK && decide_alike(&pair->plan, rules)) {
-            *name = f8_arena_copy(&pair->plan.strings, layout, strlen(layout));
+            *name =
+                f8_arena_copy(&pair->problems->strings, layout, strlen(layout));
             if (!*name)
                 status = f8_fail_nomem(err, "the layout");
         }

@@ -19,7 +19,6 @@ struct f8_verdict {
     f8_problems problems;
     f8_report *report;
     f8_serving *serving;
-    char *layout; /* its name in the summary */
 };
 
 typedef struct verification {
@@ -340,18 +339,6 @@ static f8_status check_bytes(verification *v, f8_error *err)
 
 /* ---- the public calls ---------------------------------------------------- */
 
-static f8_status note_layout(verification *v, f8_error *err)
-{
-    const char *name;
-    f8_status status = f8_agreement_layout(&v->pair, v->options, &name, err);
-
-    if (status != F8_OK || !name)
-        return status;
-    v->verdict->layout = strdup(name); /* the pair's own goes with it */
-    v->verdict->summary.layout = v->verdict->layout;
-    return v->verdict->layout ? F8_OK : f8_fail_nomem(err, "the layout");
-}
-
 static f8_status verify(verification *v, const char *src, const char *dst,
                         f8_error *err)
 {
@@ -369,7 +356,8 @@ static f8_status verify(verification *v, const char *src, const char *dst,
     if (status == F8_OK)
         status = f8_report_finish(v->verdict->report, &v->pair.plan, err);
     if (status == F8_OK)
-        status = note_layout(v, err);
+        status = f8_agreement_layout(&v->pair, v->options,
+                                     &v->verdict->summary.layout, err);
     if (status == F8_OK) {
         const f8_verdict_summary *s = &v->verdict->summary;
         status = f8_serving_make(&v->pair.plan, s->blocks_pow2 == s->blocks,
@@ -423,7 +411,6 @@ void f8_verdict_free(f8_verdict *verdict)
     f8_problems_free(&verdict->problems);
     f8_report_free(verdict->report);
     f8_serving_free(verdict->serving);
-    free(verdict->layout);
     free(verdict);
 }
 
