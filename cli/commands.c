@@ -110,26 +110,84 @@ out:
     return place;
 }
 
+/* The first warning about an engine. */
+static const char *first_warning(const f8_serving *serving, f8_engine engine)
+{
+    f8_finding finding;
+    for (size_t i = 0; f8_serving_get_finding(serving, i, &finding); i++) {
+        if (finding.is_warning && finding.engine == engine)
+            return finding.what;
+    }
+    return "?";
+}
+
+/* False, with a line that says so, when an engine that --for names would not
+ * load the result, or not on so many devices. */
+static bool suits(const f8_serving *serving, f8_engine which, uint64_t devices)
+{
+    f8_serving_engine engine;
+    unsigned k = 0;
+    f8_serving_get_engine(serving, which, &engine);
+    while (1u << k < devices)
+        k++;
+    if (engine.warnings > 0)
+        message_error("--for %s: %s warning%s, the first: %s", engine.name,
+                      text_count(engine.warnings).text,
+                      engine.warnings == 1 ? "" : "s",
+                      first_warning(serving, which));
+    else if (devices > 1 && engine.unknown)
+        message_error("--for %s:%u: not known: %s", engine.name, 1u << k,
+                      engine.unknown);
+    else if (devices > 1 && !(engine.tp_sizes >> k & 1))
+        message_error("--for %s:%u: does not load on so many devices (not on "
+                      "%s)",
+                      engine.name, 1u << k, engine.limit);
+    else
+        return true;
+    return false;
+}
+
+static int judge_serving(const arguments *given, const f8_serving *serving)
+{
+    int status = EXIT_DONE;
+    for (int e = 0; e < F8_ENGINE_COUNT; e++) {
+        if (given->engines[e] > 0 &&
+            !suits(serving, (f8_engine)e, given->engines[e]))
+            status = EXIT_FAILED;
+    }
+    return status;
+}
+
 static int run_plan(const arguments *given)
 {
     f8_error err;
     f8_plan *plan = NULL;
+    f8_serving *serving = NULL;
     f8_options options = library_options(given, NULL);
     const char *target = given->paths[given->paths_count - 1];
-    if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK)
-        return failed(&err);
+    int status = EXIT_FAILED;
+    if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK ||
+        f8_plan_serving(plan, &serving, &err) != F8_OK) {
+        failed(&err);
+        goto out;
+    }
     plan_place place = place_of(target);
     if (given->json) {
-        print_json(json_plan(plan, &place, given->tensors));
+        print_json(json_plan(plan, serving, &place, given->tensors));
     } else if (!given->quiet) {
         if (given->tensors) {
             table_plan_tensors(plan);
             message_text("\n");
         }
         table_plan(plan, &place);
+        message_text("\n");
+        table_serving(serving);
     }
+    status = judge_serving(given, serving);
+out:
+    f8_serving_free(serving);
     f8_plan_free(plan);
-    return EXIT_DONE;
+    return status;
 }
 
 /* ---- verify ------------------------------------------------------------ */

@@ -135,8 +135,62 @@ static json_t *plan_sides(const f8_plan_summary *summary, bool is_source)
     return side;
 }
 
-json_t *json_plan(const f8_plan *plan, const plan_place *place,
-                  bool with_tensors)
+/* [1, 2, 4] of a set of sizes. */
+static json_t *sizes(uint32_t set)
+{
+    json_t *list = array();
+    for (unsigned k = 0; 1u << k <= F8_TP_MAX; k++) {
+        if (set >> k & 1)
+            append(list, count(1u << k));
+    }
+    return list;
+}
+
+static json_t *serving_engine(const f8_serving_engine *engine)
+{
+    json_t *entry = object();
+    bool is_known = engine->is_divided && !engine->unknown;
+    put(entry, "name", string(engine->name));
+    put(entry, "version", string(engine->version));
+    put(entry, "tensor_parallel",
+        is_known ? sizes(engine->tp_sizes) : json_null());
+    put(entry, "limit", string(engine->limit));
+    put(entry, "experts_spread",
+        is_known ? sizes(engine->ep_sizes) : json_null());
+    put(entry, "experts_spread_limit", string(engine->ep_limit));
+    put(entry, "smaller_blocks",
+        is_known ? sizes(engine->small_sizes) : json_null());
+    put(entry, "not_known", string(engine->unknown));
+    put(entry, "warnings", count(engine->warnings));
+    return entry;
+}
+
+static json_t *serving_document(const f8_serving *serving)
+{
+    f8_serving_engine engine;
+    f8_finding finding;
+    json_t *document = object(), *list = array(), *findings = array();
+    for (int e = 0; e < F8_ENGINE_COUNT; e++) {
+        f8_serving_get_engine(serving, (f8_engine)e, &engine);
+        append(list, serving_engine(&engine));
+    }
+    for (size_t i = 0; f8_serving_get_finding(serving, i, &finding); i++) {
+        json_t *entry = object();
+        put(entry, "engine", string(f8_engine_name(finding.engine)));
+        put(entry, "severity", string(finding.is_warning ? "warning" : "note"));
+        put(entry, "what", string(finding.what));
+        put(entry, "where", string(finding.where));
+        put(entry, "tensor", string(finding.tensor));
+        put(entry, "tensors", count(finding.tensors));
+        append(findings, entry);
+    }
+    put(document, "engines", list);
+    put(document, "findings", findings);
+    return document;
+}
+
+json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
+                  const plan_place *place, bool with_tensors)
 {
     f8_plan_summary summary;
     json_t *document = object(), *files = object(), *names = array();
@@ -169,6 +223,7 @@ json_t *json_plan(const f8_plan *plan, const plan_place *place,
     for (uint64_t i = 0; (note = f8_plan_note(plan, i)); i++)
         append(notes, string(note));
     put(document, "notes", notes);
+    put(document, "serving", serving_document(serving));
     if (with_tensors) {
         json_t *tensors = array();
         for (uint64_t i = 0; i < summary.source_tensors; i++)
@@ -274,11 +329,13 @@ json_t *json_verdict(const f8_verdict *verdict)
     put(document, "kept", count(summary.kept));
     put(document, "codes_not_nearest", count(summary.codes_not_nearest));
     put(document, "codes_nan", count(summary.codes_nan));
+    put(document, "layout", string(summary.layout));
     put(document, "scales", scales_found(&summary));
     put(document, "median_relative_error", real(overall.median_relative_error));
     put(document, "relative_rms", real(overall.relative_rms));
     put(document, "sqnr_db", real(overall.sqnr_db));
     put(document, "cosine", real(overall.cosine));
+    put(document, "serving", serving_document(f8_verdict_serving(verdict)));
     put(document, "seconds", real(summary.seconds));
     put(document, "error", error_report(report));
     return document;

@@ -10,8 +10,8 @@
 #include "fp8cast.h"
 #include "tables.h"
 
-json_t *json_plan(const f8_plan *plan, const plan_place *place,
-                  bool with_tensors);
+json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
+                  const plan_place *place, bool with_tensors);
 /* `verdict` is NULL unless quantize verified too. */
 json_t *json_convert(const f8_plan *plan, const f8_report *report,
                      const f8_verdict *verdict);

@@ -73,7 +73,8 @@ typedef enum option_kind {
     KIND_QUANTIZE, /* one more override: quantize it        */
     KIND_SCALE,    /* f8_scale_dtype                        */
     KIND_CHOICE,   /* f8_scales                             */
-    KIND_DTYPE     /* f8_dtype, of values                   */
+    KIND_DTYPE,    /* f8_dtype, of values                   */
+    KIND_ENGINE    /* one more engine that must load it     */
 } option_kind;
 
 #define ON(command) (1u << COMMAND_##command)
@@ -125,6 +126,8 @@ static const struct option {
      "of the values: bf16, f16 or f32 (default: bf16)"},
     {"fuse", 0, NULL, ON_BACK, FLAG(fuse),
      "put experts back into the fused tensors of the family"},
+    {"for", 0, "ENGINE[:N]", ON(PLAN), FIELD(ENGINE, engines), 0, 0,
+     "fail where vllm, sglang or transformers would; repeatable"},
     {"shard-size", 0, "SIZE", ON_WRITE, SIZE(shard_bytes),
      "largest result file (default: 5GB)"},
     {"follow-links", 0, NULL, ON_WRITE, FLAG(follow_links),
@@ -313,6 +316,36 @@ static bool take_dtype(parser *p, const struct option *option,
     return is_fine;
 }
 
+/* vllm, or vllm:8 for eight devices. */
+static bool take_engine(parser *p, const struct option *option,
+                        const char *given)
+{
+    const char *colon = strchr(given, ':');
+    size_t n = colon ? (size_t)(colon - given) : strlen(given);
+    named names[F8_ENGINE_COUNT];
+    char name[32];
+    int value = 0;
+    uint64_t devices = 1;
+    for (int i = 0; i < F8_ENGINE_COUNT; i++)
+        names[i] = (named){f8_engine_name((f8_engine)i), i};
+    snprintf(name, sizeof name, "%.*s", (int)n, given);
+    if (!take_named(p, option, names, F8_ENGINE_COUNT,
+                    "vllm, sglang or transformers",
+                    n < sizeof name ? name : given, &value))
+        return false;
+    if (colon && (!value_count(colon + 1, &devices) || devices == 0 ||
+                  devices > F8_TP_MAX || (devices & (devices - 1)) != 0))
+        return refuse(p, "", NULL,
+                      "--%s: '%.200s' is not 1, 2, 4, 8, 16, 32 or 64 devices",
+                      option->name, colon + 1);
+    if (value == F8_TRANSFORMERS && devices > 1)
+        return refuse(p, "", NULL,
+                      "--%s: transformers divides nothing by itself",
+                      option->name);
+    p->out->engines[value] = devices;
+    return true;
+}
+
 static bool take_value(parser *p, const struct option *option,
                        const char *value)
 {
@@ -362,6 +395,8 @@ static bool take_value(parser *p, const struct option *option,
         return take_choice(p, option, value);
     case KIND_DTYPE:
         return take_dtype(p, option, value);
+    case KIND_ENGINE:
+        return take_engine(p, option, value);
     }
     return true;
 }
@@ -370,8 +405,9 @@ static bool take_value(parser *p, const struct option *option,
 static bool take_option(parser *p, size_t i, const char *value)
 {
     const struct option *option = &options[i];
-    bool is_repeatable =
-        option->kind == KIND_KEEP || option->kind == KIND_QUANTIZE;
+    bool is_repeatable = option->kind == KIND_KEEP ||
+                         option->kind == KIND_QUANTIZE ||
+                         option->kind == KIND_ENGINE;
     /* Neither the first nor the last of two can be right for everyone. */
     if (p->seen[i] && !is_repeatable)
         return refuse(p, "", NULL, "option '--%s' is given twice",

@@ -37,6 +37,8 @@ typedef struct arguments {
     uint64_t threads, memory_bytes, shard_bytes;
     const char *rules;
     const char *layout;
+    /* What --for demands: on so many devices it must load; 0: nothing. */
+    uint64_t engines[F8_ENGINE_COUNT];
     f8_scale_dtype scale_dtype;
     f8_scales scales;
     f8_override *overrides; /* owned; in the order given */

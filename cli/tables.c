@@ -162,6 +162,112 @@ void table_plan_tensors(const f8_plan *plan)
     }
 }
 
+/* ---- serving ------------------------------------------------------------ */
+
+#define TEXT_COLUMN 21
+#define COLUMNS 80
+
+/* A fact whose text may take several lines. */
+static void long_fact(const char *label, const char *text)
+{
+    while (*text) {
+        size_t n = strlen(text);
+        if (n > COLUMNS - TEXT_COLUMN) {
+            for (n = COLUMNS - TEXT_COLUMN; n > 0 && text[n] != ' '; n--)
+                ;
+            if (n == 0) /* one long word */
+                n = strcspn(text, " ");
+        }
+        message_line("%-*s%.*s", TEXT_COLUMN, label, (int)n, text);
+        text += n;
+        text += *text == ' ';
+        label = "";
+    }
+}
+
+/* "1, 2, 4". */
+static figure size_list(uint32_t sizes)
+{
+    figure list = {""};
+    size_t used = 0;
+    for (unsigned k = 0; 1u << k <= F8_TP_MAX; k++) {
+        if (sizes >> k & 1)
+            used += (size_t)snprintf(list.text + used, sizeof list.text - used,
+                                     "%s%u", used ? ", " : "", 1u << k);
+    }
+    return list;
+}
+
+static void engine_rows(const f8_serving_engine *engine)
+{
+    char label[64], text[512];
+    snprintf(label, sizeof label, "%s %s", engine->name, engine->version);
+    uint32_t more = engine->ep_sizes & ~engine->tp_sizes;
+    if (!engine->is_divided)
+        fact(label,
+             engine->warnings ? "see the warnings" : "takes every shape");
+    else if (engine->unknown) {
+        snprintf(text, sizeof text, "tensor parallel sizes not known: %s",
+                 engine->unknown);
+        long_fact(label, text);
+    } else if (engine->tp_sizes == 0 && more == 0)
+        fact(label, "loads at no size");
+    else {
+        snprintf(text, sizeof text, "tensor parallel %s%s%s",
+                 engine->tp_sizes ? size_list(engine->tp_sizes).text : "none",
+                 more ? ", with experts spread also " : "",
+                 more ? size_list(more).text : "");
+        long_fact(label, text);
+    }
+    if (engine->limit) {
+        snprintf(text, sizeof text, "not %s", engine->limit);
+        long_fact("", text);
+    }
+}
+
+static bool is_same(const f8_finding *a, const f8_finding *b)
+{
+    return a->is_warning == b->is_warning && strcmp(a->what, b->what) == 0 &&
+           strcmp(a->where, b->where) == 0;
+}
+
+/* Says a finding once for all engines that it is about. */
+static void finding_row(const f8_serving *serving, size_t at,
+                        const f8_finding *found)
+{
+    f8_finding other;
+    char text[1024];
+    size_t used = 0;
+    for (size_t i = 0; f8_serving_get_finding(serving, i, &other); i++) {
+        if (!is_same(found, &other))
+            continue;
+        if (i < at)
+            return; /* said already */
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used, "%s%s",
+                             used ? ", " : "", f8_engine_name(other.engine));
+    }
+    used +=
+        (size_t)snprintf(text + used, sizeof text - used, ": %s", found->what);
+    if (found->tensors > 0 && used < sizeof text)
+        snprintf(text + used, sizeof text - used, " (%s in %s tensor%s)",
+                 found->where, text_count(found->tensors).text,
+                 found->tensors == 1 ? "" : "s");
+    long_fact(found->is_warning ? "warning" : "note", text);
+}
+
+void table_serving(const f8_serving *serving)
+{
+    f8_serving_engine engine;
+    f8_finding finding;
+    for (int e = 0; e < F8_ENGINE_COUNT; e++) {
+        f8_serving_get_engine(serving, (f8_engine)e, &engine);
+        engine_rows(&engine);
+    }
+    for (size_t i = 0; f8_serving_get_finding(serving, i, &finding); i++)
+        finding_row(serving, i, &finding);
+}
+
 /* ---- report ------------------------------------------------------------ */
 
 void table_convert(const f8_plan *plan, const f8_report *report,
@@ -267,6 +373,8 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     fact("NaN codes", text_count(summary.codes_nan).text);
     if (summary.blocks > 0)
         scales_found(&summary);
+    fact("layout", summary.layout ? summary.layout : "other");
+    table_serving(f8_verdict_serving(verdict));
     fact("time", text_seconds(summary.seconds).text);
 }
 

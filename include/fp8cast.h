@@ -274,6 +274,58 @@ F8_API const char *f8_plan_note(const f8_plan *plan, uint64_t i);
 /* Module i of quantization_config.modules_to_not_convert; NULL at the end. */
 F8_API const char *f8_plan_not_converted(const f8_plan *plan, uint64_t i);
 
+/* ---- serving: what inference engines will make of the result ------------ */
+
+typedef enum f8_engine {
+    F8_VLLM,
+    F8_SGLANG,
+    F8_TRANSFORMERS,
+    F8_ENGINE_COUNT
+} f8_engine;
+
+/* "vllm", "sglang" or "transformers"; NULL for no such engine. */
+F8_API const char *f8_engine_name(f8_engine engine);
+
+typedef struct f8_serving f8_serving;
+
+/* Sizes of tensor parallelism, 1 to F8_TP_MAX, that are powers of two. */
+#define F8_TP_MAX 64
+
+/* Bit k of a set of sizes stands for 2^k devices. Sentences live as long as
+ * the f8_serving. */
+typedef struct f8_serving_engine {
+    const char *name, *version; /* the version whose source was read        */
+    bool is_divided;            /* has tensor parallelism of its own        */
+    const char *unknown;        /* why the sets are not known; else NULL    */
+    uint32_t tp_sizes;          /* loads, divided among so many             */
+    uint32_t ep_sizes;    /* loads so, experts spread whole over the devices */
+    uint32_t small_sizes; /* of tp_sizes: only with experts' scales spread
+                             over smaller blocks                            */
+    const char *limit;    /* what does not fit the least other size, or NULL */
+    const char *ep_limit; /* the same with experts spread                   */
+    uint64_t warnings;
+} f8_serving_engine;
+
+typedef struct f8_finding {
+    f8_engine engine;
+    bool is_warning;    /* it fails or computes nonsense; else worth knowing */
+    const char *what;   /* a sentence                                       */
+    const char *where;  /* kind of the weights; "" for the whole            */
+    const char *tensor; /* the first of them, or NULL                       */
+    uint64_t tensors;
+} f8_finding;
+
+/* Reckons from the plan alone; the caller frees *serving. The plan may be
+ * freed before. */
+F8_API f8_status f8_plan_serving(const f8_plan *plan, f8_serving **serving,
+                                 f8_error *err);
+F8_API void f8_serving_get_engine(const f8_serving *serving, f8_engine engine,
+                                  f8_serving_engine *out);
+/* Finding i, warnings first; false past the end. */
+F8_API bool f8_serving_get_finding(const f8_serving *serving, size_t i,
+                                   f8_finding *out);
+F8_API void f8_serving_free(f8_serving *serving); /* NULL is fine */
+
 /* ---- error statistics -------------------------------------------------- */
 
 /* Round-trip error of quantised weights: w the source, v = code * scale what
@@ -358,6 +410,9 @@ typedef struct f8_verdict_summary {
     /* Relative RMS once an engine has rounded each scale up to a power of two
      * and quantised what it read anew. */
     double e8m0_relative_rms;
+    /* The family's layout that quantises just what is FP8 in dst; NULL: none
+     * does. As long as the verdict. */
+    const char *layout;
 } f8_verdict_summary;
 
 /* Rereads both checkpoints and compares every byte that matters; `dst` may
@@ -372,6 +427,8 @@ F8_API void f8_verdict_get_summary(const f8_verdict *verdict,
                                    f8_verdict_summary *out);
 /* One line per fault, the first 100 only; NULL at the end. */
 F8_API const char *f8_verdict_fault(const f8_verdict *verdict, size_t i);
+/* What engines will make of dst. Lives as long as the verdict. */
+F8_API const f8_serving *f8_verdict_serving(const f8_verdict *verdict);
 /* Error statistics of dst, as for a report. */
 F8_API const f8_report *f8_verdict_report(const f8_verdict *verdict);
 F8_API void f8_verdict_free(f8_verdict *verdict); /* NULL is fine */

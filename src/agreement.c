@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arrange.h"
 #include "blockwise.h"
 #include "modules.h"
 #include "quant.h"
@@ -424,6 +425,55 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     status = match_tensors(pair, err);
     if (status == F8_OK)
         status = check_config(pair, err);
+    return status;
+}
+
+/* ---- the layout ---------------------------------------------------------- */
+
+/* Whether the rules quantise what was found to be FP8, and nothing else. */
+static bool decide_alike(const f8_plan *plan, const f8_rules *rules)
+{
+    for (size_t i = 0; i < plan->source->tensors.count; i++) {
+        const f8_decision *d = &plan->decisions[i];
+        const f8_rule *rule =
+            f8_rules_find(rules, plan->source->tensors.items[i].name);
+        f8_action action =
+            rule && rule->kind != F8_RULE_KEEP ? F8_QUANTIZE : F8_KEEP;
+        for (uint64_t k = 0; k < d->units_count; k++) {
+            if (plan->units[d->first_unit + k].action != action)
+                return false;
+        }
+    }
+    return true;
+}
+
+f8_status f8_agreement_layout(f8_agreement *pair, const f8_options *options,
+                              const char **name, f8_error *err)
+{
+    const char *model_type = pair->plan.source->model_type;
+    f8_rules *all = NULL;
+
+    *name = NULL;
+    f8_status status = f8_rules_load(options->rules, model_type, &all, err);
+    if (status != F8_OK)
+        return status;
+    for (size_t i = 0; i <= all->sections_count && !*name; i++) {
+        const char *layout = i ? all->sections[i - 1].name : F8_LAYOUT_CARD;
+        f8_rules *rules = NULL;
+        status = f8_rules_load(options->rules, model_type, &rules, err);
+        if (status == F8_OK)
+            status = f8_arrange(rules, layout, err);
+        if (status == F8_OK && decide_alike(&pair->plan, rules)) {
+            *name =
+                f8_arena_copy(&pair->problems->strings, layout, strlen(layout));
+            if (!*name)
+                status = f8_fail_nomem(err, "the layout");
+        }
+        f8_rules_free(rules);
+        if (status != F8_OK)
+            break;
+    }
+    f8_rules_free(all);
     return status;
 }
 

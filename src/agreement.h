@@ -27,6 +27,10 @@ typedef struct f8_agreement {
 f8_status f8_agreement_open(f8_agreement *pair, const char *src,
                             const char *dst, const f8_options *options,
                             f8_problems *problems, f8_error *err);
+/* The layout of the family's that quantises just what is FP8 in the result, or
+ * NULL: none. *name lives as long as the problems. */
+f8_status f8_agreement_layout(f8_agreement *pair, const f8_options *options,
+                              const char **name, f8_error *err);
 void f8_agreement_close(f8_agreement *pair);
 
 #endif

@@ -22,7 +22,7 @@ typedef struct unit {
 
 typedef struct run {
     const f8_pairs *pairs;
-    f8_finding *findings;
+    f8_gap *findings;
     const f8_options *options;
     unit *units;
     uint64_t units_count;
@@ -365,7 +365,7 @@ static f8_status retire(void *ctx, const f8_item *item,
     run *r = ctx;
     size_t i = r->units[item->unit].pair;
     const f8_pair *pair = &r->pairs->items[i];
-    f8_finding *finding = &r->findings[i];
+    f8_gap *finding = &r->findings[i];
     uint64_t step =
         has_scales(pair) ? f8_dtype_bytes(panel_dtype(pair)) : step_bytes(pair);
 
@@ -431,7 +431,7 @@ static f8_status make_units(run *r, f8_error *err)
 }
 
 f8_status f8_contrast(const f8_pairs *pairs, const f8_options *options,
-                      f8_finding *findings, f8_error *err)
+                      f8_gap *findings, f8_error *err)
 {
     run r = {.pairs = pairs, .findings = findings, .options = options};
     const f8_pipeline_ops ops = {.ctx = &r,

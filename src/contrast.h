@@ -7,16 +7,16 @@
 #include "pairs.h"
 
 /* What the bytes of a pair came to. Of integers only distance.differing. */
-typedef struct f8_finding {
+typedef struct f8_gap {
     f8_distance distance;
     bool other_bytes; /* of weight or scale, or another dtype */
-} f8_finding;
+} f8_gap;
 
 /* Fills findings, zeroed, one for each of pairs. Those of pairs that cannot be
  * compared, or have no elements, stay as they are. Of options, which are
  * filled, threads, memory_bytes and progress are read; progress counts the
  * bytes of both sides, without scales. */
 f8_status f8_contrast(const f8_pairs *pairs, const f8_options *options,
-                      f8_finding *findings, f8_error *err);
+                      f8_gap *findings, f8_error *err);
 
 #endif

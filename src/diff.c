@@ -24,7 +24,7 @@ typedef struct kind {
 /* A pair with what it is sorted by. */
 typedef struct listed {
     const f8_pair *pair;
-    const f8_finding *finding;
+    const f8_gap *finding;
     double rank; /* larger ones first */
 } listed;
 
@@ -33,8 +33,8 @@ struct f8_diff {
     f8_checkpoint *a, *b;
     f8_pairs pairs;
     f8_settings settings;
-    f8_finding *findings; /* one a pair */
-    listed *changes;      /* of other dtype or shape, by name */
+    f8_gap *findings; /* one a pair */
+    listed *changes;  /* of other dtype or shape, by name */
     size_t changes_count;
     listed *values; /* worst first */
     size_t values_count;

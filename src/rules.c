@@ -448,6 +448,86 @@ static f8_status parse_list(parser *p)
     return F8_OK;
 }
 
+/* heads=KEY or heads=KEY*KEY,KEY*KEY...: what follows the `=` of word i. */
+static f8_status parse_heads(parser *p, unsigned i, f8_parallel *parallel)
+{
+    const char *value = p->words[i].text + strlen("heads=");
+
+    for (;;) {
+        size_t n = strcspn(value, ","), star = strcspn(value, "*,");
+        unsigned k = parallel->parts_count++;
+        if (star == 0 || star + 1 == n || k == F8_MAX_PARTS)
+            return wrong(
+                p, p->words[i].column + (unsigned)(value - p->words[i].text),
+                "up to 8 of HEADS*DIMENSION, keys of config.json with "
+                "',' between",
+                value);
+        parallel->heads[k] = f8_arena_copy(&p->rules->strings, value, star);
+        if (star < n)
+            parallel->dims[k] = f8_arena_copy(&p->rules->strings,
+                                              value + star + 1, n - star - 1);
+        if (!parallel->heads[k] || (star < n && !parallel->dims[k]))
+            return f8_fail_nomem(p->err, "the rules");
+        if (!parallel->dims[k] && (k > 0 || value[n]))
+            return wrong_word(p, i, "HEADS*DIMENSION for each of several");
+        if (!value[n])
+            return F8_OK;
+        value += n + 1;
+    }
+}
+
+static f8_status parse_parallel_flag(parser *p, unsigned i,
+                                     f8_parallel *parallel)
+{
+    const char *text = p->words[i].text;
+    bool column = parallel->how == F8_DIVIDE_COLUMN;
+    bool free = !parallel->kv && !parallel->parts_count;
+
+    if (!strcmp(text, "experts") && parallel->how != F8_DIVIDE_WHOLE)
+        parallel->crowd = F8_CROWD_EXPERTS;
+    else if (!strcmp(text, "shared") && parallel->how != F8_DIVIDE_WHOLE)
+        parallel->crowd = F8_CROWD_SHARED;
+    else if (column && free && !strncmp(text, "heads=", 6))
+        return parse_heads(p, i, parallel);
+    else if (column && free && !strncmp(text, "kv=", 3) && text[3])
+        parallel->kv = text + 3;
+    else
+        return wrong_word(p, i,
+                          column ? "experts, shared, heads=KEY or kv=KEY"
+                          : parallel->how == F8_DIVIDE_ROW
+                              ? "experts or shared"
+                              : "nothing behind the pattern");
+    return F8_OK;
+}
+
+/* parallel row|column|whole PATTERN [FLAG...] */
+static f8_status parse_parallel(parser *p)
+{
+    static const char *const hows[] = {"row", "column", "whole"};
+    f8_rules *rules = p->rules;
+    f8_parallel parallel = {0};
+    unsigned how = 0;
+
+    while (how < 3 && p->count > 1 && strcmp(p->words[1].text, hows[how]) != 0)
+        how++;
+    if (how == 3 || p->count < 2)
+        return wrong_word(p, 1, "row, column or whole");
+    if (p->count < 3)
+        return wrong_word(p, 2, "a name pattern");
+    parallel.how = (f8_divide)how;
+    parallel.pattern = p->words[2].text;
+    f8_status status = check_pattern(p, 2);
+    for (unsigned i = 3; i < p->count && status == F8_OK; i++)
+        status = parse_parallel_flag(p, i, &parallel);
+    if (status != F8_OK)
+        return status;
+    if (!f8_grow((void **)&rules->parallel, &rules->parallel_capacity,
+                 rules->parallel_count, sizeof parallel))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->parallel[rules->parallel_count++] = parallel;
+    return F8_OK;
+}
+
 static f8_status parse_model_types(parser *p)
 {
     f8_rules *rules = p->rules;
@@ -512,6 +592,8 @@ static f8_status parse_line(parser *p)
         return parse_fused(p);
     if (!strcmp(verb, "model_type"))
         return parse_model_types(p);
+    if (!strcmp(verb, "parallel"))
+        return parse_parallel(p);
     if (!strcmp(verb, "layout"))
         return parse_layout(p);
     if (!strcmp(verb, "end"))
@@ -525,7 +607,7 @@ static f8_status parse_line(parser *p)
     if (strcmp(verb, "family") != 0)
         return wrong_word(p, 0,
                           "family, model_type, keep, quantize, split, fused, "
-                          "note, refuse, layout, file, list or end");
+                          "parallel, note, refuse, layout, file, list or end");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
     p->rules->family = p->words[1].text;
@@ -674,6 +756,7 @@ void f8_rules_free(f8_rules *rules)
     free(rules->model_types);
     free(rules->rules);
     free(rules->fused);
+    free(rules->parallel);
     free(rules->sections);
     free(rules->places);
     free(rules->notes);
@@ -688,6 +771,16 @@ const f8_rule *f8_rules_find(const f8_rules *rules, const char *name)
     for (size_t i = rules->rules_count; i-- > 0;) {
         if (f8_glob_match(rules->rules[i].pattern, name))
             return &rules->rules[i];
+    }
+    return NULL;
+}
+
+const f8_parallel *f8_rules_find_parallel(const f8_rules *rules,
+                                          const char *name)
+{
+    for (size_t i = rules->parallel_count; i-- > 0;) {
+        if (f8_glob_match(rules->parallel[i].pattern, name))
+            return &rules->parallel[i];
     }
     return NULL;
 }

@@ -49,6 +49,32 @@ typedef struct f8_fused {
     const char *parts[F8_MAX_PARTS];
 } f8_fused;
 
+/* How engines divide a linear layer among tensor-parallel devices. */
+typedef enum f8_divide {
+    F8_DIVIDE_ROW,    /* each takes a part of the inputs, the columns      */
+    F8_DIVIDE_COLUMN, /* each takes a part of the outputs, the rows        */
+    F8_DIVIDE_WHOLE   /* each has all of it                                */
+} f8_divide;
+
+/* What expert parallelism spreads whole over the devices instead. */
+typedef enum f8_crowd {
+    F8_CROWD_NONE,
+    F8_CROWD_EXPERTS, /* routed ones                                       */
+    F8_CROWD_SHARED   /* a shared one, which every device then has         */
+} f8_crowd;
+
+/* `parallel HOW PATTERN [...]`. Keys are of config.json. */
+typedef struct f8_parallel {
+    f8_divide how;
+    f8_crowd crowd;
+    const char *pattern; /* of results */
+    const char *kv;      /* heads that are copied where devices are more */
+    /* Rows are parts, one after the other, each of so many heads. */
+    unsigned parts_count;
+    const char *heads[F8_MAX_PARTS];
+    const char *dims[F8_MAX_PARTS]; /* of a head; NULL: all rows, one part */
+} f8_parallel;
+
 /* Of a layout: the file that takes the source tensors of a pattern. */
 typedef struct f8_place {
     const char *layout;
@@ -71,6 +97,8 @@ typedef struct f8_rules {
     size_t rules_count, rules_capacity;
     f8_fused *fused;
     size_t fused_count, fused_capacity;
+    f8_parallel *parallel;
+    size_t parallel_count, parallel_capacity;
     f8_section *sections;
     size_t sections_count, sections_capacity;
     f8_place *places;
@@ -97,6 +125,10 @@ void f8_rules_free(f8_rules *rules);
 
 /* The last rule that matches name, or NULL. */
 const f8_rule *f8_rules_find(const f8_rules *rules, const char *name);
+
+/* The last `parallel` that matches a result's name, or NULL: not known. */
+const f8_parallel *f8_rules_find_parallel(const f8_rules *rules,
+                                          const char *name);
 
 /* Whether the rules fit: decided[i] is the number of tensors that rule i
  * decided. Names the first rule whose flags do not allow its number. */

@@ -11,12 +11,14 @@
 
 #include "agreement.h"
 #include "report.h"
+#include "serving.h"
 #include "source.h"
 
 struct f8_verdict {
     f8_verdict_summary summary;
     f8_problems problems;
     f8_report *report;
+    f8_serving *serving;
 };
 
 typedef struct verification {
@@ -403,6 +405,14 @@ static f8_status verify(verification *v, const char *src, const char *dst,
         status = f8_checkpoint_unchanged(v->pair.result, err);
     if (status == F8_OK)
         status = f8_report_finish(v->verdict->report, &v->pair.plan, err);
+    if (status == F8_OK)
+        status = f8_agreement_layout(&v->pair, v->options,
+                                     &v->verdict->summary.layout, err);
+    if (status == F8_OK) {
+        const f8_verdict_summary *s = &v->verdict->summary;
+        status = f8_serving_make(&v->pair.plan, s->blocks_pow2 == s->blocks,
+                                 &v->verdict->serving, err);
+    }
     return status;
 }
 
@@ -450,6 +460,7 @@ void f8_verdict_free(f8_verdict *verdict)
         return;
     f8_problems_free(&verdict->problems);
     f8_report_free(verdict->report);
+    f8_serving_free(verdict->serving);
     free(verdict);
 }
 
@@ -461,6 +472,11 @@ void f8_verdict_get_summary(const f8_verdict *verdict, f8_verdict_summary *out)
 const char *f8_verdict_fault(const f8_verdict *verdict, size_t i)
 {
     return i < verdict->problems.count ? verdict->problems.lines[i] : NULL;
+}
+
+const f8_serving *f8_verdict_serving(const f8_verdict *verdict)
+{
+    return verdict->serving;
 }
 
 const f8_report *f8_verdict_report(const f8_verdict *verdict)

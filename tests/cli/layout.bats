@@ -52,14 +52,27 @@ END
         by_reference convert "$src" theirs --layout official -- \
             compare dst theirs
         program 0 verify "$src" dst --json
-        holds out 'd["faults"] == 0'
+        holds out 'd["faults"] == 0' 'd["layout"] == "official"'
         rm -rf dst theirs
     done
     program 0 quantize "$shared/mini" dst --layout official --scales pow2 \
         --keep '*.layers.0.linear_attn.out_proj.weight' --threads 5
+    program 0 verify "$shared/mini" dst --json
+    holds out 'd["faults"] == 0' 'd["layout"] is None'
     by_reference convert "$shared/mini" theirs --layout official \
         --scales pow2 --keep '*.layers.0.linear_attn.out_proj.weight' -- \
         compare dst theirs
+}
+
+@test "verify tells the layouts apart, files aside" {
+    program 0 quantize "$shared/mini" dst --quiet
+    program 0 verify "$shared/mini" dst
+    grep -qx 'layout               card' out
+    # The official tensors in files of ours.
+    program 0 quantize "$shared/mini" more --quiet \
+        --quantize 'mtp.layers.*_proj.weight'
+    program 0 verify "$shared/mini" more
+    grep -qx 'layout               official' out
 }
 
 @test "files and the module list have the published shape" {

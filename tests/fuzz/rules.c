@@ -32,6 +32,22 @@ static void print_rule(f8_buf *text, const f8_rule *rule)
                   rule->linear ? " linear" : "", rule->always ? " always" : "");
 }
 
+static void print_parallel(f8_buf *text, const f8_parallel *parallel)
+{
+    static const char *const hows[] = {"row", "column", "whole"};
+    static const char *const crowds[] = {"", " experts", " shared"};
+
+    f8_buf_printf(text, "parallel %s %s%s", hows[parallel->how],
+                  parallel->pattern, crowds[parallel->crowd]);
+    if (parallel->kv)
+        f8_buf_printf(text, " kv=%s", parallel->kv);
+    for (unsigned i = 0; i < parallel->parts_count; i++)
+        f8_buf_printf(text, "%s%s%s%s", i ? "," : " heads=", parallel->heads[i],
+                      parallel->dims[i] ? "*" : "",
+                      parallel->dims[i] ? parallel->dims[i] : "");
+    f8_buf_puts(text, "\n");
+}
+
 static bool is_in(const char *layout, const f8_section *section)
 {
     return section ? layout && !strcmp(layout, section->name) : !layout;
@@ -74,6 +90,8 @@ static void print(f8_buf *text, const f8_rules *rules)
         f8_buf_printf(text, "refuse %s\n", rules->refused);
     for (size_t i = 0; i < rules->notes_count; i++)
         f8_buf_printf(text, "note %s\n", rules->notes[i]);
+    for (size_t i = 0; i < rules->parallel_count; i++)
+        print_parallel(text, &rules->parallel[i]);
     for (size_t i = 0; i < rules->sections_count; i++)
         print_rules(text, rules, &rules->sections[i]);
     require(!text->failed, "out of memory");

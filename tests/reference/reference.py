@@ -384,6 +384,8 @@ class Rules:
             parts = words[3:]
             listed = parts[-1] == "listed"
             self.fused.append((words[1], parts[:len(parts) - listed], listed))
+        elif words[0] == "parallel":
+            pass  # says nothing about the result
         elif words[0] == "model_type":
             self.model_types += words[1:]
         elif words[0] == "refuse":

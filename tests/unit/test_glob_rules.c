@@ -346,7 +346,8 @@ static void test_directive_errors(void **state)
         {"family a b\n", "my.rules:1:10: expected one family name, found 'b'"},
         {"\n# c\n  kepp a\n",
          "my.rules:3:3: expected family, model_type, keep, quantize, split, "
-         "fused, note, refuse, layout, file, list or end, found 'kepp'"},
+         "fused, parallel, note, refuse, layout, file, list or end, found "
+         "'kepp'"},
         {"refuse # nothing\n",
          "my.rules:1:7: expected a reason at the end of the line"},
         {"note\n", "my.rules:1:5: expected a sentence at the end of the line"},

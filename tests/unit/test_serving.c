@@ -1,0 +1,354 @@
+/* test_serving.c - `parallel` lines (docs/rules.md) and what follows from them
+ * for shapes that were chosen for it (docs/serving.md); the sizes were worked
+ * out by hand. tests/cli/serving.bats has the published models. */
+#include "helpers.h"
+
+#include "modules.h"
+#include "serving.h"
+
+/* ---- a checkpoint of one matrix or two ----------------------------------- */
+
+typedef struct matrix {
+    const char *name;
+    uint64_t rows, cols;
+} matrix;
+
+static f8_serving *serve(const char *dir, const char *lines, const char *config,
+                         const matrix *matrices, size_t count)
+{
+    made_tensor tensors[4];
+    char rules[2048];
+    f8_plan *plan = NULL;
+    f8_serving *serving = NULL;
+    f8_error err = {0};
+    const char *src = path_in(dir, "src");
+    f8_options options = {.size = sizeof options,
+                          .threads = 1,
+                          .rules = path_in(dir, "my.rules")};
+
+    for (size_t i = 0; i < count; i++)
+        tensors[i] = (made_tensor){matrices[i].name,
+                                   F8_DTYPE_BF16,
+                                   2,
+                                   {matrices[i].rows, matrices[i].cols}};
+    if (!exists(src))
+        make_dir(src);
+    snprintf(rules, sizeof rules,
+             "family f\nquantize *\nfused ab = a b\nfused last = c d\n%s",
+             lines);
+    put_text(path_in(dir, "my.rules"), rules);
+    put_text(path_in(dir, "src/config.json"), config);
+    put_shard(path_in(dir, "src/model.safetensors"), tensors, count);
+    expect_ok(f8_plan_create(src, &options, &plan, &err), &err);
+    expect_ok(f8_plan_serving(plan, &serving, &err), &err);
+    f8_plan_free(plan); /* what was said stays */
+    return serving;
+}
+
+/* Bit k: 2^k devices. */
+static void expect_sizes(f8_serving *serving, f8_engine engine, uint32_t tp,
+                         uint32_t ep)
+{
+    f8_serving_engine found;
+
+    f8_serving_get_engine(serving, engine, &found);
+    if (found.unknown)
+        fail_msg("not known: %s", found.unknown);
+    assert_int_equal(found.tp_sizes, tp);
+    assert_int_equal(found.ep_sizes, ep);
+}
+
+static void expect_both(f8_serving *serving, uint32_t tp, uint32_t ep)
+{
+    expect_sizes(serving, F8_VLLM, tp, ep);
+    expect_sizes(serving, F8_SGLANG, tp, ep);
+    f8_serving_free(serving);
+}
+
+#define ALL 0x7f
+#define CONFIG "{\"model_type\": \"f\"}"
+
+static void test_row(void **state)
+{
+    /* 1024 / 8 = 128. What is not divided may end within a block. */
+    const matrix fits = {"x.o.weight", 128, 1024};
+    const matrix ragged = {"x.o.weight", 100, 200};
+
+    expect_both(serve(*state, "parallel row *.o.weight\n", CONFIG, &fits, 1),
+                0x0f, 0x0f);
+    expect_both(serve(*state, "parallel row *.o.weight\n", CONFIG, &ragged, 1),
+                0x01, 0x01);
+    expect_both(
+        serve(*state, "parallel row *.o.weight shared\n", CONFIG, &fits, 1),
+        0x0f, ALL);
+    expect_both(
+        serve(*state, "parallel whole *.o.weight\n", CONFIG, &ragged, 1), ALL,
+        ALL);
+}
+
+static void test_column(void **state)
+{
+    const matrix fits = {"x.q.weight", 1024, 128};
+    const matrix ragged = {"x.q.weight", 200, 128};
+
+    expect_both(serve(*state, "parallel column *.q.weight\n", CONFIG, &fits, 1),
+                0x0f, 0x0f);
+    expect_both(
+        serve(*state, "parallel column *.q.weight\n", CONFIG, &ragged, 1), 0x01,
+        0x01);
+    /* Four heads of 256: not eight shares. */
+    expect_both(serve(*state, "parallel column *.q.weight heads=n\n",
+                      "{\"model_type\": \"f\", \"n\": 4}", &fits, 1),
+                0x07, 0x07);
+    /* Copies of two heads, but not of three. */
+    expect_both(serve(*state, "parallel column *.q.weight kv=n\n",
+                      "{\"model_type\": \"f\", \"text_config\": {\"n\": 2}}",
+                      &fits, 1),
+                ALL, ALL);
+    expect_both(serve(*state, "parallel column *.q.weight kv=n\n",
+                      "{\"model_type\": \"f\", \"n\": 3}",
+                      &(matrix){"x.q.weight", 3072, 128}, 1),
+                0x01, 0x01);
+    /* A head of half a block cannot be a device's whole share. */
+    expect_both(serve(*state, "parallel column *.q.weight kv=n\n",
+                      "{\"model_type\": \"f\", \"n\": 16}", &fits, 1),
+                0x0f, 0x0f);
+}
+
+/* Joined layers: the first must end with a block, with SGLang all. */
+static void test_merged(void **state)
+{
+    const matrix last[] = {{"x.a.weight", 256, 128}, {"x.b.weight", 200, 128}};
+    const matrix first[] = {{"x.a.weight", 200, 128}, {"x.b.weight", 256, 128}};
+    f8_serving *serving = serve(*state, "parallel column *\n", CONFIG, last, 2);
+
+    expect_sizes(serving, F8_VLLM, 0x01, 0x01);
+    expect_sizes(serving, F8_SGLANG, 0, 0);
+    f8_serving_free(serving);
+    expect_both(serve(*state, "parallel column *\n", CONFIG, first, 2), 0, 0);
+    expect_both(serve(*state, "parallel whole *\n", CONFIG, last, 2), ALL, ALL);
+    expect_both(serve(*state, "parallel whole *\n", CONFIG, first, 2), 0, 0);
+}
+
+static void test_parts_of_one(void **state)
+{
+    /* 2 heads of 128 and 4 of 64: 256 and 256 rows, two devices. */
+    static const char lines[] = "parallel column *.q.weight heads=n*d,m*e\n";
+    const matrix fits = {"x.q.weight", 512, 128};
+    f8_serving_engine found;
+
+    expect_both(serve(*state, lines,
+                      "{\"model_type\": \"f\", \"n\": 2, \"d\": 128, "
+                      "\"m\": 4, \"e\": 64}",
+                      &fits, 1),
+                0x03, 0x03);
+    f8_serving *serving = serve(*state, lines,
+                                "{\"model_type\": \"f\", \"n\": 2, \"d\": 128, "
+                                "\"m\": 4, \"e\": 9223372036854775807}",
+                                &fits, 1);
+    f8_serving_get_engine(serving, F8_VLLM, &found);
+    assert_string_equal(found.unknown,
+                        "config.json has other heads than x.q.weight");
+    f8_serving_free(serving);
+    serving = serve(*state, lines,
+                    "{\"model_type\": \"f\", \"n\": 2, \"d\": -1, \"m\": 4, "
+                    "\"e\": 64}",
+                    &fits, 1);
+    f8_serving_get_engine(serving, F8_SGLANG, &found);
+    assert_string_equal(found.unknown, "config.json does not say d");
+    assert_int_equal(found.tp_sizes, 0);
+    f8_serving_free(serving);
+}
+
+static void test_experts(void **state)
+{
+    /* 384 = 3 blocks; halves of 192, quarters of 96, eighths of 48. Of the
+     * other side, 64 and 32 divide 2048, and only 16 divides 2064. */
+    const matrix even = {"x.experts.0.up.weight", 384, 2048};
+    const matrix odd = {"x.experts.0.up.weight", 384, 2064};
+    static const char lines[] = "parallel column *.up.weight experts\n";
+    f8_serving *serving = serve(*state, lines, CONFIG, &even, 1);
+    f8_serving_engine found;
+    f8_finding finding;
+
+    expect_sizes(serving, F8_VLLM, 0x07, ALL);
+    expect_sizes(serving, F8_SGLANG, 0x01, ALL);
+    f8_serving_get_engine(serving, F8_VLLM, &found);
+    assert_int_equal(found.small_sizes, 0x06);
+    assert_string_equal(found.limit, "8: experts.up, 48 of 384 rows each");
+    assert_null(found.ep_limit);
+    assert_int_equal(found.warnings, 0);
+    assert_true(f8_serving_get_finding(serving, 0, &finding));
+    assert_false(finding.is_warning);
+    assert_string_equal(finding.what,
+                        "spreads experts' scales over smaller blocks at 2, 4 "
+                        "devices: only Triton kernels take that");
+    f8_serving_free(serving);
+    serving = serve(*state, lines, CONFIG, &odd, 1);
+    expect_sizes(serving, F8_VLLM, 0x01, ALL);
+    f8_serving_free(serving);
+}
+
+static void test_findings(void **state)
+{
+    /* 130 rows in two blocks of 65: silent nonsense. 129 in two: refused. */
+    const matrix shapes[] = {{"x.1.a.weight", 130, 128},
+                             {"x.2.a.weight", 130, 128},
+                             {"mtp.1.a.weight", 130, 128},
+                             {"x.1.o.weight", 128, 129}};
+    f8_serving *serving =
+        serve(*state, "parallel whole *\n", CONFIG, shapes, 4);
+    f8_finding finding;
+    static const struct {
+        f8_engine engine;
+        const char *what, *where, *tensor;
+        uint64_t tensors;
+    } wanted[] = {
+        {F8_VLLM, "cannot be served, not even on one device: 130 rows", "a",
+         "x.1.a.weight", 1},
+        {F8_SGLANG, "cannot be served, not even on one device: 130 rows", "a",
+         "x.1.a.weight", 1},
+        {F8_TRANSFORMERS,
+         "refuses to dequantize [128, 129]: its scales' grid does not divide "
+         "it",
+         "o", "x.1.o.weight", 1},
+        {F8_TRANSFORMERS,
+         "dequantizes [130, 128] with blocks that are not 128 wide, silently",
+         "a", "x.1.a.weight", 2},
+        {F8_VLLM,
+         "no token can be computed: [128, 129] has columns beyond a multiple "
+         "of 128",
+         "o", "x.1.o.weight", 1},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+        assert_true(f8_serving_get_finding(serving, i, &finding));
+        assert_true(finding.is_warning);
+        assert_int_equal(finding.engine, wanted[i].engine);
+        assert_string_equal(finding.what, wanted[i].what);
+        assert_string_equal(finding.where, wanted[i].where);
+        assert_string_equal(finding.tensor, wanted[i].tensor);
+        assert_int_equal(finding.tensors, wanted[i].tensors);
+    }
+    assert_false(f8_serving_get_finding(serving, 8, &finding));
+    f8_serving_free(serving);
+}
+
+static void test_not_known(void **state)
+{
+    const matrix any = {"x.q.weight", 128, 128};
+    f8_serving *serving = serve(*state, "", CONFIG, &any, 1);
+    f8_serving_engine found;
+
+    f8_serving_get_engine(serving, F8_VLLM, &found);
+    assert_string_equal(found.name, "vllm");
+    assert_true(found.is_divided);
+    assert_string_equal(found.unknown,
+                        "no 'parallel' of the rules names x.q.weight");
+    assert_int_equal(found.warnings, 0);
+    f8_serving_get_engine(serving, F8_TRANSFORMERS, &found);
+    assert_false(found.is_divided);
+    f8_serving_free(serving);
+    f8_serving_free(NULL);
+    assert_string_equal(f8_engine_name(F8_SGLANG), "sglang");
+    assert_null(f8_engine_name(F8_ENGINE_COUNT));
+}
+
+/* ---- the language -------------------------------------------------------- */
+
+static void test_errors(void **state)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"parallel\n", "my.rules:1:9: expected row, column or whole at the end "
+                       "of the line"},
+        {"parallel line a\n",
+         "my.rules:1:10: expected row, column or whole, found 'line'"},
+        {"parallel row\n",
+         "my.rules:1:13: expected a name pattern at the end of the line"},
+        {"parallel row a{\n",
+         "my.rules:1:15: expected '{n}', the only placeholder, found '{'"},
+        {"parallel row a heads=b\n",
+         "my.rules:1:16: expected experts or shared, found 'heads=b'"},
+        {"parallel whole a experts\n",
+         "my.rules:1:18: expected nothing behind the pattern, found 'experts'"},
+        {"parallel column a kv=\n",
+         "my.rules:1:19: expected experts, shared, heads=KEY or kv=KEY, found "
+         "'kv='"},
+        {"parallel column a kv=b heads=c\n",
+         "my.rules:1:24: expected experts, shared, heads=KEY or kv=KEY, found "
+         "'heads=c'"},
+        {"parallel column a heads=\n",
+         "my.rules:1:25: expected up to 8 of HEADS*DIMENSION, keys of "
+         "config.json with ',' between, found ''"},
+        {"parallel column a heads=b*\n",
+         "my.rules:1:25: expected up to 8 of HEADS*DIMENSION, keys of "
+         "config.json with ',' between, found 'b*'"},
+        {"parallel column a heads=b*c,d\n",
+         "my.rules:1:19: expected HEADS*DIMENSION for each of several, found "
+         "'heads=b*c,d'"},
+        {"parallel column a heads=b*c,b*c,b*c,b*c,b*c,b*c,b*c,b*c,b*c\n",
+         "my.rules:1:57: expected up to 8 of HEADS*DIMENSION, keys of "
+         "config.json with ',' between, found 'b*c'"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        f8_rules *rules = NULL;
+        f8_error err = {0};
+        f8_status status =
+            f8_rules_parse("my.rules", cases[i].text, &rules, &err);
+        expect_error(status, &err, F8_ERR_RULES, cases[i].message);
+        assert_null(rules);
+    }
+}
+
+/* Every built-in family says how each weight that it quantises is divided:
+ * a name is made of the pattern of its rule. */
+static void test_families_are_complete(void **state)
+{
+    (void)state;
+    for (size_t i = 0; f8_family_name(i); i++) {
+        f8_rules *rules = NULL;
+        f8_error err = {0};
+        expect_ok(f8_rules_load(f8_family_name(i), "", &rules, &err), &err);
+        for (size_t k = 0; k < rules->rules_count && rules->parallel_count;
+             k++) {
+            const f8_rule *rule = &rules->rules[k];
+            char name[512], *at;
+            if (rule->kind == F8_RULE_KEEP)
+                continue;
+            snprintf(name, sizeof name, "%s", rule->pattern);
+            while ((at = strstr(name, "{n}"))) {
+                *at = '1';
+                memmove(at + 1, at + 3, strlen(at + 3) + 1);
+            }
+            char *leaf = strrchr(name, '.') + 1;
+            for (unsigned p = 0; p == 0 || p < rule->parts_count; p++) {
+                if (rule->parts_count)
+                    snprintf(leaf, 64, "1.%s.weight", rule->parts[p]);
+                if (!f8_rules_find_parallel(rules, name))
+                    fail_msg("%s: how is %s divided?", rules->label, name);
+            }
+        }
+        f8_rules_free(rules);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_IN_DIR(test_row),
+        TEST_IN_DIR(test_column),
+        TEST_IN_DIR(test_merged),
+        TEST_IN_DIR(test_parts_of_one),
+        TEST_IN_DIR(test_experts),
+        TEST_IN_DIR(test_findings),
+        TEST_IN_DIR(test_not_known),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_families_are_complete),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
