@@ -5,6 +5,8 @@
 #include "confine.h"
 #include "json.h"
 #include "message.h"
+#include "output.h"
+#include "report.h"
 #include "tables.h"
 #include "text.h"
 #include "values.h"
@@ -403,7 +405,7 @@ bool command_can_stop(command_id command)
            command == COMMAND_SYNTH;
 }
 
-static int dispatch(const arguments *given, atomic_int *stop)
+static int dispatch(const arguments *given, output *out, atomic_int *stop)
 {
     switch (given->command) {
     case COMMAND_QUANTIZE:
@@ -416,6 +418,8 @@ static int dispatch(const arguments *given, atomic_int *stop)
         return run_inspect(given);
     case COMMAND_ROOFLINE:
         return run_roofline(given);
+    case COMMAND_REPORT:
+        return report_run(given, out);
     case COMMAND_SYNTH:
         return run_synth(given, stop);
     case COMMAND_RULES:
@@ -437,14 +441,15 @@ static const char *written_folder(const arguments *given)
 }
 
 /* Leaves the process what the command line names. */
-static bool confine(const arguments *given, const char *around)
+static bool confine(const arguments *given, const char *around,
+                    const output *out)
 {
     const char *written = written_folder(given);
     char problem[PROBLEM_BYTES];
     confine_place places[] = {
         {given->paths[0], CONFINE_SOURCE}, {given->paths[1], CONFINE_SOURCE},
         {given->rules, CONFINE_READ},      {given->model, CONFINE_READ},
-        {around, CONFINE_AROUND},
+        {around, CONFINE_AROUND},          {out->folder, CONFINE_RENAME},
     };
     for (int i = 0; i < 2; i++) {
         if (written && places[i].path == written)
@@ -516,10 +521,16 @@ int command_run(const arguments *given, atomic_int *stop)
     char *around = written ? folder_around(written) : NULL;
     int status = EXIT_FAILED;
     bool made = false;
+    output out = OUTPUT_NONE;
+    char problem[PROBLEM_BYTES];
 
-    if ((!written || make_folder(written, around, &made)) &&
-        confine(given, around))
-        status = dispatch(given, stop);
+    if (given->output &&
+        !output_begin(&out, given->output, given->overwrite, problem))
+        message_error("%s", problem);
+    else if ((!written || make_folder(written, around, &made)) &&
+             confine(given, around, &out))
+        status = dispatch(given, &out, stop);
+    output_end(&out);
     if (made && status != EXIT_DONE)
         rmdir(written); /* only when it is empty */
     free(around);

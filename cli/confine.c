@@ -185,6 +185,8 @@ static uint64_t rights_of(confine_use use)
         return READING | WRITING;
     case CONFINE_AROUND:
         return FS_REMOVE_DIR;
+    case CONFINE_RENAME:
+        return FS_REMOVE_FILE | FS_MAKE_REG;
     case CONFINE_READ:
     case CONFINE_SOURCE:
         break;
