@@ -74,7 +74,7 @@ static void row(FILE *out, const char *label, const char *source,
 /* ---- sections --------------------------------------------------------------
  */
 
-static void write_head(FILE *out, const report_file *report,
+static void write_head(FILE *out, const report_doc *report,
                        const char *base_model)
 {
     fputs("\n# ", out);
@@ -92,7 +92,7 @@ static void write_head(FILE *out, const report_file *report,
             text_bytes(report->source.bytes).text);
 }
 
-static void write_sides(FILE *out, const report_file *report)
+static void write_sides(FILE *out, const report_doc *report)
 {
     fputs("\n## What went in, what came out\n\n"
           "| | source | result |\n|---|---:|---:|\n",
@@ -113,7 +113,7 @@ static void fact(FILE *out, const char *label, const char *value)
     fprintf(out, "| %s | %s |\n", label, value);
 }
 
-static void write_quantization(FILE *out, const report_file *report)
+static void write_quantization(FILE *out, const report_doc *report)
 {
     fputs("\n## Quantization\n\n| | |\n|---|---|\n", out);
     fact(out, "weights", "FP8 e4m3, blocks of 128 × 128");
@@ -145,7 +145,7 @@ static void error_row(FILE *out, const report_group *group, bool is_sum)
             text_real(error->cosine, 6).text);
 }
 
-static void write_errors(FILE *out, const report_file *report)
+static void write_errors(FILE *out, const report_doc *report)
 {
     if (report->overall.tensors == 0)
         return;
@@ -166,7 +166,7 @@ static void write_errors(FILE *out, const report_file *report)
  */
 
 /* "./NAME": no loader takes it for a name on the hub, or for an option. */
-static char *local_path(const report_file *report)
+static char *local_path(const report_doc *report)
 {
     char *path = NULL;
     if (asprintf(&path, "./%s", report->result.name) < 0)
@@ -181,7 +181,7 @@ static void write_command(FILE *out, const char *command, const char *path)
     free(word);
 }
 
-static void write_loader(FILE *out, const report_file *report,
+static void write_loader(FILE *out, const report_doc *report,
                          const loaders *seen, int which)
 {
     static const char *const names[LOADERS_COUNT] = {"transformers", "vLLM",
@@ -208,7 +208,7 @@ static void write_loader(FILE *out, const report_file *report,
     free(path);
 }
 
-static void write_loading(FILE *out, const report_file *report)
+static void write_loading(FILE *out, const report_doc *report)
 {
     loaders seen = loaders_of(report->model_type);
     fputs("\n## How to load it\n\n", out);
@@ -231,14 +231,14 @@ static void write_loading(FILE *out, const report_file *report)
         write_loader(out, report, &seen, i);
 }
 
-static void write_making(FILE *out, const report_file *report)
+static void write_making(FILE *out, const report_doc *report)
 {
     fputs("\n## How it was made\n\n```sh\n", out);
     page_command(out, report);
     fputs("\n```\n", out);
 }
 
-bool card_write(FILE *out, const report_file *report, const char *base_model,
+bool card_write(FILE *out, const report_doc *report, const char *base_model,
                 char problem[PROBLEM_BYTES])
 {
     char reason[PROBLEM_BYTES];

@@ -109,7 +109,7 @@ static void mark(FILE *out, const view *v, const char *name, double value,
             text_percent(value).text);
 }
 
-void chart_histogram(FILE *out, const report_file *report)
+void chart_histogram(FILE *out, const report_doc *report)
 {
     const report_histogram *from = &report->histogram;
     view v = choose_view(from);
@@ -165,7 +165,7 @@ static void bar_begin(FILE *out, const char *id, const char *title,
             id, id, title, text_bytes(bytes).text);
 }
 
-void chart_sizes(FILE *out, const report_file *report)
+void chart_sizes(FILE *out, const report_doc *report)
 {
     double source = (double)report->source.bytes;
     double result = (double)report->result.bytes;

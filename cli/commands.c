@@ -449,7 +449,7 @@ static bool confine(const arguments *given, const char *around,
     confine_place places[] = {
         {given->paths[0], CONFINE_SOURCE}, {given->paths[1], CONFINE_SOURCE},
         {given->rules, CONFINE_READ},      {given->model, CONFINE_READ},
-        {around, CONFINE_AROUND},          {out->folder, CONFINE_RENAME},
+        {around, CONFINE_AROUND},          {out->folder, CONFINE_PUBLISH},
     };
     for (int i = 0; i < 2; i++) {
         if (written && places[i].path == written)

@@ -17,7 +17,7 @@ typedef enum confine_use {
     CONFINE_SOURCE, /* the same, and where the links in it lead */
     CONFINE_WRITE,  /* read, and make, write and remove what is below it */
     CONFINE_AROUND, /* around a folder that may have to be removed again */
-    CONFINE_RENAME  /* a folder in which an open file is given its name */
+    CONFINE_PUBLISH /* around an open file that gets its final name */
 } confine_use;
 
 /* What stays open to the process. What does not exist is passed over. */

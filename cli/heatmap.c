@@ -159,7 +159,7 @@ static scale choose_scale(const heatmap *map)
     return out;
 }
 
-static heatmap make_map(const report_file *report)
+static heatmap make_map(const report_doc *report)
 {
     heatmap map = {.layers = make_axis(report->layers, report->layers_count,
                                        LAYERS_MAX, true),
@@ -470,7 +470,7 @@ static void legend(FILE *out, const scale *colours)
     fputs(" Blank: the layer has no such tensor.</p>\n", out);
 }
 
-void heatmap_write(FILE *out, const report_file *report)
+void heatmap_write(FILE *out, const report_doc *report)
 {
     heatmap map = make_map(report);
     if (map.colours.step > 0) {

@@ -7,9 +7,9 @@
 
 #include <stdio.h>
 
-#include "report_file.h"
+#include "report_doc.h"
 
 /* Legend and both drawings; a sentence when there is nothing to draw. */
-void heatmap_write(FILE *out, const report_file *report);
+void heatmap_write(FILE *out, const report_doc *report);
 
 #endif

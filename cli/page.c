@@ -25,7 +25,7 @@ static double share(uint64_t part, uint64_t whole)
     return whole > 0 ? (double)part / (double)whole : 0;
 }
 
-static double times_smaller(const report_file *report)
+static double times_smaller(const report_doc *report)
 {
     return share(report->source.bytes, report->result.bytes);
 }
@@ -70,17 +70,23 @@ static const char *unless_one(uint64_t count)
 
 /* ---- top ----------------------------------------------------------------- */
 
-static void put_version(FILE *out, const report_file *report)
+static void put_version(FILE *out, const report_doc *report)
 {
     markup_short(out, report->version, 40);
 }
 
-static void put_result(FILE *out, const report_file *report)
+static void put_drawn(FILE *out, const report_doc *report)
+{
+    (void)report;
+    markup_text(out, f8_version());
+}
+
+static void put_result(FILE *out, const report_doc *report)
 {
     name(out, *report->result.name ? report->result.name : "FP8 checkpoint");
 }
 
-static void put_lead(FILE *out, const report_file *report)
+static void put_lead(FILE *out, const report_doc *report)
 {
     name(out, *report->source.name ? report->source.name : "The source");
     if (report->overall.tensors == 0) {
@@ -105,7 +111,7 @@ static void key_figure(FILE *out, const char *label, const char *value,
             label, value, below);
 }
 
-static void put_figures(FILE *out, const report_file *report)
+static void put_figures(FILE *out, const report_doc *report)
 {
     const report_measures *error = &report->overall.error;
     char bytes[256], size[64];
@@ -136,7 +142,7 @@ static void side_row(FILE *out, const char *label, const char *source,
             label, source, result);
 }
 
-static void put_sides(FILE *out, const report_file *report)
+static void put_sides(FILE *out, const report_doc *report)
 {
     fputs("<table class=\"sides\">\n<thead><tr><th></th><th scope=\"col\">"
           "Source</th><th scope=\"col\">Result, FP8</th></tr></thead>\n"
@@ -183,7 +189,7 @@ static void rare_row(FILE *out, const char *label, uint64_t count,
             words);
 }
 
-static void put_measures(FILE *out, const report_file *report)
+static void put_measures(FILE *out, const report_doc *report)
 {
     const report_measures *error = &report->overall.error;
     fputs("<table class=\"measures stack\">\n<thead><tr><th scope=\"col\">"
@@ -247,7 +253,7 @@ static void left_out(FILE *out, size_t count, const char *what)
                 text_count(count - ROWS_MAX).text, what);
 }
 
-static void put_kinds(FILE *out, const report_file *report)
+static void put_kinds(FILE *out, const report_doc *report)
 {
     fputs(
         "<table class=\"kinds stack\">\n<thead><tr><th scope=\"col\">Kind</th>"
@@ -307,7 +313,7 @@ static void worst_row(FILE *out, const report_tensor *tensor)
     fputs("</td></tr>\n", out);
 }
 
-static void put_worst(FILE *out, const report_file *report)
+static void put_worst(FILE *out, const report_doc *report)
 {
     fputs("<table class=\"worst stack\">\n<thead><tr>"
           "<th scope=\"col\">Tensor</th><th scope=\"col\">Rel. RMS</th>"
@@ -322,7 +328,7 @@ static void put_worst(FILE *out, const report_file *report)
 
 /* ---- rules --------------------------------------------------------------- */
 
-static void put_rules(FILE *out, const report_file *report)
+static void put_rules(FILE *out, const report_doc *report)
 {
     fputs("<table class=\"stack\">\n<thead><tr><th scope=\"col\">Rule</th>"
           "<th scope=\"col\" class=\"left\">Decision</th><th scope=\"col\">"
@@ -368,7 +374,7 @@ static const char *choice_words(const char *choice)
     return "pow2: the largest weight divided by 448, up to a power of two";
 }
 
-static void put_facts(FILE *out, const report_file *report)
+static void put_facts(FILE *out, const report_doc *report)
 {
     fputs("<dl class=\"facts\">\n", out);
     fact(out, "Program", "fp8cast");
@@ -401,7 +407,7 @@ static void option_word(FILE *out, const char *option, const char *value)
     free(word);
 }
 
-void page_command(FILE *out, const report_file *report)
+void page_command(FILE *out, const report_doc *report)
 {
     fputs(report->is_verify ? "fp8cast verify" : "fp8cast quantize", out);
     folder_word(out, report->source.name);
@@ -418,7 +424,7 @@ void page_command(FILE *out, const report_file *report)
         option_word(out, "scale-dtype", report->scale_dtype);
 }
 
-static void put_command(FILE *out, const report_file *report)
+static void put_command(FILE *out, const report_doc *report)
 {
     char *text = NULL;
     size_t bytes = 0;
@@ -431,7 +437,7 @@ static void put_command(FILE *out, const report_file *report)
     free(text);
 }
 
-static void put_caveat(FILE *out, const report_file *report)
+static void put_caveat(FILE *out, const report_doc *report)
 {
     if (report->keeps_count > 0 && report->quantizes_count > 0)
         fputs("<p class=\"note\">Of options --keep and --quantize the last "
@@ -444,20 +450,20 @@ static void put_caveat(FILE *out, const report_file *report)
 
 static const struct part {
     const char *name;
-    void (*put)(FILE *out, const report_file *report);
+    void (*put)(FILE *out, const report_doc *report);
 } parts[] = {
-    {"version", put_version},   {"result", put_result},
-    {"lead", put_lead},         {"figures", put_figures},
-    {"sides", put_sides},       {"sizes", chart_sizes},
-    {"measures", put_measures}, {"heatmap", heatmap_write},
-    {"kinds", put_kinds},       {"histogram", chart_histogram},
-    {"worst", put_worst},       {"rules", put_rules},
-    {"facts", put_facts},       {"command", put_command},
-    {"caveat", put_caveat},
+    {"version", put_version},       {"result", put_result},
+    {"drawn", put_drawn},           {"lead", put_lead},
+    {"figures", put_figures},       {"sides", put_sides},
+    {"sizes", chart_sizes},         {"measures", put_measures},
+    {"heatmap", heatmap_write},     {"kinds", put_kinds},
+    {"histogram", chart_histogram}, {"worst", put_worst},
+    {"rules", put_rules},           {"facts", put_facts},
+    {"command", put_command},       {"caveat", put_caveat},
 };
 
 static void put_part(FILE *out, const char *key, size_t length,
-                     const report_file *report)
+                     const report_doc *report)
 {
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (strlen(parts[i].name) == length &&
@@ -469,7 +475,7 @@ static void put_part(FILE *out, const char *key, size_t length,
     assert(!"no such part");
 }
 
-void page_write(FILE *out, const report_file *report)
+void page_write(FILE *out, const report_doc *report)
 {
     const char *at = f8_builtin_pages[0].text, *open = NULL;
     bool is_shown = true;

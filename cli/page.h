@@ -6,14 +6,14 @@
 
 #include <stdio.h>
 
-#include "report_file.h"
+#include "report_doc.h"
 
 /* Well-formed XML too, whatever the report's strings hold. */
-void page_write(FILE *out, const report_file *report);
+void page_write(FILE *out, const report_doc *report);
 
 /* The command line that made the report, for a shell, without a line break;
  * `--keep` and `--quantize` in groups, since their order among each other is
  * not known. */
-void page_command(FILE *out, const report_file *report);
+void page_command(FILE *out, const report_doc *report);
 
 #endif

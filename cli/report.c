@@ -5,7 +5,7 @@
 #include "commands.h"
 #include "message.h"
 #include "page.h"
-#include "report_file.h"
+#include "report_doc.h"
 #include "tables.h"
 
 #include <stdio.h>
@@ -30,7 +30,7 @@ static report_format format_of(const arguments *given)
     return REPORT_TEXT;
 }
 
-static bool render(const arguments *given, const report_file *report, FILE *out,
+static bool render(const arguments *given, const report_doc *report, FILE *out,
                    char problem[PROBLEM_BYTES])
 {
     switch (format_of(given)) {
@@ -51,15 +51,15 @@ static bool render(const arguments *given, const report_file *report, FILE *out,
 
 int report_run(const arguments *given, output *out)
 {
-    report_file report;
+    report_doc report;
     char problem[PROBLEM_BYTES], *text = NULL;
     size_t bytes = 0;
     FILE *memory = open_memstream(&text, &bytes);
     if (!memory)
         message_no_memory();
-    bool is_done = report_file_read(given->paths[0], &report, problem) &&
+    bool is_done = report_doc_read(given->paths[0], &report, problem) &&
                    render(given, &report, memory, problem);
-    report_file_free(&report);
+    report_doc_free(&report);
     if (fclose(memory) != 0)
         message_no_memory();
     if (is_done && format_of(given) == REPORT_MD && !given->base_model)

@@ -233,7 +233,7 @@ static f8_scales choice_of(const char *name)
     return F8_SCALES_DEFAULT;
 }
 
-void table_report(const report_file *report)
+void table_report(const report_doc *report)
 {
     f8_plan_summary sides = {.source_tensors = report->source.tensors,
                              .source_bytes = report->source.bytes,

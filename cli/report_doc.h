@@ -1,10 +1,10 @@
-/* report_file.h - a report read back: the JSON that quantize and verify write
+/* report_doc.h - a report read back: the JSON that quantize and verify write
  * with --report (docs/report.schema.json), as a struct. The file may come from
  * anyone: every type, index and range is checked and every length has a limit,
  * so that who draws it need not ask again. Members that are not known are
  * passed over. */
-#ifndef FP8CAST_CLI_REPORT_FILE_H
-#define FP8CAST_CLI_REPORT_FILE_H
+#ifndef FP8CAST_CLI_REPORT_DOC_H
+#define FP8CAST_CLI_REPORT_DOC_H
 
 #include <jansson.h>
 
@@ -65,8 +65,8 @@ typedef struct report_side {
 } report_side;
 
 /* Strings are UTF-8 without NUL, and may hold anything else. They belong to
- * `root`, and all of it goes with report_file_free. */
-typedef struct report_file {
+ * `root`, and all of it goes with report_doc_free. */
+typedef struct report_doc {
     json_t *root;
     const char *version; /* of the program that wrote it           */
     bool is_verify;      /* written by verify, not by quantize     */
@@ -90,13 +90,13 @@ typedef struct report_file {
     report_tensor *worst; /* largest relative RMS first */
     size_t worst_count;
     size_t tensors_count;
-} report_file;
+} report_doc;
 
 /* Reads and checks the file. False, with one sentence in `problem` that names
  * file, member, expectation and finding, when it is no such report. Call
- * report_file_free in either case. */
-bool report_file_read(const char *path, report_file *out,
-                      char problem[PROBLEM_BYTES]);
-void report_file_free(report_file *report);
+ * report_doc_free in either case. */
+bool report_doc_read(const char *path, report_doc *out,
+                     char problem[PROBLEM_BYTES]);
+void report_doc_free(report_doc *report);
 
 #endif

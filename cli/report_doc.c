@@ -1,7 +1,7 @@
-/* report_file.c - reading a report; see report_file.h. Every getter looks at
+/* report_doc.c - reading a report; see report_doc.h. Every getter looks at
  * r->failed first and does nothing then, so that a list of members reads as
  * one; the first thing that is wrong is what gets told. */
-#include "report_file.h"
+#include "report_doc.h"
 #include "message.h"
 
 #include <inttypes.h>
@@ -289,7 +289,7 @@ static void read_groups(reader *r, const json_t *root, const char *section,
         read_group(r, json_array_get(list, r->index), *groups + r->index);
 }
 
-static void read_cells(reader *r, const json_t *root, report_file *out)
+static void read_cells(reader *r, const json_t *root, report_doc *out)
 {
     r->section = NULL;
     const json_t *list =
@@ -337,7 +337,7 @@ static void read_histogram(reader *r, const json_t *root, report_histogram *out)
     }
 }
 
-static void read_tensor(reader *r, const json_t *from, const report_file *file,
+static void read_tensor(reader *r, const json_t *from, const report_doc *file,
                         report_tensor *out)
 {
     static const uint64_t any[2] = {UINT64_MAX, UINT64_MAX};
@@ -366,7 +366,7 @@ static void read_tensor(reader *r, const json_t *from, const report_file *file,
 }
 
 /* All are checked, and the worst are kept. */
-static void read_tensors(reader *r, const json_t *root, report_file *out)
+static void read_tensors(reader *r, const json_t *root, report_doc *out)
 {
     report_tensor tensor;
     r->section = NULL;
@@ -392,7 +392,7 @@ static void read_tensors(reader *r, const json_t *root, report_file *out)
     }
 }
 
-static void read_rules(reader *r, const json_t *root, report_file *out)
+static void read_rules(reader *r, const json_t *root, report_doc *out)
 {
     static const char *const actions[] = {"keep", "quantize", NULL};
     r->section = NULL;
@@ -423,7 +423,7 @@ static void read_side(reader *r, const json_t *from, report_side *out)
     out->shards = get_count(r, from, "shards");
 }
 
-static void read_sides(reader *r, const json_t *root, report_file *out)
+static void read_sides(reader *r, const json_t *root, report_doc *out)
 {
     const json_t *source = get_object(r, root, "source");
     const json_t *result = get_object(r, root, "result");
@@ -452,7 +452,7 @@ static void read_globs(reader *r, const json_t *from, const char *key,
             as_string(r, key, json_array_get(list, i), STRING_BYTES_MAX);
 }
 
-static void read_options(reader *r, const json_t *root, report_file *out)
+static void read_options(reader *r, const json_t *root, report_doc *out)
 {
     static const char *const choices[] = {"amax", "mse", "pow2", NULL};
     r->section = NULL;
@@ -522,7 +522,7 @@ static json_t *load(reader *r)
     return NULL;
 }
 
-static void read_head(reader *r, report_file *out)
+static void read_head(reader *r, report_doc *out)
 {
     static const char *const commands[] = {"quantize", "verify", NULL};
     const json_t *version = json_object_get(out->root, "fp8cast_report");
@@ -540,8 +540,8 @@ static void read_head(reader *r, report_file *out)
                "verify") == 0;
 }
 
-bool report_file_read(const char *path, report_file *out,
-                      char problem[PROBLEM_BYTES])
+bool report_doc_read(const char *path, report_doc *out,
+                     char problem[PROBLEM_BYTES])
 {
     reader r = {.path = path, .problem = problem, .index = SIZE_MAX};
     memset(out, 0, sizeof *out);
@@ -565,7 +565,7 @@ bool report_file_read(const char *path, report_file *out,
     return !r.failed;
 }
 
-void report_file_free(report_file *report)
+void report_doc_free(report_doc *report)
 {
     free((void *)report->keeps);
     free((void *)report->quantizes);
