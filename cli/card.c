@@ -30,9 +30,7 @@ static size_t longest_run(const char *text, char of)
  * bar escaped, which would otherwise end a cell of a table. */
 static void code(FILE *out, const char *text)
 {
-    char *safe = text_escape(text);
-    if (!safe)
-        message_no_memory();
+    char *safe = markup_spelt_out(text);
     size_t fence = longest_run(safe, '`') + 1;
     const char *pad = fence > 1 || !*safe ? " " : "";
     for (size_t i = 0; i < fence; i++)
@@ -52,9 +50,7 @@ static void code(FILE *out, const char *text)
 /* A string of Python, in double quotes. */
 static void python(FILE *out, const char *text)
 {
-    char *safe = text_escape(text);
-    if (!safe)
-        message_no_memory();
+    char *safe = markup_spelt_out(text);
     fputc('"', out);
     for (const char *at = safe; *at; at++) {
         if (*at == '"' || *at == '\\')

@@ -83,9 +83,12 @@ static void bars(FILE *out, const view *v)
 static void ticks(FILE *out, const view *v)
 {
     static const double digits[] = {1, 2, 5};
-    double step = 1e-5;
-    for (size_t i = 1; v->end / step > 10; i++)
-        step = pow(10, -5 + (double)(i / 3)) * digits[i % 3];
+    double power = 1e-5, step = power;
+    for (size_t i = 1; v->end / step > 10; i++) {
+        step = power * digits[i % 3];
+        if (i % 3 == 2)
+            power *= 10;
+    }
     for (int i = 0; i * step < v->end * 0.97; i++)
         fprintf(out,
                 "<line class=\"tick\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"204\" "

@@ -166,7 +166,7 @@ static heatmap make_map(const report_doc *report)
                    .kinds = make_axis(report->kinds, report->kinds_count,
                                       KINDS_MAX, false)};
     size_t places[LAYERS_MAX], cells = map.layers.count * map.kinds.count;
-    map.values = malloc((cells + 1) * sizeof *map.values);
+    map.values = calloc(cells + 1, sizeof *map.values);
     map.tensors = calloc(cells + 1, sizeof *map.tensors);
     if (!map.values || !map.tensors)
         message_no_memory();

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *spelt_out(const char *text)
+char *markup_spelt_out(const char *text)
 {
     char *safe = text_escape(text);
     if (!safe)
@@ -42,7 +42,7 @@ static void put(FILE *out, char byte)
 static void write_markup(FILE *out, const char *text, size_t most,
                          bool with_breaks)
 {
-    char *safe = spelt_out(text);
+    char *safe = markup_spelt_out(text);
     size_t characters = 0;
     for (const char *at = safe; *at; at++) {
         bool is_first = (*at & 0xc0) != 0x80; /* byte of a character */
@@ -77,7 +77,7 @@ char *markup_shell(const char *word)
     static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
                                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                 "0123456789_./:=+,@-";
-    char *safe = spelt_out(word), *quoted = NULL;
+    char *safe = markup_spelt_out(word), *quoted = NULL;
     size_t bytes = 0;
     FILE *out = open_memstream(&quoted, &bytes);
     if (!out)

@@ -15,6 +15,10 @@ void markup_short(FILE *out, const char *text, size_t most);
  */
 void markup_words(FILE *out, const char *text, size_t most);
 
+/* A copy with control characters and marks of direction spelt out as \xNN, to
+ * be freed by the caller; never NULL. */
+char *markup_spelt_out(const char *text);
+
 /* A word of the shell: quoted when it has to be, to be freed by the caller.
  * Control characters are spelt out. */
 char *markup_shell(const char *word);

@@ -37,7 +37,7 @@ static void write_out(const char *bytes, size_t count)
 {
     errno = 0;
     if (diverted)
-        fwrite(bytes, 1, count, diverted);
+        (void)fwrite(bytes, 1, count, diverted); /* its owner asks later */
     else if (fwrite(bytes, 1, count, stdout) != count && output_errno == 0)
         output_errno = errno != 0 ? errno : EIO;
 }

@@ -472,7 +472,7 @@ static void put_part(FILE *out, const char *key, size_t length,
             return;
         }
     }
-    assert(!"no such part");
+    assert(false); /* a name in the skeleton that has no part */
 }
 
 void page_write(FILE *out, const report_doc *report)
@@ -487,7 +487,7 @@ void page_write(FILE *out, const report_doc *report)
         const char *key = open + 2, *close = strstr(key, "}}");
         size_t length = (size_t)(close - key);
         if (is_shown)
-            fwrite(at, 1, (size_t)(open - at), out);
+            fprintf(out, "%.*s", (int)(open - at), at);
         if (strncmp(key, "if ", 3) == 0)
             is_shown = report->overall.tensors > 0;
         else if (strncmp(key, "end}", 4) == 0)

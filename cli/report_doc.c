@@ -498,16 +498,16 @@ static size_t read_some(void *buffer, size_t bytes, void *user)
 
 static json_t *load(reader *r)
 {
-    json_error_t wrong;
-    stream in = {.file = fopen(r->path, "re"), .left = FILE_BYTES_MAX};
+    json_error_t wrong = {.line = 0};
     json_t *root = NULL;
-    if (in.file)
+    stream in = {.file = fopen(r->path, "re"), .left = FILE_BYTES_MAX};
+    if (in.file) {
         root =
             json_load_callback(read_some, &in, JSON_REJECT_DUPLICATES, &wrong);
-    else
+        (void)fclose(in.file); /* it was only read */
+    } else {
         in.reason = errno;
-    if (in.file)
-        fclose(in.file);
+    }
     if (root)
         return root;
     if (in.reason != 0)
@@ -541,6 +541,8 @@ static void read_head(reader *r, report_doc *out)
 }
 
 bool report_doc_read(const char *path, report_doc *out,
+                     /* Written through the reader.
+                      * NOLINTNEXTLINE(readability-non-const-*) */
                      char problem[PROBLEM_BYTES])
 {
     reader r = {.path = path, .problem = problem, .index = SIZE_MAX};
