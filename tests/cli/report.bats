@@ -315,8 +315,14 @@ END
 import copy, json, subprocess, sys
 program, path = sys.argv[1:]
 good = json.load(open(path))
-good["tensors"] = good["tensors"][:20]
-good["worst"] = [3, 1]
+# Two of everything are enough.
+for key in ("kinds", "layers", "tensors", "rules"):
+    del good[key][2:]
+for entry in good["tensors"]:
+    entry["kind"] = entry["layer"] = 1
+good["cells"] = [{"layer": 1, "kind": 0, "tensors": 3, "relative_rms": 0.02}]
+good["worst"] = [1, 0]
+good["distribution"].update(edges=[0, 0.01, 0.02], counts=[4, 5])
 tried = 0
 
 def places(value, at=()):
@@ -336,7 +342,7 @@ def run(document):
                           capture_output=True)
 
 assert run(good).returncode == 0
-wrong = [{}, [], "x", -1, 1.5, True, None, 1e308, -1e308, 2**63 - 1]
+wrong = [{}, [], "x", -1, 1.5, None, 1e308, 2**63 - 1]
 for place in list(places(good)):
     key = next(k for k in reversed(place) if isinstance(k, str))
     for value in wrong + ["missing"]:
@@ -401,9 +407,6 @@ END
     run report bad.json
     [ "$status" -eq 1 ]
     [[ "$output" == "fp8cast: bad.json: the file: no JSON: line 1, column "*"real number overflow"* ]]
-    "$PYTHON" -c 'print("{\"a\": \"" + "x" * 100000000 + "\"}")' >bad.json
-    refused "bad.json: the file: no report of fp8cast: it has no 'fp8cast_report'" \
-        bad.json
     "$PYTHON" -c 'print("{\"a\": \"" + "x" * 140000000 + "\"}")' >bad.json
     refused "bad.json: the file: has more than 128 MB" bad.json
 }
