@@ -37,6 +37,7 @@ typedef struct arguments {
     f8_override *overrides; /* owned; in the order given */
     size_t overrides_count;
     const char *model;
+    const char *report;
     uint64_t batch, context, bandwidth; /* bytes a second */
     uint64_t layers, experts, hidden, inter, vocab, seed, shards;
 } arguments;

@@ -11,6 +11,7 @@
 /* So many faults and left-behind files are named, the rest are counted. */
 #define FAULTS_SHOWN 20
 #define LEFT_BEHIND_SHOWN 5
+#define WORST_SHOWN 8
 
 /* Room for a kind's name in the table of errors, so that all of a line fits
  * 80 columns: 28 + 8 + 10 + 10 + 10 + 12 = 78. */
@@ -169,9 +170,20 @@ static void error_row(const char *name, const f8_error_stats *stats)
                  text_real(stats->cosine, 8).text);
 }
 
+/* What the columns have no room for, of all weights. */
+static void error_facts(const f8_error_stats *stats)
+{
+    message_line("99.9 %% of errors below %s; %s saturated, %s became zero",
+                 text_percent(stats->p999_relative_error).text,
+                 text_count(stats->saturated).text,
+                 text_count(stats->became_zero).text);
+}
+
 void table_errors(const f8_report *report)
 {
     f8_error_stats stats;
+    f8_tensor_error tensor;
+    uint64_t at = 0;
     f8_report_get_overall(report, &stats);
     if (stats.tensors == 0)
         return;
@@ -182,13 +194,15 @@ void table_errors(const f8_report *report)
         error_row(stats.name, &stats);
     f8_report_get_overall(report, &stats);
     error_row("overall", &stats);
-    if (!f8_report_get_worst(report, 0, &stats))
-        return;
+    error_facts(&stats);
     blank();
     message_line("worst tensors, by relative RMS");
-    for (size_t i = 0; f8_report_get_worst(report, i, &stats); i++)
-        message_line("%8s  %s", text_percent(stats.relative_rms).text,
-                     stats.name);
+    for (size_t i = 0; i < WORST_SHOWN && f8_report_get_worst(report, i, &at);
+         i++) {
+        f8_report_get_tensor(report, at, &tensor);
+        message_line("%8s  %s", text_percent(tensor.error.relative_rms).text,
+                     tensor.error.name);
+    }
 }
 
 /* ---- verdict ----------------------------------------------------------- */
