@@ -115,6 +115,8 @@ static const struct option {
     {"overwrite", 0, NULL, ON_CONVERT | ON(REPORT), FLAG(overwrite),
      "replace what is there already"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
+    {"report", 0, "FILE", ON(QUANTIZE) | ON(VERIFY), TEXT(report),
+     "write all that was measured to FILE, as JSON"},
     {"batch", 0, "N", ON(ROOFLINE), COUNT(batch, 1, 1000000),
      "sequences decoded together (default: 1)"},
     {"context", 0, "N", ON(ROOFLINE), COUNT(context, 0, 1000000000),

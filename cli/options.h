@@ -49,6 +49,7 @@ typedef struct arguments {
     report_format format;
     const char *output;                 /* FILE of -o               */
     const char *base_model;             /* of the model card        */
+    const char *report;                 /* FILE of --report         */
     uint64_t batch, context, bandwidth; /* bytes a second */
     uint64_t layers, experts, hidden, inter, vocab, seed, shards;
 } arguments;

@@ -11,6 +11,7 @@
 /* So many faults and left-behind files are named, the rest are counted. */
 #define FAULTS_SHOWN 20
 #define LEFT_BEHIND_SHOWN 5
+#define WORST_SHOWN 8
 
 /* Room for a kind's name in the table of errors, so that all of a line fits
  * 80 columns: 28 + 8 + 10 + 10 + 10 + 12 = 78. */
@@ -187,9 +188,20 @@ static void worst_row(const char *name, double relative_rms)
     message_line("%8s  %s", text_percent(relative_rms).text, name);
 }
 
+/* What the columns have no room for, of all weights. */
+static void error_facts(const f8_error_stats *stats)
+{
+    message_line("99.9 %% of errors below %s; %s saturated, %s became zero",
+                 text_percent(stats->p999_relative_error).text,
+                 text_count(stats->saturated).text,
+                 text_count(stats->became_zero).text);
+}
+
 void table_errors(const f8_report *report)
 {
     f8_error_stats stats;
+    f8_tensor_error tensor;
+    uint64_t at = 0;
     f8_report_get_overall(report, &stats);
     if (stats.tensors == 0)
         return;
@@ -198,11 +210,13 @@ void table_errors(const f8_report *report)
         error_row(stats.name, &stats);
     f8_report_get_overall(report, &stats);
     error_row("overall", &stats);
-    if (!f8_report_get_worst(report, 0, &stats))
-        return;
+    error_facts(&stats);
     worst_heading();
-    for (size_t i = 0; f8_report_get_worst(report, i, &stats); i++)
-        worst_row(stats.name, stats.relative_rms);
+    for (size_t i = 0; i < WORST_SHOWN && f8_report_get_worst(report, i, &at);
+         i++) {
+        f8_report_get_tensor(report, at, &tensor);
+        worst_row(tensor.error.name, tensor.error.relative_rms);
+    }
 }
 
 /* ---- a report that was read back ----------------------------------------- */
@@ -215,7 +229,10 @@ static f8_error_stats stats_of(const char *name, uint64_t tensors,
                             .median_relative_error = error->median,
                             .relative_rms = error->relative_rms,
                             .sqnr_db = error->sqnr_db,
-                            .cosine = error->cosine};
+                            .cosine = error->cosine,
+                            .p999_relative_error = error->p999,
+                            .saturated = error->saturated,
+                            .became_zero = error->became_zero};
 }
 
 static void group_row(const char *name, const report_group *group)
@@ -252,9 +269,11 @@ void table_report(const report_doc *report)
     for (size_t i = 0; i < report->kinds_count; i++)
         group_row(report->kinds[i].name, &report->kinds[i]);
     group_row("overall", &report->overall);
+    f8_error_stats whole = stats_of("overall", 0, &report->overall.error);
+    error_facts(&whole);
     if (report->worst_count > 0)
         worst_heading();
-    for (size_t i = 0; i < report->worst_count; i++)
+    for (size_t i = 0; i < WORST_SHOWN && i < report->worst_count; i++)
         worst_row(report->worst[i].name, report->worst[i].error.relative_rms);
 }
 

@@ -118,6 +118,7 @@ static inline int v_any(vi a)
     return _mm512_test_epi8_mask(a, a) != 0;
 }
 
+#include "finds.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -128,4 +129,6 @@ const f8_kernel f8_kernel_avx512 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
+    .see = see_plain,
+    .locate = locate_plain,
 };

@@ -2,6 +2,7 @@
  * knows. One lookup replaces dividing and rounding; the loops without lookups
  * are left to the compiler's vectors. */
 #include "bytes.h"
+#include "finds.h"
 #include "search.h"
 
 /* Whether any of a row's weights is not plain: then one of the differences,
@@ -205,4 +206,6 @@ const f8_kernel f8_kernel_c = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
+    .see = see_plain,
+    .locate = locate_plain,
 };

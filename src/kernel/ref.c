@@ -1,5 +1,6 @@
 /* ref.c - the definition of correct as a table; its text is in plain.h. Also
  * the few scalar functions that other rooms use. */
+#include "finds.h"
 #include "search.h"
 
 uint8_t f8_e4m3_encode(float x)
@@ -38,4 +39,6 @@ const f8_kernel f8_kernel_ref = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
+    .see = see_plain,
+    .locate = locate_plain,
 };

@@ -3,6 +3,7 @@
  * bytes is one vpermi2b; sums of products of bfloat16 are one vdpbf16ps,
  * which adds the odd element first: the order plain.h prescribes. */
 #include "bytes.h"
+#include "finds.h"
 #include "search.h"
 
 #include <immintrin.h>
@@ -466,4 +467,6 @@ const f8_kernel f8_kernel_vbmi = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
+    .see = see_plain,
+    .locate = locate_plain,
 };
