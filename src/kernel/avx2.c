@@ -123,7 +123,6 @@ static inline int v_any(vi a)
     return !_mm256_testz_si256(a, a);
 }
 
-#include "finds.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -134,6 +133,6 @@ const f8_kernel f8_kernel_avx2 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
-    .see = see_plain,
+    .see = see_shuffle,
     .locate = locate_plain,
 };

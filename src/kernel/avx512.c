@@ -118,7 +118,6 @@ static inline int v_any(vi a)
     return _mm512_test_epi8_mask(a, a) != 0;
 }
 
-#include "finds.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -129,6 +128,6 @@ const f8_kernel f8_kernel_avx512 = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
-    .see = see_plain,
+    .see = see_shuffle,
     .locate = locate_plain,
 };

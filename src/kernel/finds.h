@@ -8,89 +8,55 @@
 
 /* ---- which codes occur --------------------------------------------------- */
 
-/* To set a bit for each code would take longer than to quantise. So codes are
- * compared with one range of magnitudes, all of which were met with both signs;
- * only those outside are looked at. Weights are many in the middle and few at
- * both ends, so after some blocks there is little left to look at. The range
- * runs on from the largest code to the smallest, where there is nothing to find
- * (zeros, subnormals, NaN), so that it can leave out either end. */
-enum { MAGNITUDES = 128, FIRST_NORMAL = 8 };
+/* To set a bit for each code would take longer than to quantise. So groups of
+ * rows are asked by vectors whether they hold anything that was not met yet,
+ * which after some blocks is seldom; when all codes were met nobody asks any
+ * more (quant.c). Magnitudes that were met with both signs need no look;
+ * neither do zeros, subnormals and NaN. */
+enum { MAGNITUDES = 128, FIRST_NORMAL = 8, SEE_ROWS = 8 };
 
-typedef struct met_range {
-    unsigned first, count; /* magnitudes mod 128 */
-} met_range;
+typedef struct met_codes {
+    uint64_t magnitudes[2];          /* a bit each */
+    uint8_t missing[MAGNITUDES / 8]; /* the same turned round, eight a byte */
+    /* The longest range of those met, mod 128: it runs on from the largest
+     * code to the smallest, so that it can leave out either end. */
+    unsigned first, count;
+} met_codes;
 
-/* A bit for each magnitude that was met with both signs, or need not be. */
-static inline void met_both(const f8_codes *seen, uint64_t met[2])
+static inline void met_longest(met_codes *met)
 {
-    met[0] = (seen->bits[0] & seen->bits[2]) | 0xff;
-    met[1] = (seen->bits[1] & seen->bits[3]) | UINT64_C(1) << 63;
-}
-
-static inline bool is_met(const uint64_t met[2], unsigned magnitude)
-{
-    return met[magnitude / 64 % 2] >> magnitude % 64 & 1;
-}
-
-/* The longest range: between two neighbours of what was not met. */
-static inline met_range met_longest(const uint64_t met[2])
-{
-    met_range best = {0, MAGNITUDES};
     int start = -1, before = -1;
 
+    met->first = 0;
+    met->count = MAGNITUDES;
     for (unsigned half = 0; half < 2; half++) {
-        for (uint64_t left = ~met[half]; left; left &= left - 1) {
+        for (uint64_t left = ~met->magnitudes[half]; left; left &= left - 1) {
             int at = (int)(64 * half) + __builtin_ctzll(left);
             unsigned gap = (unsigned)(at - before - 1);
-            if (start < 0)
-                best = (met_range){0, 0}, start = at;
-            else if (gap > best.count)
-                best = (met_range){(unsigned)before + 1, gap};
+            if (start < 0) {
+                start = at;
+                met->count = 0;
+            } else if (gap > met->count) {
+                met->first = (unsigned)before + 1;
+                met->count = gap;
+            }
             before = at;
         }
     }
-    if (start >= 0 && (unsigned)(start + MAGNITUDES - before - 1) > best.count)
-        best = (met_range){(unsigned)before + 1,
-                           (unsigned)(start + MAGNITUDES - before - 1)};
-    return best;
-}
-
-/* A vector of the compiler's, as in plain.h; of gcc 12's only those that the
- * CPU has are fast. */
-#if defined(__AVX512BW__)
-enum { BYTES = 64 };
-#elif defined(__AVX2__)
-enum { BYTES = 32 };
-#else
-enum { BYTES = 16 };
-#endif
-typedef uint8_t byte_vector __attribute__((vector_size(BYTES)));
-
-/* All ones where a code is outside the range. */
-static inline byte_vector outside(const uint8_t *codes, const met_range *range)
-{
-    byte_vector code;
-
-    memcpy(&code, codes, sizeof code);
-    return (byte_vector)(((code - (uint8_t)range->first) & 0x7f) >
-                         (uint8_t)(range->count - 1));
-}
-
-/* Whether any code of some rows of 128 is. */
-static inline bool is_any_outside(const uint8_t *codes, size_t codes_stride,
-                                  unsigned rows, const met_range *range)
-{
-    byte_vector any = {0};
-    uint64_t words[BYTES / 8], all = 0;
-
-    for (unsigned r = 0; r < rows; r++, codes += codes_stride) {
-        for (unsigned i = 0; i < F8_BLOCK; i += BYTES)
-            any |= outside(codes + i, range);
+    if (start >= 0 &&
+        (unsigned)(start + MAGNITUDES - before - 1) > met->count) {
+        met->first = (unsigned)before + 1;
+        met->count = (unsigned)(start + MAGNITUDES - before - 1);
     }
-    memcpy(words, &any, sizeof words);
-    for (unsigned i = 0; i < BYTES / 8; i++)
-        all |= words[i];
-    return all != 0;
+}
+
+static inline void met_begin(met_codes *met, const f8_codes *seen)
+{
+    met->magnitudes[0] = (seen->bits[0] & seen->bits[2]) | 0xff;
+    met->magnitudes[1] = (seen->bits[1] & seen->bits[3]) | UINT64_C(1) << 63;
+    for (unsigned i = 0; i < MAGNITUDES / 8; i++)
+        met->missing[i] = (uint8_t) ~(met->magnitudes[i / 8] >> i % 8 * 8);
+    met_longest(met);
 }
 
 static inline void see_code(uint8_t code, f8_codes *seen)
@@ -101,65 +67,100 @@ static inline void see_code(uint8_t code, f8_codes *seen)
         seen->bits[code / 64] |= UINT64_C(1) << code % 64;
 }
 
-/* Looks at those of a row of 128 that are, eight at a time. */
-static inline void see_row(const uint8_t *codes, const met_range *range,
-                           f8_codes *seen)
-{
-    uint8_t mask[F8_BLOCK];
+/* Asks rows of 128 codes; mask, of as many bytes, gets what is not zero where
+ * a code must be looked at. */
+typedef bool see_filter(const uint8_t *codes, size_t codes_stride,
+                        unsigned rows, const met_codes *met, uint8_t *mask);
 
-    for (unsigned i = 0; i < F8_BLOCK; i += BYTES) {
-        byte_vector some = outside(codes + i, range);
-        memcpy(mask + i, &some, sizeof some);
+/* Lets through what is outside of the range: compilers make vectors of this. */
+static inline bool see_outside(const uint8_t *codes, size_t codes_stride,
+                               unsigned rows, const met_codes *met,
+                               uint8_t *mask)
+{
+    uint8_t first = (uint8_t)met->first, count = (uint8_t)met->count, any = 0;
+
+    for (unsigned r = 0; r < rows; r++) {
+        for (unsigned i = 0; i < F8_BLOCK; i++) {
+            uint8_t above = (uint8_t)(codes[i] - first) & 0x7f;
+            uint8_t outside = above >= count;
+            mask[i] = outside;
+            any |= outside;
+        }
+        codes += codes_stride;
+        mask += F8_BLOCK;
     }
-    for (unsigned i = 0; i < F8_BLOCK; i += 8) {
-        uint64_t eight;
-        memcpy(&eight, mask + i, sizeof eight);
-        for (unsigned k = i; eight != 0 && k < i + 8; k++) {
-            if (mask[k])
-                see_code(codes[k], seen);
+    return any;
+}
+
+/* Looks at the codes that the filter let through. */
+static inline void see_masked(const uint8_t *codes, size_t codes_stride,
+                              unsigned rows, const uint8_t *mask,
+                              f8_codes *seen)
+{
+    for (unsigned r = 0; r < rows; r++) {
+        for (unsigned i = 0; i < F8_BLOCK; i += 8) {
+            uint64_t eight;
+            memcpy(&eight, mask + r * F8_BLOCK + i, sizeof eight);
+            for (unsigned k = i; eight != 0 && k < i + 8; k++) {
+                if (mask[r * F8_BLOCK + k])
+                    see_code(codes[r * codes_stride + k], seen);
+            }
         }
     }
 }
 
-/* Makes the range as long as it can be at both ends. */
-static inline void extend(met_range *range, const f8_codes *seen)
+/* All codes of some rows: a byte for each. */
+static inline void see_all(const uint8_t *codes, size_t codes_stride,
+                           unsigned rows, unsigned cols, f8_codes *seen)
 {
-    uint64_t met[2];
+    uint8_t mark[256] = {0};
 
-    met_both(seen, met);
-    while (range->count < MAGNITUDES &&
-           is_met(met, range->first + range->count))
-        range->count++;
-    while (range->count < MAGNITUDES &&
-           is_met(met, range->first + MAGNITUDES - 1)) {
-        range->first = (range->first + MAGNITUDES - 1) % MAGNITUDES;
-        range->count++;
+    for (unsigned r = 0; r < rows; r++) {
+        for (unsigned i = 0; i < cols; i++)
+            mark[codes[r * codes_stride + i]] = 1;
+    }
+    for (unsigned code = 0; code < 256; code++) {
+        if (mark[code])
+            see_code((uint8_t)code, seen);
+    }
+}
+
+/* In the first rows most codes are new. */
+__attribute__((always_inline)) static inline void see_by(
+    see_filter *filter, const uint8_t *codes, size_t codes_stride,
+    unsigned rows, unsigned cols, f8_codes *seen)
+{
+    enum { FEW_MET = 64, FIRST_ROWS = 16 };
+    uint8_t mask[SEE_ROWS * F8_BLOCK];
+    unsigned begin = 0;
+    met_codes met;
+
+    met_begin(&met, seen);
+    if (cols < F8_BLOCK)
+        begin = rows;
+    else if (met.count < FEW_MET)
+        begin = rows < FIRST_ROWS ? rows : FIRST_ROWS;
+    if (begin > 0) {
+        see_all(codes, codes_stride, begin, cols, seen);
+        met_begin(&met, seen);
+    }
+    for (unsigned r = begin; r < rows && met.count < MAGNITUDES;
+         r += SEE_ROWS) {
+        const uint8_t *from = codes + r * codes_stride;
+        unsigned n = rows - r < SEE_ROWS ? rows - r : SEE_ROWS;
+        if (!filter(from, codes_stride, n, &met, mask))
+            continue;
+        f8_codes before = *seen;
+        see_masked(from, codes_stride, n, mask, seen);
+        if (memcmp(&before, seen, sizeof before) != 0)
+            met_begin(&met, seen);
     }
 }
 
 static inline void see_plain(const uint8_t *codes, size_t codes_stride,
                              unsigned rows, unsigned cols, f8_codes *seen)
 {
-    enum { ROWS = 8 };
-    uint64_t met[2];
-
-    met_both(seen, met);
-    met_range range = met_longest(met);
-    for (unsigned r = 0; r < rows && range.count < MAGNITUDES; r++) {
-        const uint8_t *row = codes + r * codes_stride;
-        if (cols < F8_BLOCK) {
-            for (unsigned i = 0; i < cols; i++)
-                see_code(row[i], seen);
-            continue;
-        }
-        unsigned n = rows - r < ROWS ? rows - r : ROWS;
-        if (r % ROWS == 0 && !is_any_outside(row, codes_stride, n, &range)) {
-            r += n - 1;
-            continue;
-        }
-        see_row(row, &range, seen);
-        extend(&range, seen);
-    }
+    see_by(see_outside, codes, codes_stride, rows, cols, seen);
 }
 
 /* ---- where the largest error is ------------------------------------------ */

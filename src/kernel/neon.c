@@ -101,7 +101,6 @@ static inline int v_any(vi a)
     return vmaxvq_u8(a) != 0;
 }
 
-#include "finds.h"
 #include "search.h"
 #include "shuffle.h"
 
@@ -112,6 +111,6 @@ const f8_kernel f8_kernel_neon = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
-    .see = see_plain,
+    .see = see_shuffle,
     .locate = locate_plain,
 };

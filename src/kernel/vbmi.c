@@ -238,6 +238,33 @@ static inline void count_half_end(const bit_counts *n, uint32_t *group)
         group[j] += (uint32_t)(rest[j] + BATCH * sixteens[j]);
 }
 
+/* ---- codes --------------------------------------------------------------- */
+
+/* A byte for each magnitude, all ones where it is missing, is one table. */
+static inline bool see_missing(const uint8_t *codes, size_t codes_stride,
+                               unsigned rows, const met_codes *met,
+                               uint8_t *mask)
+{
+    __m512i low = _mm512_movm_epi8(~met->magnitudes[0]);
+    __m512i high = _mm512_movm_epi8(~met->magnitudes[1]);
+    __m512i any = _mm512_setzero_si512();
+
+    for (unsigned r = 0; r < rows; r++, codes += codes_stride) {
+        for (unsigned i = 0; i < F8_BLOCK; i += 64, mask += 64) {
+            __m512i hit = _mm512_permutex2var_epi8(low, load(codes + i), high);
+            _mm512_storeu_si512(mask, hit);
+            any = _mm512_or_si512(any, hit);
+        }
+    }
+    return _mm512_test_epi8_mask(any, any) != 0;
+}
+
+static void see_vbmi(const uint8_t *codes, size_t codes_stride, unsigned rows,
+                     unsigned cols, f8_codes *seen)
+{
+    see_by(see_missing, codes, codes_stride, rows, cols, seen);
+}
+
 /* ---- rows and blocks ----------------------------------------------------- */
 
 /* One row of 128; its low bytes wait to be counted. Returns whether the row
@@ -467,6 +494,6 @@ const f8_kernel f8_kernel_vbmi = {
     .measure = measure_plain,
     .search = scale_search,
     .distance = distance_again,
-    .see = see_plain,
+    .see = see_vbmi,
     .locate = locate_plain,
 };
