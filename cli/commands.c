@@ -6,6 +6,9 @@
 #include "differences.h"
 #include "json.h"
 #include "message.h"
+#include "output.h"
+#include "report.h"
+#include "report_file.h"
 #include "tables.h"
 #include "text.h"
 #include "values.h"
@@ -166,8 +169,10 @@ static int run_plan(const arguments *given)
     f8_options options = library_options(given, NULL);
     const char *target = given->paths[given->paths_count - 1];
     int status = EXIT_FAILED;
+    /* Engines take what they want of a model that is not FP8. */
     if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK ||
-        f8_plan_serving(plan, &serving, &err) != F8_OK) {
+        (!given->dequantize &&
+         f8_plan_serving(plan, &serving, &err) != F8_OK)) {
         failed(&err);
         goto out;
     }
@@ -180,10 +185,12 @@ static int run_plan(const arguments *given)
             message_text("\n");
         }
         table_plan(plan, &place);
-        message_text("\n");
-        table_serving(serving);
+        if (serving) {
+            message_text("\n");
+            table_serving(serving);
+        }
     }
-    status = judge_serving(given, serving);
+    status = serving ? judge_serving(given, serving) : EXIT_DONE;
 out:
     f8_serving_free(serving);
     f8_plan_free(plan);
@@ -219,7 +226,9 @@ static int judge(const arguments *given, const f8_verdict *verdict)
     return EXIT_MISMATCH;
 }
 
-static int run_verify(const arguments *given, atomic_int *stop)
+/* file is NULL without --report. */
+static int run_verify(const arguments *given, report_file *file,
+                      atomic_int *stop)
 {
     f8_error err;
     f8_verdict *verdict = NULL;
@@ -233,6 +242,8 @@ static int run_verify(const arguments *given, atomic_int *stop)
         table_errors(f8_verdict_report(verdict));
     }
     int status = judge(given, verdict);
+    if (file && !report_file_write(file, given, f8_verdict_report(verdict)))
+        status = EXIT_FAILED;
     f8_verdict_free(verdict);
     return status;
 }
@@ -291,7 +302,8 @@ static void show_report(const arguments *given, const f8_plan *plan,
     table_errors(report);
 }
 
-static int run_convert(const arguments *given, atomic_int *stop)
+static int run_convert(const arguments *given, report_file *file,
+                       atomic_int *stop)
 {
     f8_error err;
     f8_plan *plan = NULL;
@@ -305,10 +317,13 @@ static int run_convert(const arguments *given, atomic_int *stop)
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
     show_report(given, plan, report, current.view.resumed_bytes);
+    if (file && !report_file_write(file, given, report))
+        status = EXIT_FAILED;
     if (given->verify) {
         if (verify(given, &current, &verdict, &err) != F8_OK)
             goto failure;
-        status = judge(given, verdict);
+        int verdict_status = judge(given, verdict);
+        status = verdict_status != EXIT_DONE ? verdict_status : status;
     }
     if (given->json) {
         print_json(json_convert(plan, report, verdict));
@@ -499,22 +514,25 @@ bool command_can_stop(command_id command)
            command == COMMAND_SYNTH;
 }
 
-static int dispatch(const arguments *given, atomic_int *stop)
+static int dispatch(const arguments *given, report_file *file, output *out,
+                    atomic_int *stop)
 {
     switch (given->command) {
     case COMMAND_QUANTIZE:
     case COMMAND_DEQUANTIZE:
-        return run_convert(given, stop);
+        return run_convert(given, file, stop);
     case COMMAND_PLAN:
         return run_plan(given);
     case COMMAND_VERIFY:
-        return run_verify(given, stop);
+        return run_verify(given, file, stop);
     case COMMAND_DIFF:
         return run_diff(given, stop);
     case COMMAND_INSPECT:
         return run_inspect(given);
     case COMMAND_ROOFLINE:
         return run_roofline(given);
+    case COMMAND_REPORT:
+        return report_run(given, out);
     case COMMAND_SYNTH:
         return run_synth(given, stop);
     case COMMAND_RULES:
@@ -537,14 +555,19 @@ static const char *written_folder(const arguments *given)
 }
 
 /* Leaves the process what the command line names. */
-static bool confine(const arguments *given, const char *around)
+static bool confine(const arguments *given, const char *around,
+                    const report_file *file, const output *out)
 {
     const char *written = written_folder(given);
     char problem[PROBLEM_BYTES];
     confine_place places[] = {
-        {given->paths[0], CONFINE_SOURCE}, {given->paths[1], CONFINE_SOURCE},
-        {given->rules, CONFINE_READ},      {given->model, CONFINE_READ},
+        {given->paths[0], CONFINE_SOURCE},
+        {given->paths[1], CONFINE_SOURCE},
+        {given->rules, CONFINE_READ},
+        {given->model, CONFINE_READ},
         {around, CONFINE_AROUND},
+        {file ? file->folder : NULL, CONFINE_PUBLISH},
+        {out->folder, CONFINE_PUBLISH},
     };
     for (int i = 0; i < 2; i++) {
         if (written && places[i].path == written)
@@ -616,10 +639,20 @@ int command_run(const arguments *given, atomic_int *stop)
     char *around = written ? folder_around(written) : NULL;
     int status = EXIT_FAILED;
     bool made = false;
+    report_file opened = {.folder_fd = -1};
+    report_file *file = given->report ? &opened : NULL;
+    output out = OUTPUT_NONE;
+    char problem[PROBLEM_BYTES];
 
-    if ((!written || make_folder(written, around, &made)) &&
-        confine(given, around))
-        status = dispatch(given, stop);
+    if (given->output &&
+        !output_begin(&out, given->output, given->overwrite, problem))
+        message_error("%s", problem);
+    else if ((!written || make_folder(written, around, &made)) &&
+             (!file || report_file_begin(file, given)) &&
+             confine(given, around, file, &out))
+        status = dispatch(given, file, &out, stop);
+    report_file_end(&opened);
+    output_end(&out);
     if (made && status != EXIT_DONE)
         rmdir(written); /* only when it is empty */
     free(around);

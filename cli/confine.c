@@ -185,6 +185,9 @@ static uint64_t rights_of(confine_use use)
         return READING | WRITING;
     case CONFINE_AROUND:
         return FS_REMOVE_DIR;
+    case CONFINE_PUBLISH:
+        /* What rename(2) and unlink(2) take; nothing can be written to. */
+        return FS_MAKE_REG | FS_REMOVE_FILE;
     case CONFINE_READ:
     case CONFINE_SOURCE:
         break;

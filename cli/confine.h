@@ -16,7 +16,8 @@ typedef enum confine_use {
     CONFINE_READ,   /* a file, or a folder and all below it */
     CONFINE_SOURCE, /* the same, and where the links in it lead */
     CONFINE_WRITE,  /* read, and make, write and remove what is below it */
-    CONFINE_AROUND  /* around a folder that may have to be removed again */
+    CONFINE_AROUND, /* around a folder that may have to be removed again */
+    CONFINE_PUBLISH /* around an open file that gets its final name */
 } confine_use;
 
 /* What stays open to the process. What does not exist is passed over. */

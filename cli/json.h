@@ -17,6 +17,17 @@ json_t *json_convert(const f8_plan *plan, const f8_report *report,
                      const f8_verdict *verdict);
 json_t *json_verdict(const f8_verdict *verdict);
 json_t *json_diff(const f8_diff *diff);
+/* Pieces of the file that --report writes; docs/report.schema.json. */
+json_t *json_report_source(const f8_report *report, const char *src,
+                           const char *card);
+json_t *json_report_result(const f8_report *report, const char *dst);
+json_t *json_report_options(const f8_report *report,
+                            const f8_override *overrides, size_t count);
+json_t *json_report_rule(const f8_rule_share *share);
+json_t *json_error_stats(const f8_error_stats *stats);
+json_t *json_report_cell(const f8_error_cell *cell);
+json_t *json_report_distribution(const f8_report *report);
+json_t *json_report_tensor(const f8_tensor_error *tensor);
 json_t *json_inventory(const f8_inventory *inventory,
                        const f8_tensor_info *largest, size_t largest_count,
                        bool with_tensors);

@@ -23,6 +23,9 @@
  * that something failed, but not why. */
 static int output_errno;
 
+/* Takes the place of stdout while it is not NULL. */
+static FILE *diverted;
+
 /* Whether a line of progress stands on the terminal, for signal handlers. */
 static atomic_bool line_shown;
 
@@ -33,7 +36,9 @@ static atomic_bool line_shown;
 static void write_out(const char *bytes, size_t count)
 {
     errno = 0;
-    if (fwrite(bytes, 1, count, stdout) != count && output_errno == 0)
+    if (diverted)
+        (void)fwrite(bytes, 1, count, diverted); /* its owner asks later */
+    else if (fwrite(bytes, 1, count, stdout) != count && output_errno == 0)
         output_errno = errno != 0 ? errno : EIO;
 }
 
@@ -64,6 +69,11 @@ void message_line(const char *format, ...)
 void message_text(const char *text)
 {
     write_out(text, strlen(text));
+}
+
+void message_divert(FILE *target)
+{
+    diverted = target;
 }
 
 static int write_json(const char *bytes, size_t count, void *unused)

@@ -4,6 +4,7 @@
 #define FP8CAST_CLI_MESSAGE_H
 
 #include <jansson.h>
+#include <stdio.h>
 
 #include "fp8cast.h"
 
@@ -19,6 +20,10 @@ MESSAGE_FORMAT void message_line(const char *format, ...);
 
 /* Text as it is: help, and rules byte for byte. */
 void message_text(const char *text);
+
+/* What message_line and message_text write goes to `target` instead, until
+ * this is called with NULL: a table for a file. */
+void message_divert(FILE *target);
 
 /* The document, followed by a line break. */
 void message_json(const json_t *document);

@@ -52,6 +52,11 @@ static const struct command {
      "say what a token costs, and how fast memory lets it be",
      "Reads config and headers alone. CKPT is a checkpoint before or after\n"
      "quantizing; the other side is reckoned.\n"},
+    {"report", 1, 1, "FILE", NULL,
+     "draw a report: a page, a model card or text",
+     "FILE is what quantize or verify wrote with --report. A page stands "
+     "alone,\n"
+     "a model card is the README.md of the result.\n"},
     {"synth", 1, 1, "DIR", NULL,
      "write a synthetic checkpoint with a real model's layout",
      "The same options give the same bytes on every machine. Dimensions that\n"
@@ -74,7 +79,9 @@ typedef enum option_kind {
     KIND_SCALE,    /* f8_scale_dtype                        */
     KIND_CHOICE,   /* f8_scales                             */
     KIND_DTYPE,    /* f8_dtype, of values                   */
-    KIND_ENGINE    /* one more engine that must load it     */
+    KIND_ENGINE,   /* one more engine that must load it     */
+    KIND_FORMAT,   /* report_format                         */
+    KIND_HUB_ID    /* const char *, OWNER/NAME              */
 } option_kind;
 
 #define ON(command) (1u << COMMAND_##command)
@@ -132,9 +139,11 @@ static const struct option {
      "largest result file (default: 5GB)"},
     {"follow-links", 0, NULL, ON_WRITE, FLAG(follow_links),
      "let links in SRC lead to files elsewhere"},
-    {"overwrite", 0, NULL, ON_WRITE, FLAG(overwrite),
-     "replace another conversion that is in DST"},
+    {"overwrite", 0, NULL, ON_WRITE | ON(REPORT), FLAG(overwrite),
+     "replace what is there already"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
+    {"report", 0, "FILE", ON(QUANTIZE) | ON(VERIFY), TEXT(report),
+     "write all that was measured to FILE, as JSON"},
     {"top", 0, "N", ON(DIFF), COUNT(top, 1, 1000000),
      "weights and lines of each list to show (default: 20)"},
     {"batch", 0, "N", ON(ROOFLINE), COUNT(batch, 1, 1000000),
@@ -143,6 +152,12 @@ static const struct option {
      "earlier tokens of each sequence (default: 0)"},
     {"bandwidth", 0, "RATE", ON(ROOFLINE), FIELD(RATE, bandwidth), 0, 0,
      "of one machine, such as 273GB/s, in place of the list"},
+    {"format", 0, "NAME", ON(REPORT), FIELD(FORMAT, format), 0, 0,
+     "html, md (a model card) or text (default: by -o's ending)"},
+    {"output", 'o', "FILE", ON(REPORT), TEXT(output),
+     "write to this file (default: standard output)"},
+    {"base-model", 0, "ID", ON(REPORT), FIELD(HUB_ID, base_model), 0, 0,
+     "the source's name on the hub, for the model card"},
     {"model", 0, "NAME", ON(SYNTH), TEXT(model),
      "layout to follow (default: qwen3.6-35b-a3b-mini)"},
     {"layers", 0, "N", ON(SYNTH), COUNT(layers, 1, 10000),
@@ -346,6 +361,18 @@ static bool take_engine(parser *p, const struct option *option,
     return true;
 }
 
+static bool take_format(parser *p, const struct option *option,
+                        const char *given)
+{
+    static const named names[] = {
+        {"text", REPORT_TEXT}, {"html", REPORT_HTML}, {"md", REPORT_MD}};
+    int value = REPORT_DEFAULT;
+    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
+                              "html, md or text", given, &value);
+    p->out->format = (report_format)value;
+    return is_fine;
+}
+
 static bool take_value(parser *p, const struct option *option,
                        const char *value)
 {
@@ -397,6 +424,15 @@ static bool take_value(parser *p, const struct option *option,
         return take_dtype(p, option, value);
     case KIND_ENGINE:
         return take_engine(p, option, value);
+    case KIND_HUB_ID:
+        if (!value_hub_id(value))
+            return refuse(p, "", NULL,
+                          "--%s: '%.200s' is not OWNER/NAME, as a hub has it",
+                          option->name, value);
+        *(const char **)field = value;
+        break;
+    case KIND_FORMAT:
+        return take_format(p, option, value);
     }
     return true;
 }
@@ -482,7 +518,8 @@ static bool check_direction(parser *p)
     bool back = p->out->dequantize;
     for (size_t i = 0; i < OPTIONS_COUNT; i++) {
         unsigned ways = options[i].takers & (ON(QUANTIZE) | ON(DEQUANTIZE));
-        if (p->seen[i] && back && ways == ON(QUANTIZE))
+        bool is_forth = ways == ON(QUANTIZE) || options[i].kind == KIND_ENGINE;
+        if (p->seen[i] && back && is_forth)
             return refuse(p, "", NULL,
                           "plan: option '--%s' does not go with "
                           "'--dequantize'",

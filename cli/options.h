@@ -15,11 +15,20 @@ typedef enum command_id {
     COMMAND_DIFF,
     COMMAND_INSPECT,
     COMMAND_ROOFLINE,
+    COMMAND_REPORT,
     COMMAND_SYNTH,
     COMMAND_RULES,
     COMMAND_HELP,
     COMMAND_NONE /* no command was given; also their number */
 } command_id;
+
+/* What `report` writes. */
+typedef enum report_format {
+    REPORT_DEFAULT, /* by the ending of the file's name, else text */
+    REPORT_TEXT,
+    REPORT_HTML,
+    REPORT_MD
+} report_format;
 
 /* Room for the sentence that refuses a command line. */
 #define PROBLEM_BYTES 1024
@@ -45,6 +54,10 @@ typedef struct arguments {
     size_t overrides_count;
     const char *model;
     uint64_t top;
+    report_format format;
+    const char *output;                 /* FILE of -o               */
+    const char *base_model;             /* of the model card        */
+    const char *report;                 /* FILE of --report         */
     uint64_t batch, context, bandwidth; /* bytes a second */
     uint64_t layers, experts, hidden, inter, vocab, seed, shards;
 } arguments;

@@ -12,6 +12,7 @@
 /* So many faults and left-behind files are named, the rest are counted. */
 #define FAULTS_SHOWN 20
 #define LEFT_BEHIND_SHOWN 5
+#define WORST_SHOWN 8
 
 /* Room for a kind's name in the table of errors, so that all of a line fits
  * 80 columns: 28 + 8 + 10 + 10 + 10 + 12 = 78. */
@@ -62,7 +63,7 @@ static void counts_table(const f8_plan_summary *plan)
     if (plan->fused > 0)
         pair("fused tensors", "", text_count(plan->fused).text);
     pair("kept tensors", "", text_count(plan->kept).text);
-    if (plan->scales > 0)
+    if (plan->scales > 0 && plan->choice != F8_SCALES_DEFAULT)
         pair("scales chosen by", "", f8_scales_name(plan->choice));
 }
 
@@ -307,26 +308,113 @@ static void error_row(const char *name, const f8_error_stats *stats)
                  text_real(stats->cosine, 8).text);
 }
 
-void table_errors(const f8_report *report)
+static void errors_heading(void)
 {
-    f8_error_stats stats;
-    f8_report_get_overall(report, &stats);
-    if (stats.tensors == 0)
-        return;
     blank();
     message_line("%-*s%8s%10s%10s%10s%12s", KIND_COLUMNS, "round-trip error",
                  "tensors", "median", "rel. RMS", "SQNR dB", "cosine");
+}
+
+static void worst_heading(void)
+{
+    blank();
+    message_line("worst tensors, by relative RMS");
+}
+
+static void worst_row(const char *name, double relative_rms)
+{
+    message_line("%8s  %s", text_percent(relative_rms).text, name);
+}
+
+/* What the columns have no room for, of all weights. */
+static void error_facts(const f8_error_stats *stats)
+{
+    message_line("99.9 %% of errors below %s; %s saturated, %s became zero",
+                 text_percent(stats->p999_relative_error).text,
+                 text_count(stats->saturated).text,
+                 text_count(stats->became_zero).text);
+}
+
+void table_errors(const f8_report *report)
+{
+    f8_error_stats stats;
+    f8_tensor_error tensor;
+    uint64_t at = 0;
+    f8_report_get_overall(report, &stats);
+    if (stats.tensors == 0)
+        return;
+    errors_heading();
     for (size_t i = 0; f8_report_get_kind(report, i, &stats); i++)
         error_row(stats.name, &stats);
     f8_report_get_overall(report, &stats);
     error_row("overall", &stats);
-    if (!f8_report_get_worst(report, 0, &stats))
+    error_facts(&stats);
+    worst_heading();
+    for (size_t i = 0; i < WORST_SHOWN && f8_report_get_worst(report, i, &at);
+         i++) {
+        f8_report_get_tensor(report, at, &tensor);
+        worst_row(tensor.error.name, tensor.error.relative_rms);
+    }
+}
+
+/* ---- a report that was read back ----------------------------------------- */
+
+static f8_error_stats stats_of(const char *name, uint64_t tensors,
+                               const report_measures *error)
+{
+    return (f8_error_stats){.name = name,
+                            .tensors = tensors,
+                            .median_relative_error = error->median,
+                            .relative_rms = error->relative_rms,
+                            .sqnr_db = error->sqnr_db,
+                            .cosine = error->cosine,
+                            .p999_relative_error = error->p999,
+                            .saturated = error->saturated,
+                            .became_zero = error->became_zero};
+}
+
+static void group_row(const char *name, const report_group *group)
+{
+    f8_error_stats stats = stats_of(name, group->tensors, &group->error);
+    error_row(name, &stats);
+}
+
+static f8_scales choice_of(const char *name)
+{
+    for (int i = F8_SCALES_AMAX; name && i <= F8_SCALES_POW2; i++) {
+        if (strcmp(f8_scales_name((f8_scales)i), name) == 0)
+            return (f8_scales)i;
+    }
+    return F8_SCALES_DEFAULT;
+}
+
+void table_report(const report_doc *report)
+{
+    f8_plan_summary sides = {.source_tensors = report->source.tensors,
+                             .source_bytes = report->source.bytes,
+                             .source_shards = report->source.shards,
+                             .result_tensors = report->result.tensors,
+                             .result_bytes = report->result.bytes,
+                             .result_shards = report->result.shards,
+                             .fp8_weights = report->fp8_weights,
+                             .kept = report->kept,
+                             .scales = report->scales,
+                             .choice = choice_of(report->choice)};
+    counts_table(&sides);
+    if (*report->layout)
+        fact("layout", report->layout);
+    if (report->overall.tensors == 0)
         return;
-    blank();
-    message_line("worst tensors, by relative RMS");
-    for (size_t i = 0; f8_report_get_worst(report, i, &stats); i++)
-        message_line("%8s  %s", text_percent(stats.relative_rms).text,
-                     stats.name);
+    errors_heading();
+    for (size_t i = 0; i < report->kinds_count; i++)
+        group_row(report->kinds[i].name, &report->kinds[i]);
+    group_row("overall", &report->overall);
+    f8_error_stats whole = stats_of("overall", 0, &report->overall.error);
+    error_facts(&whole);
+    if (report->worst_count > 0)
+        worst_heading();
+    for (size_t i = 0; i < WORST_SHOWN && i < report->worst_count; i++)
+        worst_row(report->worst[i].name, report->worst[i].error.relative_rms);
 }
 
 /* ---- verdict ----------------------------------------------------------- */

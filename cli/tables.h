@@ -5,6 +5,7 @@
 #define FP8CAST_CLI_TABLES_H
 
 #include "fp8cast.h"
+#include "report_doc.h"
 
 /* What plan knows beside the plan itself. */
 typedef struct plan_place {
@@ -23,6 +24,9 @@ void table_convert(const f8_plan *plan, const f8_report *report,
                    uint64_t resumed_bytes);
 /* Error statistics by kind; nothing when nothing was quantised. */
 void table_errors(const f8_report *report);
+
+/* A report that was read back, as quantize showed it. */
+void table_report(const report_doc *report);
 
 void table_verdict(const char *dst, const f8_verdict *verdict);
 

@@ -48,20 +48,26 @@ static size_t character_length(const unsigned char *at)
 }
 
 /* Marks that change the direction of text, and so what a line seems to say:
- * U+200E and F, U+202A to E, U+2066 to 9. */
+ * U+061C, U+200E and F, U+202A to E, U+2066 to 9; and U+2028 and 9, which
+ * break lines. */
 static bool is_direction_mark(const unsigned char *at)
 {
+    if (at[0] == 0xd8 && at[1] == 0x9c)
+        return true;
     if (at[0] != 0xe2 || !is_tail(at[1]) || !is_tail(at[2]))
         return false;
     if (at[1] == 0x80)
         return at[2] == 0x8e || at[2] == 0x8f ||
-               (at[2] >= 0xaa && at[2] <= 0xae);
+               (at[2] >= 0xa8 && at[2] <= 0xae);
     return at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9;
 }
 
-/* C0, DEL, and C1, which terminals obey in its UTF-8 form too. */
+/* C0, DEL, and C1, which terminals obey in its UTF-8 form too; U+FFFE and F,
+ * which are no characters and which XML does not allow. */
 static bool is_control(const unsigned char *at)
 {
+    if (at[0] == 0xef && at[1] == 0xbf && at[2] >= 0xbe)
+        return true;
     return at[0] < 0x20 || at[0] == 0x7f || (at[0] == 0xc2 && at[1] <= 0x9f) ||
            is_direction_mark(at);
 }

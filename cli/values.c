@@ -128,6 +128,18 @@ bool value_rate(const char *text, uint64_t *bytes_per_second)
     return value_size(size, bytes_per_second);
 }
 
+bool value_hub_id(const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
+                                  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789._-";
+    size_t owner = strspn(text, letters);
+    if (owner == 0 || text[owner] != '/')
+        return false;
+    size_t name = strspn(text + owner + 1, letters);
+    return name > 0 && text[owner + 1 + name] == '\0';
+}
+
 void value_nearest_begin(value_nearest *nearest, const char *typed)
 {
     /* A third of the word may be wrong: one letter of three, two of six.

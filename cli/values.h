@@ -23,6 +23,9 @@ bool value_size(const char *text, uint64_t *bytes);
 /* A size and "/s": "273GB/s"; bytes a second. */
 bool value_rate(const char *text, uint64_t *bytes_per_second);
 
+/* "OWNER/NAME", as model hubs name a model: letters, digits, '.', '_', '-'. */
+bool value_hub_id(const char *text);
+
 /* Looks for the nearest of many names: begin, offer each, read `name`, which
  * is NULL when none is near enough to be worth a suggestion. Strings are
  * borrowed. */

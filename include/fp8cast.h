@@ -114,6 +114,9 @@ typedef enum f8_scale_dtype {
     F8_SCALE_UE8M0 /* rounded up to a power of two, stored as F8_E8M0 */
 } f8_scale_dtype;
 
+/* "bf16", "f32" or "ue8m0"; NULL for no such dtype. The default's is "bf16". */
+F8_API const char *f8_scale_dtype_name(f8_scale_dtype dtype);
+
 /* How the scale of a block is chosen; docs/quality.md compares the results.
  * With F8_SCALE_UE8M0 scales are powers of two whatever is chosen, and
  * F8_SCALES_MSE is refused. */
@@ -316,7 +319,7 @@ typedef struct f8_finding {
 } f8_finding;
 
 /* Reckons from the plan alone; the caller frees *serving. The plan may be
- * freed before. */
+ * freed before. F8_ERR_ARGUMENT for a plan that is not F8_TO_FP8. */
 F8_API f8_status f8_plan_serving(const f8_plan *plan, f8_serving **serving,
                                  f8_error *err);
 F8_API void f8_serving_get_engine(const f8_serving *serving, f8_engine engine,
@@ -342,7 +345,58 @@ typedef struct f8_error_stats {
     double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
     double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */
     double max_abs_error;
+    double p999_relative_error; /* 99.9th percentile of |v - w| / |w|, like
+                                   the median                            */
+    uint64_t saturated;         /* |w / scale| > 448                      */
+    uint64_t became_zero;       /* w != 0, v == 0                         */
+    unsigned codes_unused;      /* of the 254 finite codes                */
 } f8_error_stats;
+
+/* One quantised tensor. */
+typedef struct f8_tensor_error {
+    f8_error_stats error; /* its name; .tensors is 1                    */
+    size_t layer, kind;   /* indices of f8_report_get_layer, _get_kind   */
+    uint64_t rows, cols;
+    uint64_t max_row, max_col; /* where error.max_abs_error is, the first by
+                                  block, row, column; 0 when there is none */
+    uint64_t worst_block_row, worst_block_col; /* in blocks: the one with the
+                                  largest relative RMS, which is           */
+    double worst_block_rms;
+} f8_tensor_error;
+
+/* The tensors of one kind in one layer, of which there is one at least. */
+typedef struct f8_error_cell {
+    size_t layer, kind;
+    uint64_t tensors;
+    double relative_rms;
+} f8_error_cell;
+
+/* Weights other than 0 with from <= |v - w| / |w| < to; those without error
+ * come first, from 0 to 0, and to infinity goes the last. */
+typedef struct f8_error_bin {
+    double from, to;
+    uint64_t count;
+} f8_error_bin;
+
+/* What one rule decided. A rule that the caller's overrides, or another's
+ * result, go against, has a share for either action. */
+typedef struct f8_rule_share {
+    const char *rule; /* as in f8_plan_source.decided_by */
+    f8_action action;
+    uint64_t source_tensors, results;
+    uint64_t source_bytes, result_bytes; /* scales counted */
+} f8_rule_share;
+
+/* Both checkpoints as they are. */
+typedef struct f8_report_sides {
+    const char *model_type, *family, *layout; /* as in f8_plan_summary       */
+    uint64_t source_tensors, source_bytes, source_shards;
+    uint64_t result_tensors, result_bytes, result_shards;
+    uint64_t fp8_weights, scales, kept, kept_bytes;
+    uint64_t parameters;  /* elements of all weights, without scales        */
+    f8_scales choice;     /* F8_SCALES_DEFAULT: verify cannot tell          */
+    f8_scale_dtype dtype; /* F8_SCALE_DEFAULT: several, or none             */
+} f8_report_sides;
 
 typedef struct f8_report f8_report;
 
@@ -362,10 +416,28 @@ F8_API void f8_report_get_overall(const f8_report *report, f8_error_stats *out);
 /* By kind, in order of first appearance. False when i is past the end. */
 F8_API bool f8_report_get_kind(const f8_report *report, size_t i,
                                f8_error_stats *out);
-/* The tensors with the largest relative RMS, worst first, at most 8; their
- * median is not measured and is NaN. */
-F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
+/* Likewise by layer: the tensor's name up to and with the first number behind
+ * `layers.` or `blocks.`, or "" when it is in none. Of more than 1024 layers
+ * the last are one, "other". */
+F8_API bool f8_report_get_layer(const f8_report *report, size_t i,
                                 f8_error_stats *out);
+/* Layer by kind, in order of first appearance. */
+F8_API bool f8_report_get_cell(const f8_report *report, size_t i,
+                               f8_error_cell *out);
+/* The histogram of errors over all quantised weights. */
+F8_API bool f8_report_get_bin(const f8_report *report, size_t i,
+                              f8_error_bin *out);
+/* Every quantised tensor; quantize's in writing, verify's in reading order. */
+F8_API bool f8_report_get_tensor(const f8_report *report, uint64_t i,
+                                 f8_tensor_error *out);
+/* Indices of the tensors with the largest relative RMS, worst first, at most
+ * 20. */
+F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
+                                uint64_t *tensor);
+/* In order of first use. */
+F8_API bool f8_report_get_rule(const f8_report *report, size_t i,
+                               f8_rule_share *out);
+F8_API void f8_report_get_sides(const f8_report *report, f8_report_sides *out);
 F8_API void f8_report_free(f8_report *report); /* NULL is fine */
 
 /* ---- quantize ---------------------------------------------------------- */
@@ -617,6 +689,20 @@ F8_API bool f8_roofline_get_group(const f8_roofline *roofline, size_t i,
 /* Built-in machine i, slowest first; false past the end. */
 F8_API bool f8_roofline_get_machine(const f8_roofline *roofline, size_t i,
                                     f8_machine *out);
+
+/* ---- the source's card --------------------------------------------------- */
+
+/* Room for the front matter of a model card, its NUL included. */
+#define F8_CARD_BYTES 65537
+
+/* The YAML front matter of `src`/README.md, which is what stands between a
+ * first line `---` and the next one, into `card`, without those lines and
+ * without a look at the YAML. "" when there is no such file, or it has none,
+ * or one that does not fit, is not UTF-8 or holds a NUL. A README.md that is a
+ * link out of `src` gives F8_ERR_REFUSED unless links are followed; a hub's
+ * cache may have such. */
+F8_API f8_status f8_read_card(const char *src, bool follow_links,
+                              char card[F8_CARD_BYTES], f8_error *err);
 
 /* ---- synth: checkpoints with a real model's layout --------------------- */
 

@@ -77,13 +77,13 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
     const f8_tensor *to = find(v, u->name);
     f8_counterpart *part = &v->parts[i];
 
-    f8_plan_set_action(&v->plan, i, F8_KEEP);
+    (void)f8_plan_set_action(&v->plan, i, F8_KEEP);
     if (!to)
         return f8_problem(v->problems, err, "tensor %s: missing" NOT_NOTICED,
                           u->name);
     bool fp8 = to->dtype == F8_DTYPE_E4M3 && from->dtype != F8_DTYPE_E4M3;
-    if (fp8)
-        f8_plan_set_action(&v->plan, i, F8_QUANTIZE);
+    if (fp8 && !f8_plan_set_action(&v->plan, i, F8_QUANTIZE))
+        return f8_fail_nomem(err, "the comparison");
     if (!same_shape(to, u->rank, u->shape))
         return f8_problem_shape(v->problems, to, u->rank, u->shape, err);
     if (fp8 && !is_quantisable(from, u))

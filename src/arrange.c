@@ -104,7 +104,7 @@ bool f8_arrange_file(const f8_rules *rules, const char *tensor, f8_buf *buf)
         i--;
     if (i == 0)
         return false;
-    const f8_place *place = &rules->places[i - 1];
+    const f8_file_place *place = &rules->places[i - 1];
     const char *number = strstr(place->file, "{n}");
     buf->length = 0;
     if (number) {

@@ -24,7 +24,9 @@ typedef struct convert {
     const f8_kernel *kernel;
     f8_target target;
     open_shard *shards;
-    f8_sums current; /* of the unit whose items are being retired */
+    /* Of the unit whose items are being retired: */
+    f8_finds finds;
+    uint64_t hist[F8_HIST_BINS];
     f8_progress progress;
 } convert;
 
@@ -68,7 +70,9 @@ static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
         goto out;
     s->out.data_start = header.length;
     s->out.temporary = f8_target_temporary(&c->target, planned->name);
-    if (!s->out.temporary || !f8_tally_init(&s->tally, c->plan->kinds_count)) {
+    if (!s->out.temporary ||
+        !f8_tally_init(&s->tally, c->plan, planned->first_unit,
+                       planned->units_count)) {
         status = f8_fail_nomem(err, "a shard");
         goto out;
     }
@@ -98,15 +102,6 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
 
 /* ---- afterwards ---------------------------------------------------------- */
 
-static void count(void *ctx, const f8_item *item, const uint64_t *hist)
-{
-    convert *c = ctx;
-    const f8_unit *u = &c->plan->units[item->unit];
-
-    if (u->action == F8_QUANTIZE)
-        f8_tally_count(&c->shards[u->shard].tally, u->kind, hist);
-}
-
 static f8_status retire(void *ctx, const f8_item *item,
                         const f8_outcome *outcome, f8_error *err)
 {
@@ -116,11 +111,14 @@ static f8_status retire(void *ctx, const f8_item *item,
     (void)err;
     if (u->action != F8_QUANTIZE)
         return F8_OK;
-    f8_sums_add(&c->current, &outcome->sums);
+    f8_finds_add(&c->finds, &outcome->finds, (f8_place){item->row, item->col});
+    f8_hist_add(c->hist, outcome->hist);
     if (!item->last)
         return F8_OK;
-    f8_tally_unit(&c->shards[u->shard].tally, c->plan, item->unit, &c->current);
-    memset(&c->current, 0, sizeof c->current);
+    f8_tally_unit(&c->shards[u->shard].tally, c->plan, item->unit, &c->finds,
+                  c->hist);
+    memset(&c->finds, 0, sizeof c->finds);
+    memset(c->hist, 0, sizeof c->hist);
     return F8_OK;
 }
 
@@ -176,7 +174,6 @@ static f8_status run_pipeline(convert *c, f8_error *err)
                                  .worker_end = end_worker,
                                  .shard_begin = begin_shard,
                                  .work = work,
-                                 .count = count,
                                  .retire = retire,
                                  .shard_end = end_shard,
                                  .progress = tell};
@@ -238,6 +235,32 @@ static f8_status execute(convert *c, const f8_buf *index, const f8_buf *config,
     return status;
 }
 
+/* What the plan made of the source. */
+static f8_status count_results(f8_report *report, const f8_plan *plan,
+                               f8_error *err)
+{
+    f8_report_sides *sides = &report->sides;
+    f8_status status = F8_OK;
+    size_t scale_bytes = f8_dtype_bytes(f8_scale_storage(plan->scale_dtype));
+
+    sides->result_tensors = 2 * plan->fp8_weights + plan->kept;
+    sides->result_bytes = plan->result_bytes;
+    sides->result_shards = plan->shards_count;
+    sides->fp8_weights = sides->scales = plan->fp8_weights;
+    sides->kept = plan->kept;
+    sides->choice = plan->choice;
+    sides->dtype = plan->scale_dtype;
+    for (uint64_t i = 0; i < plan->units_count && status == F8_OK; i++) {
+        const f8_unit *u = &plan->units[i];
+        uint64_t scales = u->action == F8_QUANTIZE
+                              ? f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
+                                    f8_ceil_div(f8_unit_cols(u), F8_BLOCK)
+                              : 0;
+        status = f8_report_count(report, plan, i, scales * scale_bytes, err);
+    }
+    return status;
+}
+
 /* Statistics of every shard, this run's and earlier ones', in shard order:
  * an interrupted run continued reports what an undisturbed one does. */
 static f8_status make_report(const convert *c, double seconds,
@@ -250,6 +273,8 @@ static f8_status make_report(const convert *c, double seconds,
     for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++)
         status = f8_journal_get_shard(c->target.work_dir, plan, i, &made->tally,
                                       err);
+    if (status == F8_OK)
+        status = count_results(made, plan, err);
     if (status == F8_OK)
         status = f8_report_finish(made, plan, err);
     if (status != F8_OK) {

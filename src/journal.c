@@ -180,6 +180,9 @@ static char *shard_path(const char *work_dir, uint64_t shard)
     return f8_path_join(work_dir, name);
 }
 
+enum { WORD_DIGITS = 16, MEASURED_WORDS = 18 };
+static const char digits[] = "0123456789abcdef";
+
 /* binary64 in 17 digits comes back bit for bit. */
 static json_t *sums_value(const f8_sums *s)
 {
@@ -207,55 +210,160 @@ static bool read_count(const json_t *value, uint64_t *out)
     return true;
 }
 
-static json_t *kind_value(const f8_stats *s)
+static json_t *stats_value(const f8_stats *s)
 {
-    json_t *hist = json_array();
-    bool good = hist != NULL;
+    json_t *hist = json_array(), *seen = json_array();
+    bool good = hist && seen;
 
     for (int i = 0; good && i < F8_HIST_BINS; i++)
         good =
             !json_array_append_new(hist, json_integer((json_int_t)s->hist[i]));
+    for (int i = 0; good && i < 4; i++)
+        good = !json_array_append_new(seen, hash_value(s->seen.bits[i]));
     if (!good) {
         json_decref(hist);
+        json_decref(seen);
         return NULL;
     }
-    return json_pack("{s:I, s:I, s:I, s:o, s:o}", "tensors",
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o}", "tensors",
                      (json_int_t)s->tensors, "elements", (json_int_t)s->elems,
                      "blocks", (json_int_t)s->blocks, "sums",
-                     sums_value(&s->sums), "histogram", hist);
+                     sums_value(&s->sums), "histogram", hist, "codes", seen);
 }
 
-static bool read_kind(const json_t *value, f8_stats *s)
+static bool read_word(const char *text, uint64_t *word)
+{
+    *word = 0;
+    for (int i = 0; i < WORD_DIGITS; i++) {
+        const char *digit = text[i] ? strchr(digits, text[i]) : NULL;
+        if (!digit)
+            return false;
+        *word = *word << 4 | (uint64_t)(digit - digits);
+    }
+    return true;
+}
+
+static bool read_stats(const json_t *value, f8_stats *s)
 {
     const json_t *hist = json_object_get(value, "histogram");
+    const json_t *seen = json_object_get(value, "codes");
 
     if (!read_count(json_object_get(value, "tensors"), &s->tensors) ||
         !read_count(json_object_get(value, "elements"), &s->elems) ||
         !read_count(json_object_get(value, "blocks"), &s->blocks) ||
         !read_sums(json_object_get(value, "sums"), &s->sums) ||
-        json_array_size(hist) != F8_HIST_BINS)
+        json_array_size(hist) != F8_HIST_BINS || json_array_size(seen) != 4)
         return false;
     for (size_t i = 0; i < F8_HIST_BINS; i++) {
         if (!read_count(json_array_get(hist, i), &s->hist[i]))
             return false;
     }
+    for (size_t i = 0; i < 4; i++) {
+        const char *word = json_string_value(json_array_get(seen, i));
+        if (!word || strlen(word) != WORD_DIGITS ||
+            !read_word(word, &s->seen.bits[i]))
+            return false;
+    }
     return true;
 }
 
-static json_t *worst_value(const f8_worst *w)
+/* A tensor's figures are one string of words in hexadecimal, numbers by their
+ * bits: as JSON numbers those of thirty thousand tensors would take 25 MB to
+ * read. */
+static size_t list_words(f8_measured *m, uint64_t *counts[], double *numbers[])
 {
-    return json_pack("{s:I, s:I, s:I, s:o}", "unit", (json_int_t)w->unit,
-                     "elements", (json_int_t)w->elems, "blocks",
-                     (json_int_t)w->blocks, "sums", sums_value(&w->sums));
+    uint64_t *all_counts[] = {
+        &m->unit,        &m->zeros,        &m->saturated,
+        &m->became_zero, &m->codes_unused, &m->max_at.row,
+        &m->max_at.col,  &m->worst_at.row, &m->worst_at.col};
+    double *all_numbers[] = {&m->sums.w2, &m->sums.e2,      &m->sums.wv,
+                             &m->sums.v2, &m->sums.max_abs, &m->median,
+                             &m->p999,    &m->worst_w2,     &m->worst_e2};
+
+    memcpy(counts, all_counts, sizeof all_counts);
+    memcpy(numbers, all_numbers, sizeof all_numbers);
+    return MEASURED_WORDS / 2;
 }
 
-static bool read_worst(const json_t *value, const f8_plan *plan, f8_worst *w)
+static json_t *measured_value(const f8_measured *measured)
 {
-    return read_count(json_object_get(value, "unit"), &w->unit) &&
-           w->unit < plan->units_count &&
-           read_count(json_object_get(value, "elements"), &w->elems) &&
-           read_count(json_object_get(value, "blocks"), &w->blocks) &&
-           read_sums(json_object_get(value, "sums"), &w->sums);
+    f8_measured m = *measured;
+    uint64_t *counts[MEASURED_WORDS / 2], word;
+    double *numbers[MEASURED_WORDS / 2];
+    char text[MEASURED_WORDS * WORD_DIGITS + 1], *to = text;
+    size_t n = list_words(&m, counts, numbers);
+
+    for (size_t i = 0; i < 2 * n; i++) {
+        if (i < n)
+            word = *counts[i];
+        else
+            memcpy(&word, numbers[i - n], sizeof word);
+        for (int k = WORD_DIGITS; k-- > 0;)
+            *to++ = digits[word >> 4 * k & 15];
+    }
+    *to = '\0';
+    return json_string(text);
+}
+
+/* Whether figures could be of such a unit; a unit later than the last. */
+static bool is_sound(const f8_measured *m, const f8_plan *plan,
+                     const f8_tally *tally)
+{
+    const f8_measured *last = tally->measured_count
+                                  ? &tally->measured[tally->measured_count - 1]
+                                  : NULL;
+
+    if (m->unit < tally->first_unit ||
+        m->unit - tally->first_unit >= tally->units_count ||
+        (last && m->unit <= last->unit))
+        return false;
+    const f8_unit *u = &plan->units[m->unit];
+    return u->action == F8_QUANTIZE && m->codes_unused <= 254 &&
+           m->max_at.row < f8_unit_rows(u) && m->max_at.col < f8_unit_cols(u) &&
+           m->worst_at.row < f8_unit_rows(u) &&
+           m->worst_at.col < f8_unit_cols(u);
+}
+
+static bool read_measured(const json_t *value, f8_measured *m)
+{
+    uint64_t *counts[MEASURED_WORDS / 2], word;
+    double *numbers[MEASURED_WORDS / 2];
+    const char *text = json_string_value(value);
+    size_t n = list_words(m, counts, numbers);
+
+    if (!text || strlen(text) != (size_t)MEASURED_WORDS * WORD_DIGITS)
+        return false;
+    for (size_t i = 0; i < 2 * n; i++, text += WORD_DIGITS) {
+        if (!read_word(text, &word))
+            return false;
+        if (i < n)
+            *counts[i] = word;
+        else
+            memcpy(numbers[i - n], &word, sizeof word);
+    }
+    return true;
+}
+
+static json_t *stats_list(const f8_stats *stats, size_t count)
+{
+    json_t *list = json_array();
+    bool good = list != NULL;
+
+    for (size_t i = 0; i < count && good; i++)
+        good = !json_array_append_new(list, stats_value(&stats[i]));
+    if (good)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+static bool read_stats_list(const json_t *list, f8_stats *stats, size_t count)
+{
+    bool good = json_array_size(list) == count;
+
+    for (size_t i = 0; i < count && good; i++)
+        good = read_stats(json_array_get(list, i), &stats[i]);
+    return good;
 }
 
 f8_status f8_journal_put_shard(const char *work_dir, const f8_plan *plan,
@@ -264,23 +372,27 @@ f8_status f8_journal_put_shard(const char *work_dir, const f8_plan *plan,
 {
     f8_status status = F8_ERR_NOMEM;
     char *path = shard_path(work_dir, shard);
-    json_t *kinds = json_array(), *worst = json_array();
-    bool good = kinds && worst;
+    json_t *kinds = stats_list(tally->kinds, tally->kinds_count);
+    json_t *layers = stats_list(tally->layers, tally->layers_count);
+    json_t *measured = json_array();
+    bool good = kinds && layers && measured;
 
-    for (size_t i = 0; i < tally->kinds_count && good; i++)
-        good = !json_array_append_new(kinds, kind_value(&tally->kinds[i]));
-    for (size_t i = 0; i < tally->worst_count && good; i++)
-        good = !json_array_append_new(worst, worst_value(&tally->worst[i]));
+    for (size_t i = 0; i < tally->measured_count && good; i++)
+        good = !json_array_append_new(measured,
+                                      measured_value(&tally->measured[i]));
     json_t *value =
-        json_pack("{s:o, s:O, s:O}", "plan", hash_value(plan->fingerprint),
-                  "kinds", kinds, "worst", worst);
-    if (!good || !value || !path)
+        good ? json_pack("{s:o, s:O, s:O, s:O}", "plan",
+                         hash_value(plan->fingerprint), "kinds", kinds,
+                         "layers", layers, "measured", measured)
+             : NULL;
+    if (!value || !path)
         f8_fail_nomem(err, "the journal");
     else
         status = store(path, value, err);
     json_decref(value);
     json_decref(kinds);
-    json_decref(worst);
+    json_decref(layers);
+    json_decref(measured);
     free(path);
     return status;
 }
@@ -288,22 +400,22 @@ f8_status f8_journal_put_shard(const char *work_dir, const f8_plan *plan,
 static bool read_tally(const json_t *value, const f8_plan *plan,
                        f8_tally *tally)
 {
-    const json_t *kinds = json_object_get(value, "kinds");
-    const json_t *worst = json_object_get(value, "worst");
-    size_t worst_count = json_array_size(worst);
+    const json_t *measured = json_object_get(value, "measured");
+    size_t count = json_array_size(measured);
 
-    if (json_array_size(kinds) != tally->kinds_count ||
-        worst_count > F8_WORST_KEPT)
+    if (!read_stats_list(json_object_get(value, "kinds"), tally->kinds,
+                         tally->kinds_count) ||
+        !read_stats_list(json_object_get(value, "layers"), tally->layers,
+                         tally->layers_count) ||
+        count != tally->units_capacity)
         return false;
-    for (size_t i = 0; i < tally->kinds_count; i++) {
-        if (!read_kind(json_array_get(kinds, i), &tally->kinds[i]))
+    for (size_t i = 0; i < count; i++) {
+        f8_measured *m = &tally->measured[i];
+        if (!read_measured(json_array_get(measured, i), m) ||
+            !is_sound(m, plan, tally))
             return false;
+        tally->measured_count++;
     }
-    for (size_t i = 0; i < worst_count; i++) {
-        if (!read_worst(json_array_get(worst, i), plan, &tally->worst[i]))
-            return false;
-    }
-    tally->worst_count = worst_count;
     return true;
 }
 
@@ -313,9 +425,11 @@ f8_status f8_journal_get_shard(const char *work_dir, const f8_plan *plan,
     char *path = shard_path(work_dir, shard);
     json_t *value = NULL;
     f8_tally read = {0};
-    f8_status status = path && f8_tally_init(&read, plan->kinds_count)
-                           ? load(path, &value, err)
-                           : f8_fail_nomem(err, "the journal");
+    const f8_shard *s = &plan->shards[shard];
+    f8_status status =
+        path && f8_tally_init(&read, plan, s->first_unit, s->units_count)
+            ? load(path, &value, err)
+            : f8_fail_nomem(err, "the journal");
 
     if (status == F8_OK && (!has_hash(value, "plan", plan->fingerprint) ||
                             !read_tally(value, plan, &read)))

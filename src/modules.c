@@ -109,6 +109,21 @@ void f8_module_kind(const char *tensor, char *kind, size_t size)
              tensor + start);
 }
 
+size_t f8_module_layer_length(const char *tensor)
+{
+    bool in_layers = false;
+
+    for (size_t at = 0; tensor[at];) {
+        size_t n = strcspn(tensor + at, ".");
+        if (in_layers && n > 0 && strspn(tensor + at, "0123456789") == n)
+            return at + n;
+        in_layers = (n == 6 && (!strncmp(tensor + at, "layers", n) ||
+                                !strncmp(tensor + at, "blocks", n)));
+        at += n + (tensor[at + n] == '.');
+    }
+    return 0;
+}
+
 /* ---- sets ---------------------------------------------------------------- */
 
 void f8_modules_init(f8_modules *modules)

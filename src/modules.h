@@ -24,6 +24,9 @@ bool f8_module_is_plain(const char *entry);
  * number in it, with `experts.` in front for an expert. Written to kind, cut
  * to fit. */
 void f8_module_kind(const char *tensor, char *kind, size_t size);
+/* And by where it is: how much of its name goes up to the first number behind
+ * `layers.` or `blocks.`; 0 when it is in none. */
+size_t f8_module_layer_length(const char *tensor);
 
 /* The modules of a result, each with what was decided about its tensors. */
 typedef struct f8_modules {

@@ -16,6 +16,9 @@
 /* One 128 x 128 block of binary32, the least a worker can do its work in. */
 #define CHUNK_MIN_BYTES (UINT64_C(64) << 10)
 
+/* Of the ring: how far a fast worker may run ahead of the slowest. */
+enum { SLOTS_A_WORKER = 4 };
+
 typedef struct slot {
     f8_item item;
     f8_outcome outcome;
@@ -70,10 +73,10 @@ void f8_worker_computed(f8_worker *worker)
 /* ---- budget -------------------------------------------------------------- */
 
 /* A chunk in, a chunk out (codes take half of it, but a comparison needs it
- * all), scales, and the worker itself. A chunk holds elements of two bytes or
- * more, whatever becomes of them; bands of one column have most scales for
- * their size, one of four bytes for 128 elements. Elements that have two
- * scales, an old and a new one, have four bytes. */
+ * all), scales, the worker itself and its slots of the ring. A chunk holds
+ * elements of two bytes or more, whatever becomes of them; bands of one column
+ * have most scales for their size, one of four bytes for 128 elements. Elements
+ * that have two scales, an old and a new one, have four bytes. */
 static uint64_t scales_bytes(uint64_t chunk_bytes)
 {
     return chunk_bytes / 2 / F8_BLOCK * 4 + 64;
@@ -82,7 +85,7 @@ static uint64_t scales_bytes(uint64_t chunk_bytes)
 static uint64_t worker_bytes(uint64_t chunk_bytes)
 {
     return 2 * (chunk_bytes + 2 * F8_ALIGN) + scales_bytes(chunk_bytes) +
-           sizeof(f8_worker);
+           sizeof(f8_worker) + SLOTS_A_WORKER * sizeof(slot);
 }
 
 static uint64_t chunk_for(unsigned threads, uint64_t memory_bytes)
@@ -292,15 +295,12 @@ static bool step(pipeline *p, f8_worker *worker)
             fail(p, status, &error);
     }
     pthread_mutex_unlock(&p->mutex);
-    memset(worker->hist, 0, sizeof worker->hist);
     status = p->ops->work(p->ops->ctx, worker, &s->item, &s->outcome, &error);
     pthread_mutex_lock(&p->mutex);
     if (status != F8_OK) {
         fail(p, status, &error);
         return false;
     }
-    if (p->ops->count)
-        p->ops->count(p->ops->ctx, &s->item, worker->hist);
     s->done = true;
     retire_ready(p);
     return p->status == F8_OK;
@@ -392,7 +392,7 @@ f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
     pipeline p = {.ops = ops,
                   .units = units,
                   .workers = worker_count(threads),
-                  .ring_size = (uint64_t)worker_count(threads) * 4,
+                  .ring_size = (uint64_t)worker_count(threads) * SLOTS_A_WORKER,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,
                   .moved = PTHREAD_COND_INITIALIZER};
 

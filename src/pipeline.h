@@ -38,9 +38,8 @@ typedef struct f8_worker {
     unsigned char *in;     /* chunk_bytes: source, or the side to compare */
     unsigned char *out;    /* chunk_bytes: codes, or the other side */
     unsigned char *scales; /* scales_bytes */
-    uint64_t hist[F8_HIST_BINS]; /* of the current item; zeroed before it */
-    sem_t *turns;                /* shared: see f8_worker_compute */
-    void *user;                  /* the caller's, see worker_begin */
+    sem_t *turns;          /* shared: see f8_worker_compute */
+    void *user;            /* the caller's, see worker_begin */
 } f8_worker;
 
 /* There are more workers than threads, so that some wait for the disk while
@@ -50,7 +49,8 @@ void f8_worker_computed(f8_worker *worker);
 
 /* What an item left behind; zeroed before work is called. */
 typedef struct f8_outcome {
-    f8_sums sums;
+    f8_finds finds;
+    uint64_t hist[F8_HIST_BINS];
     f8_check check;
     f8_distance distance; /* of diff */
     uint64_t faults;      /* the caller's own count */
@@ -69,9 +69,6 @@ typedef struct f8_pipeline_ops {
                              f8_error *err); /* locked */
     f8_status (*work)(void *ctx, f8_worker *worker, const f8_item *item,
                       f8_outcome *outcome, f8_error *err);
-    /* Histograms may be added in any order: called right after work. */
-    void (*count)(void *ctx, const f8_item *item,
-                  const uint64_t *hist); /* locked */
     f8_status (*retire)(void *ctx, const f8_item *item,
                         const f8_outcome *outcome, f8_error *err); /* locked */
     /* When every item of a shard is retired; by one worker, not locked. */

@@ -263,13 +263,39 @@ static uint16_t kind_of(f8_plan *plan, const char *name)
     return (uint16_t)i;
 }
 
-void f8_plan_set_action(f8_plan *plan, uint64_t unit, f8_action action)
+/* Neighbours are mostly of one layer, so the search begins at the last. False
+ * when memory ran out. */
+static bool find_layer(f8_plan *plan, const char *name, uint16_t *layer)
+{
+    size_t n = f8_module_layer_length(name), i = plan->layers_count;
+
+    while (i > 0 && (strncmp(plan->layers[i - 1], name, n) != 0 ||
+                     plan->layers[i - 1][n] != '\0'))
+        i--;
+    *layer = (uint16_t)(i - 1);
+    if (i > 0)
+        return true;
+    *layer = F8_MAX_LAYERS - 1;
+    if (plan->layers_count == F8_MAX_LAYERS)
+        return true;
+    /* The last one takes all that is left. */
+    const char *copy = plan->layers_count == F8_MAX_LAYERS - 1
+                           ? "other"
+                           : f8_arena_copy(&plan->strings, name, n);
+    *layer = (uint16_t)plan->layers_count;
+    plan->layers[plan->layers_count++] = copy ? copy : "";
+    return copy != NULL;
+}
+
+bool f8_plan_set_action(f8_plan *plan, uint64_t unit, f8_action action)
 {
     f8_unit *u = &plan->units[unit];
 
     u->action = action;
-    if (action == F8_QUANTIZE)
-        u->kind = kind_of(plan, u->name);
+    if (action != F8_QUANTIZE)
+        return true;
+    u->kind = kind_of(plan, u->name);
+    return find_layer(plan, u->name, &u->layer);
 }
 
 static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
@@ -285,7 +311,8 @@ static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
         unit.cols = unit.shape[1];
     }
     plan->units[i] = unit;
-    f8_plan_set_action(plan, i, d->action);
+    if (!f8_plan_set_action(plan, i, d->action))
+        return f8_fail_nomem(err, "the plan");
     return F8_OK;
 }
 
@@ -446,7 +473,8 @@ static f8_status make_units(f8_plan *plan, f8_error *err)
 
     plan->units = f8_alloc(plan->units_count, sizeof *plan->units);
     plan->kinds = f8_alloc(F8_MAX_KINDS, sizeof *plan->kinds);
-    if (!plan->units || !plan->kinds)
+    plan->layers = f8_alloc(F8_MAX_LAYERS, sizeof *plan->layers);
+    if (!plan->units || !plan->kinds || !plan->layers)
         return f8_fail_nomem(err, "the plan");
     for (uint32_t i = 0; i < tensors->count && status == F8_OK; i++) {
         const f8_rule *rule = plan->decisions[i].rule;
@@ -678,6 +706,7 @@ void f8_plan_clear(f8_plan *plan)
     free(plan->results);
     free(plan->shards);
     free(plan->kinds);
+    free(plan->layers);
     json_decref(plan->not_converted);
     f8_arena_free(&plan->strings);
 }

@@ -14,7 +14,7 @@
 /* The hub's libraries refuse to read longer headers. */
 #define F8_HEADER_MAX_BYTES UINT64_C(25000000)
 
-enum { F8_MAX_KINDS = 64, F8_KIND_BYTES = 64 };
+enum { F8_MAX_KINDS = 64, F8_KIND_BYTES = 64, F8_MAX_LAYERS = 1024 };
 
 /* One result: a kept tensor, a quantised weight with its scale, or a weight
  * that is FP8 no more. Results that are put together from several matrices
@@ -24,8 +24,9 @@ typedef struct f8_unit {
     uint32_t source;  /* index of the source tensor */
     uint32_t shard;
     f8_action action;
-    uint16_t kind; /* quantised: index into plan->kinds */
-    uint16_t rank; /* of the result, as shape is */
+    uint16_t kind;  /* quantised: index into plan->kinds */
+    uint16_t layer; /* and into plan->layers */
+    uint16_t rank;  /* of the result, as shape is */
     const uint64_t *shape;
     uint64_t rows, cols; /* of this unit's matrix, when it is one */
     uint64_t result;     /* index of the result that it belongs to */
@@ -89,6 +90,8 @@ struct f8_plan {
     json_t *not_converted; /* array of module names */
     char (*kinds)[F8_KIND_BYTES];
     size_t kinds_count;
+    const char **layers;
+    size_t layers_count;
     uint64_t fp8_weights, dequantized, fused, kept, parameters, result_bytes;
     /* Tells the source's files apart: names, sizes, times of change, headers,
      * config. The other hashes all that shapes the result, source included. */
@@ -162,8 +165,9 @@ uint64_t f8_unit_result_bytes(const f8_plan *plan, const f8_unit *u);
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
                                f8_error *err);
 
-/* Changes what becomes of a unit; verify does, to what it found. */
-void f8_plan_set_action(f8_plan *plan, uint64_t unit, f8_action action);
+/* Changes what becomes of a unit; verify does, to what it found. False when
+ * memory ran out. */
+bool f8_plan_set_action(f8_plan *plan, uint64_t unit, f8_action action);
 
 /* options with every default filled in; refuses a size that is not ours. */
 f8_status f8_options_fill(const f8_options *options, f8_options *filled,

@@ -65,6 +65,55 @@ const char *f8_odd_name(float value)
     return value > 0 ? "Inf" : "-Inf";
 }
 
+/* ---- what is found ------------------------------------------------------- */
+
+/* The block with the largest error so far. */
+typedef struct suspect {
+    block_ref ref;
+    float scale;
+    bool is_set;
+} suspect;
+
+/* Adds what a block came to, and its codes, to the panel's. */
+static void note_finds(const f8_kernel *kernel, const f8_panel *panel,
+                       const block_ref *ref, float scale, const f8_sums *own,
+                       suspect *largest)
+{
+    f8_finds *finds = panel->finds;
+
+    f8_finds_block(finds, own, (f8_place){ref->row, ref->col});
+    if (own->max_abs > finds->max_abs) {
+        finds->max_abs = own->max_abs;
+        *largest = (suspect){*ref, scale, true};
+    }
+    kernel->see(ref->codes, panel->codes_stride, ref->block.rows,
+                ref->block.cols, &finds->seen);
+}
+
+static void place_largest(const f8_kernel *kernel, const f8_panel *panel,
+                          const suspect *largest, const uint8_t *codes,
+                          size_t codes_stride)
+{
+    unsigned row = 0, col = 0;
+
+    kernel->locate(&largest->ref.block, largest->scale, codes, codes_stride,
+                   &row, &col);
+    panel->finds->max_at =
+        (f8_place){largest->ref.row + row, largest->ref.col + col};
+}
+
+/* Codes that bypassed the caches are sooner made again than read. */
+static void place_again(const f8_kernel *kernel, const f8_panel *panel,
+                        const suspect *largest)
+{
+    uint8_t codes[F8_BLOCK * F8_BLOCK];
+    f8_block block = largest->ref.block;
+
+    block.stream = false;
+    kernel->quantise(&block, largest->scale, codes, F8_BLOCK, NULL, NULL);
+    place_largest(kernel, panel, largest, codes, F8_BLOCK);
+}
+
 bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
                        f8_sums *sums, uint64_t *hist, f8_spot *spot)
 {
@@ -72,6 +121,8 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
     uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
     f8_scale_squares squares;
     const f8_scale_rule rule = {panel->choice, panel->scale_dtype, &squares};
+
+    suspect largest = {.is_set = false};
 
     if (panel->choice == F8_SCALES_MSE)
         f8_scale_squares_fill(&squares);
@@ -87,10 +138,23 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
             }
             float scale =
                 f8_scale_choose(kernel, &rule, &ref.block, amax, ref.scale);
+            if (!panel->finds) {
+                kernel->quantise(&ref.block, scale, ref.codes,
+                                 panel->codes_stride, sums, hist);
+                continue;
+            }
+            f8_sums own = {.max_abs = sums->max_abs};
+            /* Those that are looked at should be in the caches. */
+            if (!f8_codes_all_normal(&panel->finds->seen))
+                ref.block.stream = false;
             kernel->quantise(&ref.block, scale, ref.codes, panel->codes_stride,
-                             sums, hist);
+                             &own, hist);
+            f8_sums_add(sums, &own);
+            note_finds(kernel, panel, &ref, scale, &own, &largest);
         }
     }
+    if (largest.is_set)
+        place_again(kernel, panel, &largest);
     return true;
 }
 
@@ -245,6 +309,7 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
 {
     uint64_t down = f8_ceil_div(panel->rows, F8_BLOCK);
     uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
+    suspect largest = {.is_set = false};
 
     for (uint64_t i = 0; i < down; i++) {
         for (uint64_t j = 0; j < across; j++) {
@@ -269,14 +334,19 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 check->far_scales++;
                 note(check, ref.row, ref.col, scale);
             }
-            f8_sums own = {0, 0, 0, 0, 0};
+            f8_sums own = {.max_abs = sums->max_abs};
             uint64_t nan_codes = check->nan_codes;
             check_block(kernel, panel, &ref, scale, scratch, check, &own, hist);
             f8_sums_add(sums, &own);
+            if (panel->finds)
+                note_finds(kernel, panel, &ref, scale, &own, &largest);
             if (check->nan_codes == nan_codes)
                 note_block(kernel, panel, &ref, amax, scale, &own, check);
         }
     }
+    if (largest.is_set)
+        place_largest(kernel, panel, &largest, largest.ref.codes,
+                      panel->codes_stride);
 }
 
 /* ---- the public whole-matrix calls --------------------------------------- */
@@ -321,6 +391,7 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                              f8_error_stats *stats, f8_error *err)
 {
     f8_spot spot = {0, 0, 0};
+    f8_finds finds;
     f8_stats counted;
 
     if (dtype != F8_DTYPE_BF16 && dtype != F8_DTYPE_F16 &&
@@ -346,7 +417,9 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                       .scale_dtype = scale_dtype,
                       .scales = scales,
                       .choice = choice,
-                      .exact = f8_has_few_blocks(rows, cols)};
+                      .exact = f8_has_few_blocks(rows, cols),
+                      .finds = &finds};
+    memset(&finds, 0, sizeof finds);
     memset(&counted, 0, sizeof counted);
     if (!f8_panel_quantise(f8_kernel_best(), &panel, &counted.sums,
                            counted.hist, &spot))
@@ -358,6 +431,8 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
         counted.elems = rows * cols;
         counted.blocks =
             f8_ceil_div(rows, F8_BLOCK) * f8_ceil_div(cols, F8_BLOCK);
+        f8_finds_sums(&finds, &counted.sums);
+        counted.seen = finds.seen;
         f8_stats_finish(&counted, NULL, stats);
     }
     return F8_OK;

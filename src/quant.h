@@ -22,6 +22,9 @@ typedef struct f8_panel {
     bool stream;
     f8_scales choice; /* of quantising: how scales are chosen */
     bool exact;       /* count every error by itself: f8_has_few_blocks() */
+    /* What is found in the panel is added here, unless it is NULL; places are
+     * the panel's. max_abs is that of sums. */
+    f8_finds *finds;
 } f8_panel;
 
 /* Whether a matrix has so few blocks that their errors should be counted one

@@ -1,79 +1,96 @@
-/* report.c - error statistics of a run. See report.h. */
+/* report.c - error statistics of a run: what was measured becomes a report.
+ * See report.h. */
 #include "report.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-bool f8_tally_init(f8_tally *tally, size_t kinds_count)
+/* ---- collecting ---------------------------------------------------------- */
+
+bool f8_tally_init(f8_tally *tally, const f8_plan *plan, uint64_t first_unit,
+                   uint64_t units_count)
 {
-    memset(tally, 0, sizeof *tally);
-    tally->kinds = f8_alloc(kinds_count, sizeof *tally->kinds);
-    tally->kinds_count = kinds_count;
-    return tally->kinds != NULL;
+    size_t first = plan->layers_count, end = 0, quantised = 0;
+
+    for (uint64_t i = first_unit; i < first_unit + units_count; i++) {
+        const f8_unit *u = &plan->units[i];
+        if (u->action != F8_QUANTIZE)
+            continue;
+        quantised++;
+        first = u->layer < first ? u->layer : first;
+        end = u->layer >= end ? u->layer + (size_t)1 : end;
+    }
+    *tally = (f8_tally){.kinds_count = plan->kinds_count,
+                        .first_layer = quantised ? first : 0,
+                        .layers_count = quantised ? end - first : 0,
+                        .first_unit = first_unit,
+                        .units_count = units_count,
+                        .units_capacity = quantised};
+    tally->kinds = f8_alloc(tally->kinds_count, sizeof *tally->kinds);
+    tally->layers = f8_alloc(tally->layers_count, sizeof *tally->layers);
+    tally->measured = f8_alloc(quantised, sizeof *tally->measured);
+    return tally->kinds && tally->layers && tally->measured;
 }
 
 void f8_tally_free(f8_tally *tally)
 {
     free(tally->kinds);
+    free(tally->layers);
+    free(tally->measured);
     memset(tally, 0, sizeof *tally);
 }
 
-void f8_tally_count(f8_tally *tally, size_t kind, const uint64_t *hist)
+static uint64_t blocks_of(uint64_t rows, uint64_t cols)
 {
-    for (int i = 0; i < F8_HIST_BINS; i++)
-        tally->kinds[kind].hist[i] += hist[i];
-}
-
-/* Whether a is worse than b; equal ones in unit order, so that the list does
- * not depend on the order of the calls. */
-static bool is_worse(const f8_worst *a, const f8_worst *b)
-{
-    double x = f8_sums_relative_rms(&a->sums);
-    double y = f8_sums_relative_rms(&b->sums);
-
-    return x != y ? x > y : a->unit < b->unit;
-}
-
-static void note_worst(f8_tally *tally, const f8_worst *unit)
-{
-    size_t at = tally->worst_count;
-
-    if (at == F8_WORST_KEPT && !is_worse(unit, &tally->worst[--at]))
-        return;
-    while (at > 0 && is_worse(unit, &tally->worst[at - 1])) {
-        tally->worst[at] = tally->worst[at - 1];
-        at--;
-    }
-    tally->worst[at] = *unit;
-    if (tally->worst_count < F8_WORST_KEPT)
-        tally->worst_count++;
+    return f8_ceil_div(rows, F8_BLOCK) * f8_ceil_div(cols, F8_BLOCK);
 }
 
 void f8_tally_unit(f8_tally *tally, const f8_plan *plan, uint64_t unit,
-                   const f8_sums *sums)
+                   const f8_finds *finds, const uint64_t hist[F8_HIST_BINS])
 {
     const f8_unit *u = &plan->units[unit];
-    f8_stats *stats = &tally->kinds[u->kind];
-    f8_worst one = {.unit = unit,
+    f8_stats one = {.tensors = 1,
                     .elems = f8_unit_rows(u) * f8_unit_cols(u),
-                    .blocks = f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
-                              f8_ceil_div(f8_unit_cols(u), F8_BLOCK),
-                    .sums = *sums};
+                    .blocks = blocks_of(f8_unit_rows(u), f8_unit_cols(u)),
+                    .seen = finds->seen};
 
-    stats->tensors++;
-    stats->elems += one.elems;
-    stats->blocks += one.blocks;
-    f8_sums_add(&stats->sums, sums);
-    note_worst(tally, &one);
+    f8_finds_sums(finds, &one.sums);
+    memcpy(one.hist, hist, sizeof one.hist);
+    f8_stats_add(&tally->kinds[u->kind], &one);
+    f8_stats_add(&tally->layers[u->layer - tally->first_layer], &one);
+    tally->measured[tally->measured_count++] =
+        (f8_measured){.unit = unit,
+                      .sums = one.sums,
+                      .median = f8_hist_median(hist),
+                      .p999 = f8_hist_p999(hist),
+                      .zeros = hist[F8_HIST_ZERO],
+                      .saturated = hist[F8_HIST_SATURATED],
+                      .became_zero = hist[F8_HIST_BECAME_ZERO],
+                      .codes_unused = f8_codes_unused(&finds->seen, hist),
+                      .max_at = finds->max_at,
+                      .worst_w2 = finds->worst_w2,
+                      .worst_e2 = finds->worst_e2,
+                      .worst_at = finds->worst_at};
 }
 
 void f8_tally_add(f8_tally *to, const f8_tally *from)
 {
+    f8_stats *layers = to->layers + (from->first_layer - to->first_layer);
+
     for (size_t i = 0; i < to->kinds_count; i++)
         f8_stats_add(&to->kinds[i], &from->kinds[i]);
-    for (size_t i = 0; i < from->worst_count; i++)
-        note_worst(to, &from->worst[i]);
+    for (size_t i = 0; i < from->layers_count; i++)
+        f8_stats_add(&layers[i], &from->layers[i]);
+    for (size_t i = 0; i < from->measured_count; i++)
+        to->measured[to->measured_count++] = from->measured[i];
+}
+
+/* ---- a report ------------------------------------------------------------ */
+
+static const char *keep_string(f8_report *report, const char *text)
+{
+    return f8_arena_copy(&report->strings, text, strlen(text));
 }
 
 f8_status f8_report_new(const f8_plan *plan, f8_report **report, f8_error *err)
@@ -81,12 +98,32 @@ f8_status f8_report_new(const f8_plan *plan, f8_report **report, f8_error *err)
     f8_report *made = f8_alloc(1, sizeof *made);
 
     *report = NULL;
-    if (!made || !f8_tally_init(&made->tally, plan->kinds_count))
+    if (!made || !f8_tally_init(&made->tally, plan, 0, plan->units_count))
         goto nomem;
     made->kinds = f8_alloc(plan->kinds_count, sizeof *made->kinds);
-    if (!made->kinds)
+    made->layers = f8_alloc(plan->layers_count, sizeof *made->layers);
+    if (!made->kinds || !made->layers)
         goto nomem;
-    memcpy(made->kinds, plan->kinds, plan->kinds_count * sizeof *made->kinds);
+    for (size_t i = 0; i < plan->kinds_count; i++) {
+        made->kinds[i] = keep_string(made, plan->kinds[i]);
+        if (!made->kinds[i])
+            goto nomem;
+    }
+    for (size_t i = 0; i < plan->layers_count; i++) {
+        made->layers[i] = keep_string(made, plan->layers[i]);
+        if (!made->layers[i])
+            goto nomem;
+    }
+    made->sides = (f8_report_sides){
+        .model_type = keep_string(made, plan->source->model_type),
+        .family = keep_string(made, plan->rules ? plan->rules->family : ""),
+        .layout = keep_string(made, plan->layout ? plan->layout : ""),
+        .source_tensors = plan->source->tensors.count,
+        .source_bytes = plan->source->tensor_bytes,
+        .source_shards = plan->source->files_count,
+    };
+    if (!made->sides.model_type || !made->sides.family || !made->sides.layout)
+        goto nomem;
     *report = made;
     return F8_OK;
 nomem:
@@ -94,34 +131,162 @@ nomem:
     return f8_fail_nomem(err, "the report");
 }
 
+/* The share of the rule that decided a unit, where it did what was done. */
+static f8_rule_share *find_share(f8_report *report, const char *rule,
+                                 f8_action action)
+{
+    for (size_t i = report->rules_count; i-- > 0;) {
+        f8_rule_share *share = &report->rules[i];
+        if (share->action == action && !strcmp(share->rule, rule))
+            return share;
+    }
+    if (!f8_grow((void **)&report->rules, &report->rules_capacity,
+                 report->rules_count, sizeof *report->rules))
+        return NULL;
+    const char *text = keep_string(report, rule);
+    if (!text)
+        return NULL;
+    f8_rule_share *share = &report->rules[report->rules_count++];
+    *share = (f8_rule_share){.rule = text, .action = action};
+    return share;
+}
+
+f8_status f8_report_count(f8_report *report, const f8_plan *plan, uint64_t unit,
+                          uint64_t scale_bytes, f8_error *err)
+{
+    const f8_unit *u = &plan->units[unit];
+    const f8_decision *d = &plan->decisions[u->source];
+    f8_dtype dtype = plan->source->tensors.items[u->source].dtype;
+    uint64_t elems = u->bytes / f8_dtype_bytes(dtype);
+    bool quantised = u->action == F8_QUANTIZE;
+    f8_rule_share *share = find_share(report, d->decided_by, u->action);
+
+    if (!share)
+        return f8_fail_nomem(err, "the report");
+    share->source_tensors += unit == d->first_unit;
+    share->results++;
+    share->source_bytes += u->bytes;
+    share->result_bytes += quantised ? elems + scale_bytes : u->bytes;
+    report->sides.parameters += elems;
+    report->sides.kept_bytes += quantised ? 0 : u->bytes;
+    return F8_OK;
+}
+
+/* Whether a is worse than b; equal ones in unit order. */
+static bool is_worse(const f8_tally *tally, uint64_t a, uint64_t b)
+{
+    double x = f8_sums_relative_rms(&tally->measured[a].sums);
+    double y = f8_sums_relative_rms(&tally->measured[b].sums);
+
+    return x != y ? x > y : a < b;
+}
+
+static void note_worst(f8_report *report, uint64_t tensor)
+{
+    size_t at = report->worst_count;
+
+    if (at == F8_WORST_KEPT &&
+        !is_worse(&report->tally, tensor, report->worst[--at]))
+        return;
+    while (at > 0 && is_worse(&report->tally, tensor, report->worst[at - 1])) {
+        report->worst[at] = report->worst[at - 1];
+        at--;
+    }
+    report->worst[at] = tensor;
+    if (report->worst_count < F8_WORST_KEPT)
+        report->worst_count++;
+}
+
+static f8_status take_tensors(f8_report *report, const f8_plan *plan,
+                              f8_error *err)
+{
+    size_t count = report->tally.measured_count;
+
+    report->tensors = f8_alloc(count, sizeof *report->tensors);
+    if (!report->tensors)
+        return f8_fail_nomem(err, "the report");
+    for (size_t i = 0; i < count; i++) {
+        const f8_unit *u = &plan->units[report->tally.measured[i].unit];
+        report->tensors[i] = (f8_reported){.name = keep_string(report, u->name),
+                                           .rows = f8_unit_rows(u),
+                                           .cols = f8_unit_cols(u),
+                                           .kind = u->kind,
+                                           .layer = u->layer};
+        if (!report->tensors[i].name)
+            return f8_fail_nomem(err, "the report");
+        note_worst(report, i);
+    }
+    return F8_OK;
+}
+
+/* Layer by kind, in order of first appearance. at: one more than a cell's
+ * index, or 0 where there is none. */
+static f8_status make_cells(f8_report *report, f8_error *err)
+{
+    const f8_tally *tally = &report->tally;
+    size_t room = tally->layers_count * tally->kinds_count, used = 0;
+    size_t *at = f8_alloc(room, sizeof *at);
+    f8_sums *sums = f8_alloc(room, sizeof *sums);
+
+    report->cells = f8_alloc(room, sizeof *report->cells);
+    if (!at || !sums || !report->cells) {
+        free(at);
+        free(sums);
+        return f8_fail_nomem(err, "the report");
+    }
+    for (size_t i = 0; i < tally->measured_count; i++) {
+        const f8_reported *t = &report->tensors[i];
+        size_t place =
+            (t->layer - tally->first_layer) * tally->kinds_count + t->kind;
+        if (at[place] == 0) {
+            report->cells[used] =
+                (f8_error_cell){.layer = t->layer, .kind = t->kind};
+            at[place] = ++used;
+        }
+        report->cells[at[place] - 1].tensors++;
+        f8_sums_add(&sums[at[place] - 1], &tally->measured[i].sums);
+    }
+    for (size_t i = 0; i < used; i++)
+        report->cells[i].relative_rms = f8_sums_relative_rms(&sums[i]);
+    report->cells_count = used;
+    free(at);
+    free(sums);
+    return F8_OK;
+}
+
 f8_status f8_report_finish(f8_report *report, const f8_plan *plan,
                            f8_error *err)
 {
     for (size_t i = 0; i < report->tally.kinds_count; i++)
         f8_stats_add(&report->overall, &report->tally.kinds[i]);
-    for (size_t i = 0; i < report->tally.worst_count; i++) {
-        const f8_unit *unit = &plan->units[report->tally.worst[i].unit];
-        report->worst_names[i] = strdup(unit->name);
-        if (!report->worst_names[i])
-            return f8_fail_nomem(err, "the report");
-    }
-    return F8_OK;
+    f8_status status = take_tensors(report, plan, err);
+    return status == F8_OK ? make_cells(report, err) : status;
 }
 
 void f8_report_free(f8_report *report)
 {
     if (!report)
         return;
-    for (size_t i = 0; i < F8_WORST_KEPT; i++)
-        free(report->worst_names[i]);
     free(report->kinds);
+    free(report->layers);
+    free(report->tensors);
+    free(report->cells);
+    free(report->rules);
     f8_tally_free(&report->tally);
+    f8_arena_free(&report->strings);
     free(report);
 }
+
+/* ---- getters ------------------------------------------------------------- */
 
 void f8_report_get_summary(const f8_report *report, f8_report_summary *out)
 {
     *out = report->summary;
+}
+
+void f8_report_get_sides(const f8_report *report, f8_report_sides *out)
+{
+    *out = report->sides;
 }
 
 void f8_report_get_overall(const f8_report *report, f8_error_stats *out)
@@ -137,18 +302,86 @@ bool f8_report_get_kind(const f8_report *report, size_t i, f8_error_stats *out)
     return true;
 }
 
-bool f8_report_get_worst(const f8_report *report, size_t i, f8_error_stats *out)
+bool f8_report_get_layer(const f8_report *report, size_t i, f8_error_stats *out)
 {
-    if (i >= report->tally.worst_count)
+    const f8_tally *tally = &report->tally;
+
+    if (i >= tally->layers_count)
         return false;
-    const f8_worst *worst = &report->tally.worst[i];
+    f8_stats_finish(&tally->layers[i], report->layers[tally->first_layer + i],
+                    out);
+    return true;
+}
+
+bool f8_report_get_cell(const f8_report *report, size_t i, f8_error_cell *out)
+{
+    if (i >= report->cells_count)
+        return false;
+    *out = report->cells[i];
+    out->layer -= report->tally.first_layer;
+    return true;
+}
+
+bool f8_report_get_rule(const f8_report *report, size_t i, f8_rule_share *out)
+{
+    if (i >= report->rules_count)
+        return false;
+    *out = report->rules[i];
+    return true;
+}
+
+bool f8_report_get_bin(const f8_report *report, size_t i, f8_error_bin *out)
+{
+    if (i > F8_HIST_ABOVE)
+        return false;
+    *out = (f8_error_bin){.count = report->overall.hist[i]};
+    if (i != F8_HIST_EXACT)
+        out->from = f8_hist_edge((int)i);
+    if (i == F8_HIST_ABOVE)
+        out->to = INFINITY;
+    else if (i != F8_HIST_EXACT)
+        out->to = f8_hist_edge((int)i + 1);
+    return true;
+}
+
+bool f8_report_get_tensor(const f8_report *report, uint64_t i,
+                          f8_tensor_error *out)
+{
+    if (i >= report->tally.measured_count)
+        return false;
+    const f8_measured *m = &report->tally.measured[i];
+    const f8_reported *t = &report->tensors[i];
     f8_stats stats;
     memset(&stats, 0, sizeof stats);
     stats.tensors = 1;
-    stats.elems = worst->elems;
-    stats.blocks = worst->blocks;
-    stats.sums = worst->sums;
-    f8_stats_finish(&stats, report->worst_names[i], out);
-    out->median_relative_error = NAN;
+    stats.elems = t->rows * t->cols;
+    stats.blocks = blocks_of(t->rows, t->cols);
+    stats.sums = m->sums;
+    memset(out, 0, sizeof *out);
+    f8_stats_finish(&stats, t->name, &out->error);
+    out->error.zeros = m->zeros;
+    out->error.median_relative_error = m->median;
+    out->error.p999_relative_error = m->p999;
+    out->error.saturated = m->saturated;
+    out->error.became_zero = m->became_zero;
+    out->error.codes_unused = (unsigned)m->codes_unused;
+    out->layer = t->layer - report->tally.first_layer;
+    out->kind = t->kind;
+    out->rows = t->rows;
+    out->cols = t->cols;
+    out->max_row = m->max_at.row;
+    out->max_col = m->max_at.col;
+    out->worst_block_row = m->worst_at.row / F8_BLOCK;
+    out->worst_block_col = m->worst_at.col / F8_BLOCK;
+    out->worst_block_rms =
+        f8_sums_relative_rms(&(f8_sums){.w2 = m->worst_w2, .e2 = m->worst_e2});
+    return true;
+}
+
+bool f8_report_get_worst(const f8_report *report, size_t i, uint64_t *tensor)
+{
+    if (i >= report->worst_count)
+        return false;
+    *tensor = report->worst[i];
     return true;
 }

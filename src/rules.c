@@ -422,7 +422,7 @@ static f8_status parse_file(parser *p)
     if (p->count != 3)
         return wrong_word(p, p->count < 3 ? p->count : 3,
                           "a file's name and a name pattern");
-    f8_place place = {p->layout, p->words[1].text, p->words[2].text};
+    f8_file_place place = {p->layout, p->words[1].text, p->words[2].text};
     f8_status status = check_pattern(p, 2);
     if (status == F8_OK)
         status = check_file(p, place.file, place.pattern);

@@ -76,11 +76,11 @@ typedef struct f8_parallel {
 } f8_parallel;
 
 /* Of a layout: the file that takes the source tensors of a pattern. */
-typedef struct f8_place {
+typedef struct f8_file_place {
     const char *layout;
     const char *file; /* without .safetensors; `{n}`: the pattern's number */
     const char *pattern;
-} f8_place;
+} f8_file_place;
 
 /* A layout's section. What a plan does without one is called "card". */
 typedef struct f8_section {
@@ -101,7 +101,7 @@ typedef struct f8_rules {
     size_t parallel_count, parallel_capacity;
     f8_section *sections;
     size_t sections_count, sections_capacity;
-    f8_place *places;
+    f8_file_place *places;
     size_t places_count, places_capacity;
     const char *refused; /* why no plan is made; NULL */
     const char **notes;  /* that a plan prints */

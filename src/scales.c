@@ -35,6 +35,13 @@ bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out)
     }
 }
 
+const char *f8_scale_dtype_name(f8_scale_dtype dtype)
+{
+    static const char *const names[] = {"bf16", "bf16", "f32", "ue8m0"};
+
+    return (unsigned)dtype <= F8_SCALE_UE8M0 ? names[dtype] : NULL;
+}
+
 const char *f8_scales_name(f8_scales choice)
 {
     switch (choice) {

@@ -604,6 +604,10 @@ out:
 f8_status f8_plan_serving(const f8_plan *plan, f8_serving **serving,
                           f8_error *err)
 {
+    *serving = NULL;
+    if (plan->direction != F8_TO_FP8)
+        return f8_fail(err, F8_ERR_ARGUMENT,
+                       "expected a plan to FP8, found one from it");
     return f8_serving_make(plan, plan->choice == F8_SCALES_POW2, serving, err);
 }
 

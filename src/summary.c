@@ -7,6 +7,10 @@
 #include "pipeline.h"
 #include "quant.h"
 
+/* What is kept of each quantised weight's error: while its shard is written,
+ * as text in the journal, and in the report with its name. */
+enum { MEASURED_BYTES = 1024 };
+
 /* Buffers and tables. The tables are counted, not guessed; the megabyte is
  * for the program itself, thread stacks and libraries. */
 static uint64_t forecast_memory(const f8_plan *plan)
@@ -19,6 +23,8 @@ static uint64_t forecast_memory(const f8_plan *plan)
     }
     return f8_pipeline_memory(plan->threads, plan->memory_bytes) +
            (plan->threads + 1) * plan->kinds_count * sizeof(f8_stats) +
+           2 * plan->layers_count * sizeof(f8_stats) +
+           plan->fp8_weights * MEASURED_BYTES +
            plan->units_count * sizeof *plan->units +
            plan->results_count * sizeof *plan->results +
            plan->source->tensors.capacity * sizeof(f8_tensor) +

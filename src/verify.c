@@ -26,7 +26,9 @@ typedef struct verification {
     f8_verdict *verdict;
     const f8_options *options;
     const f8_kernel *kernel;
-    f8_sums current; /* of the unit whose items are being retired */
+    /* Of the unit whose items are being retired: */
+    f8_finds finds;
+    uint64_t hist[F8_HIST_BINS];
     f8_check check;
     double w2, e8m0_e2; /* over all blocks that were measured */
     uint64_t differing; /* bytes, of a kept unit */
@@ -137,10 +139,12 @@ static f8_status check_item(const verification *v, f8_worker *worker,
                       .codes_stride = (size_t)item->cols,
                       .scale_dtype = part->scale_dtype,
                       .scales = worker->scales,
-                      .exact = f8_has_few_blocks(f8_unit_rows(u), cols)};
+                      .exact = f8_has_few_blocks(f8_unit_rows(u), cols),
+                      .finds = &outcome->finds};
+    f8_sums sums = {0, 0, 0, 0, 0};
     f8_worker_compute(worker);
-    f8_panel_check(v->kernel, &panel, scratch, &outcome->check, &outcome->sums,
-                   worker->hist);
+    f8_panel_check(v->kernel, &panel, scratch, &outcome->check, &sums,
+                   outcome->hist);
     f8_worker_computed(worker);
     return F8_OK;
 }
@@ -232,15 +236,6 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
     return compare_item(v, worker, item, outcome, err);
 }
 
-static void count(void *ctx, const f8_item *item, const uint64_t *hist)
-{
-    verification *v = ctx;
-    const f8_unit *u = &v->pair.plan.units[item->unit];
-
-    if (u->action == F8_QUANTIZE)
-        f8_tally_count(&v->verdict->report->tally, u->kind, hist);
-}
-
 /* Adds an item's findings to its unit's; the first place is made absolute. */
 static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
 {
@@ -315,18 +310,20 @@ static f8_status retire_matrix(verification *v, const f8_item *item,
     const f8_unit *u = &v->pair.plan.units[item->unit];
 
     add_check(&v->check, &outcome->check, item);
-    f8_sums_add(&v->current, &outcome->sums);
+    f8_finds_add(&v->finds, &outcome->finds, (f8_place){item->row, item->col});
+    f8_hist_add(v->hist, outcome->hist);
     if (!item->last)
         return F8_OK;
     f8_tally_unit(&v->verdict->report->tally, &v->pair.plan, item->unit,
-                  &v->current);
+                  &v->finds, v->hist);
     f8_status status = matrix_faults(v, u, &v->check, err);
     v->verdict->summary.blocks += v->check.blocks;
     v->verdict->summary.blocks_amax += v->check.amax_blocks;
     v->verdict->summary.blocks_pow2 += v->check.pow2_blocks;
     v->w2 += v->check.w2;
     v->e8m0_e2 += v->check.e8m0_e2;
-    memset(&v->current, 0, sizeof v->current);
+    memset(&v->finds, 0, sizeof v->finds);
+    memset(v->hist, 0, sizeof v->hist);
     memset(&v->check, 0, sizeof v->check);
     return status;
 }
@@ -370,7 +367,6 @@ static f8_status check_bytes(verification *v, f8_error *err)
                                  .worker_begin = begin_worker,
                                  .worker_end = end_worker,
                                  .work = work,
-                                 .count = count,
                                  .retire = retire,
                                  .progress = tell};
 
@@ -385,6 +381,42 @@ static f8_status check_bytes(verification *v, f8_error *err)
     }
     return f8_pipeline_run(&ops, v->pair.plan.units_count, 2,
                            v->options->threads, v->options->memory_bytes, err);
+}
+
+/* What stands on the other side, and who decided it. */
+static f8_status count_results(verification *v, f8_error *err)
+{
+    const f8_plan *plan = &v->pair.plan;
+    const f8_verdict_summary *found = &v->verdict->summary;
+    f8_report *report = v->verdict->report;
+    f8_report_sides *sides = &report->sides;
+    f8_status status = F8_OK;
+
+    sides->result_tensors = v->pair.result->tensors.count;
+    sides->result_bytes = v->pair.result->tensor_bytes;
+    sides->result_shards = v->pair.result->files_count;
+    sides->fp8_weights = sides->scales = found->quantized;
+    sides->kept = found->kept;
+    if (found->blocks > 0 && found->blocks_amax == found->blocks)
+        sides->choice = F8_SCALES_AMAX;
+    else if (found->blocks > 0 && found->blocks_pow2 == found->blocks)
+        sides->choice = F8_SCALES_POW2;
+    bool several = false;
+    for (uint64_t i = 0; i < plan->units_count && status == F8_OK; i++) {
+        const f8_counterpart *part = &v->pair.parts[i];
+        if (!part->weight)
+            continue;
+        uint64_t bytes = part->scale ? part->scale->bytes : 0;
+        status = f8_report_count(report, plan, i, bytes, err);
+        if (!part->scale)
+            continue;
+        several = several || (sides->dtype != F8_SCALE_DEFAULT &&
+                              sides->dtype != part->scale_dtype);
+        sides->dtype = part->scale_dtype;
+    }
+    if (several)
+        sides->dtype = F8_SCALE_DEFAULT;
+    return status;
 }
 
 /* ---- the public calls ---------------------------------------------------- */
@@ -404,12 +436,16 @@ static f8_status verify(verification *v, const char *src, const char *dst,
     if (status == F8_OK)
         status = f8_checkpoint_unchanged(v->pair.result, err);
     if (status == F8_OK)
+        status = count_results(v, err);
+    if (status == F8_OK)
         status = f8_report_finish(v->verdict->report, &v->pair.plan, err);
     if (status == F8_OK)
         status = f8_agreement_layout(&v->pair, v->options,
                                      &v->verdict->summary.layout, err);
     if (status == F8_OK) {
         const f8_verdict_summary *s = &v->verdict->summary;
+        /* Both live as long as the verdict. */
+        v->verdict->report->sides.layout = s->layout ? s->layout : "other";
         status = f8_serving_make(&v->pair.plan, s->blocks_pow2 == s->blocks,
                                  &v->verdict->serving, err);
     }

@@ -145,4 +145,6 @@ const f8_kernel f8_kernel_avx2 = {
     .search = scale_search,
     .distance = distance_vectors,
     .dequantise = dequantise_words,
+    .see = see_shuffle,
+    .locate = locate_plain,
 };

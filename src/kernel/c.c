@@ -3,6 +3,7 @@
  * are left to the compiler's vectors. */
 #include "again.h"
 #include "bytes.h"
+#include "finds.h"
 #include "restore.h"
 #include "search.h"
 
@@ -208,4 +209,6 @@ const f8_kernel f8_kernel_c = {
     .search = scale_search,
     .distance = distance_plain,
     .dequantise = dequantise_plain,
+    .see = see_plain,
+    .locate = locate_plain,
 };

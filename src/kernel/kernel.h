@@ -72,6 +72,14 @@ typedef struct f8_kernel {
      * which tells whether any value is a NaN (0x7f, of whatever bits) or not
      * finite. scale is not negative. */
     uint8_t (*dequantise)(const f8_code_block *block, float scale);
+
+    /* Adds the normal codes that occur in a block to seen. */
+    void (*see)(const uint8_t *codes, size_t codes_stride, unsigned rows,
+                unsigned cols, f8_codes *seen);
+
+    /* Where |v - w|, in binary32, is largest: the first such weight by rows. */
+    void (*locate)(const f8_block *block, float scale, const uint8_t *codes,
+                   size_t codes_stride, unsigned *row, unsigned *col);
 } f8_kernel;
 
 /* Fills the table that search() reads. */

@@ -118,4 +118,6 @@ const f8_kernel f8_kernel_neon = {
     .search = scale_search,
     .distance = distance_vectors,
     .dequantise = dequantise_words,
+    .see = see_shuffle,
+    .locate = locate_plain,
 };

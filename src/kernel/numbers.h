@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define PLAIN_LEAST 0x1p-6f
-#define PLAIN_MOST 464.0f /* halfway from 448 to 480; ties go to 448 */
+#define PLAIN_MOST 448.0f /* the largest code's value */
 
 static inline uint32_t bits_of(float x)
 {

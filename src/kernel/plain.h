@@ -11,7 +11,7 @@
  * Statistics. Let 2^k be the scale's power of two, s' = scale / 2^k in [1, 2),
  * w' = w / 2^k and v' = code * s'. Dividing by 2^k changes no digit and keeps
  * squares from under- and overflowing. A weight is *plain* when
- * 2^-6 <= |w / scale| <= 464: its code is a normal number and not clamped, so
+ * 2^-6 <= |w / scale| <= 448: its code is a normal number and not clamped, so
  * for bfloat16 weights and scales e' = v' - w' is an integer of eight bits
  * times a power of two and every product below is exact; that is what lets
  * other implementations use fused or bfloat16 multiply-adds. The weights that
@@ -143,9 +143,23 @@ static inline void tally_end(const tally *t, f8_sums *sums)
     sums->max_abs = max_abs > sums->max_abs ? max_abs : sums->max_abs;
 }
 
+/* A code below the normal ones, of a weight that may be 0. */
+static inline void tally_small(tally *t, bool is_zero, uint8_t code)
+{
+    t->hist[F8_HIST_SMALL + (code >> 7) * F8_SMALL_CODES + (code & 7)]++;
+    t->hist[F8_HIST_BECAME_ZERO] += !is_zero && (code & 0x7f) == 0;
+}
+
+static inline bool is_small(uint8_t code)
+{
+    return (code & 0x78) == 0;
+}
+
 /* A weight that is not plain. */
 static inline void tally_rest(tally *t, float weight, uint8_t code)
 {
+    if (is_small(code))
+        tally_small(t, weight == 0, code);
     if (weight == 0 && (code & 0x7f) == 0) {
         t->hist[F8_HIST_ZERO]++;
         return;
@@ -158,6 +172,7 @@ static inline void tally_rest(tally *t, float weight, uint8_t code)
     t->rest_wv += w * v;
     t->rest_v2 += v * v;
     t->max_abs = e > t->max_abs ? e : t->max_abs;
+    t->hist[F8_HIST_SATURATED] += fabs(w) > 448 * (double)t->scale;
     t->hist[weight == 0 ? F8_HIST_ZERO : bin_of((float)(e / fabs(w)))]++;
 }
 
@@ -264,6 +279,17 @@ static inline void tally_row(tally *t, lanes *now, slot_counts *counts,
             tally_rest(t, weights[i], codes[i]);
 }
 
+/* Of codes that others made: a plain weight's may be far off. */
+static inline void tally_far(tally *t, const float *x, const uint8_t *codes,
+                             unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        float q = fabsf(x[i]);
+        if (is_small(codes[i]) && q >= PLAIN_LEAST && q <= PLAIN_MOST)
+            tally_small(t, false, codes[i]);
+    }
+}
+
 /* Whether a block's plain weights are counted by mantissa. The range of scales
  * is that of bytes.h, where all of a block's arithmetic goes by mantissas. */
 static inline bool by_mantissa(const f8_block *block, float scale)
@@ -295,6 +321,8 @@ static inline void rows_plain(const f8_block *block, unsigned first,
         }
         if (t)
             tally_row(t, now, counts, w, x, codes + r * codes_stride, n, how);
+        if (t && !to)
+            tally_far(t, x, codes + r * codes_stride, n);
     }
 }
 

@@ -1,6 +1,7 @@
 /* ref.c - the definition of correct as a table; its text is in plain.h. Also
  * the few scalar functions that other rooms use. */
 #include "again.h"
+#include "finds.h"
 #include "restore.h"
 #include "search.h"
 
@@ -75,4 +76,6 @@ const f8_kernel f8_kernel_ref = {
     .search = scale_search,
     .distance = distance_plain,
     .dequantise = dequantise_ref,
+    .see = see_plain,
+    .locate = locate_plain,
 };

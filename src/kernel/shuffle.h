@@ -11,6 +11,7 @@
 #define F8_KERNEL_SHUFFLE_H
 
 #include "count.h"
+#include "finds.h"
 
 enum {
     WORDS = VECTOR / 2,          /* weights in a vector */
@@ -250,6 +251,33 @@ static inline void quantise_shuffle(const f8_block *block, float scale,
         measured(&j, false, all, hist);
     if (stream)
         v_fence();
+}
+
+/* Lets through the magnitudes that are missing, by two lookups: the eight of
+ * an exponent as bits, and the bit of the mantissa. */
+static inline bool see_missing(const uint8_t *codes, size_t codes_stride,
+                               unsigned rows, const met_codes *met,
+                               uint8_t *mask)
+{
+    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128};
+    vi missing = v_table(met->missing), bits = v_table(bit), any = v_set8(0);
+
+    for (unsigned r = 0; r < rows; r++, codes += codes_stride) {
+        for (unsigned i = 0; i < F8_BLOCK; i += VECTOR, mask += VECTOR) {
+            vi code = v_load(codes + i);
+            vi eight = v_look(missing, v_and(v_shr16(code, 3), v_set8(0x0f)));
+            vi hit = v_and(eight, v_look(bits, v_and(code, v_set8(0x07))));
+            v_store(mask, hit);
+            any = v_or(any, hit);
+        }
+    }
+    return v_any(any);
+}
+
+static void see_shuffle(const uint8_t *codes, size_t codes_stride,
+                        unsigned rows, unsigned cols, f8_codes *seen)
+{
+    see_by(see_missing, codes, codes_stride, rows, cols, seen);
 }
 
 static inline uint32_t amax_shuffle(const f8_block *block)

@@ -6,6 +6,7 @@
 
 #include "again.h"
 #include "bytes.h"
+#include "finds.h"
 #include "restore.h"
 #include "search.h"
 
@@ -237,6 +238,33 @@ static inline void count_half_end(const bit_counts *n, uint32_t *group)
         _mm512_sad_epu8(_mm512_permutexvar_epi8(gather, n->sixteens), zero));
     for (unsigned j = 0; j < 8; j++)
         group[j] += (uint32_t)(rest[j] + BATCH * sixteens[j]);
+}
+
+/* ---- codes --------------------------------------------------------------- */
+
+/* A byte for each magnitude, all ones where it is missing, is one table. */
+static inline bool see_missing(const uint8_t *codes, size_t codes_stride,
+                               unsigned rows, const met_codes *met,
+                               uint8_t *mask)
+{
+    __m512i low = _mm512_movm_epi8(~met->magnitudes[0]);
+    __m512i high = _mm512_movm_epi8(~met->magnitudes[1]);
+    __m512i any = _mm512_setzero_si512();
+
+    for (unsigned r = 0; r < rows; r++, codes += codes_stride) {
+        for (unsigned i = 0; i < F8_BLOCK; i += 64, mask += 64) {
+            __m512i hit = _mm512_permutex2var_epi8(low, load(codes + i), high);
+            _mm512_storeu_si512(mask, hit);
+            any = _mm512_or_si512(any, hit);
+        }
+    }
+    return _mm512_test_epi8_mask(any, any) != 0;
+}
+
+static void see_vbmi(const uint8_t *codes, size_t codes_stride, unsigned rows,
+                     unsigned cols, f8_codes *seen)
+{
+    see_by(see_missing, codes, codes_stride, rows, cols, seen);
 }
 
 /* ---- rows and blocks ----------------------------------------------------- */
@@ -524,4 +552,6 @@ const f8_kernel f8_kernel_vbmi = {
     .search = scale_search,
     .distance = distance_vectors,
     .dequantise = dequantise_vbmi,
+    .see = see_vbmi,
+    .locate = locate_plain,
 };

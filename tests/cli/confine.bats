@@ -89,6 +89,22 @@ all_refused() {
     done
 }
 
+@test "report reads its file, gives another its name and can do nothing else" {
+    needs_confinement
+    mkdir page
+    "$PYTHON" "$reference/reports.py" small report.json
+    LD_PRELOAD="$intruder" "$fp8cast" report report.json -o page/page.html \
+        2>err
+    all_refused link
+    [ "$(ls page)" = page.html ]
+    FP8CAST_CONFINE=yes "$fp8cast" report report.json -o page/page.html \
+        --overwrite
+    run env FP8CAST_CONFINE=yes "$fp8cast" report report.json \
+        -o page/page.html
+    [ "$status" -eq 1 ]
+    [ "$(ls -A page)" = page.html ]
+}
+
 @test "a hub's cache of links works, and what they lead to is only read" {
     needs_confinement
     mkdir -p cache/blobs cache/snapshots/main/sub

@@ -81,8 +81,8 @@ prints() {
     prints usage 2
     prints help 0 help
     prints help-all 0 help --all
-    for command in quantize dequantize plan verify diff inspect roofline synth \
-        rules help; do
+    for command in quantize dequantize plan verify diff inspect roofline \
+        report synth rules help; do
         prints "help-$command" 0 help "$command"
     done
     prints version 0 --version

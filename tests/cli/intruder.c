@@ -1,9 +1,9 @@
 /* intruder.c - what a program that was taken over might try. Preloaded into
- * fp8cast by confine.bats: at the first read of a file's bytes and at the
- * first write of some, deep inside the work, it tries what a conversion never
- * needs and tells on stderr, a line for each: when, what, and "done" or the
- * name of the error. INTRUDER_OUTSIDE is a folder that the command line does
- * not name, INTRUDER_SRC the source. */
+ * fp8cast by confine.bats: at the first read of a file's bytes, at the first
+ * write of some and at the first link, deep inside the work, it tries what a
+ * conversion never needs and tells on stderr, a line for each: when, what, and
+ * "done" or the name of the error. INTRUDER_OUTSIDE is a folder that the
+ * command line does not name, INTRUDER_SRC the source. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -71,7 +71,7 @@ static void intrude(const char *when)
     errno = before;
 }
 
-/* The two functions that the library calls, under the names that a program
+/* The functions that the library calls, under the names that a program
  * built for 64-bit offsets uses. */
 ssize_t pread64(int fd, void *to, size_t n, off_t at);
 ssize_t pread64(int fd, void *to, size_t n, off_t at)
@@ -89,4 +89,14 @@ ssize_t pwrite64(int fd, const void *from, size_t n, off_t at)
     if (!atomic_flag_test_and_set(&tried))
         intrude("write");
     return syscall(SYS_pwrite64, fd, from, n, at);
+}
+
+int linkat(int folder, const char *name, int other, const char *link,
+           int flags);
+int linkat(int folder, const char *name, int other, const char *link, int flags)
+{
+    static atomic_flag tried = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&tried))
+        intrude("link");
+    return (int)syscall(SYS_linkat, folder, name, other, link, flags);
 }

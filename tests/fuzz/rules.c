@@ -63,7 +63,7 @@ static void print_rules(f8_buf *text, const f8_rules *rules,
             print_rule(text, &rules->rules[i]);
     }
     for (size_t i = 0; i < rules->places_count; i++) {
-        const f8_place *place = &rules->places[i];
+        const f8_file_place *place = &rules->places[i];
         if (is_in(place->layout, section))
             f8_buf_printf(text, "file %s %s\n", place->file, place->pattern);
     }

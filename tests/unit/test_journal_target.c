@@ -129,13 +129,30 @@ static void put_result_shard(const f8_plan *plan, uint64_t i, const char *path,
     f8_buf_free(&header);
 }
 
+/* Room for what is measured in a shard. */
+static f8_tally tally_of(const f8_plan *plan, uint64_t i)
+{
+    f8_tally tally;
+
+    assert_true(f8_tally_init(&tally, plan, plan->shards[i].first_unit,
+                              plan->shards[i].units_count));
+    return tally;
+}
+
+/* As many figures as the shard has matrices, all of them 0. */
 static void put_measurements(const f8_plan *plan, const char *work_dir,
                              uint64_t i)
 {
-    f8_tally tally;
+    static const f8_finds finds;
+    static const uint64_t hist[F8_HIST_BINS];
+    const f8_shard *shard = &plan->shards[i];
+    f8_tally tally = tally_of(plan, i);
     f8_error err = {0};
 
-    assert_true(f8_tally_init(&tally, plan->kinds_count));
+    for (uint64_t k = 0; k < shard->units_count; k++) {
+        if (plan->units[shard->first_unit + k].action == F8_QUANTIZE)
+            f8_tally_unit(&tally, plan, shard->first_unit + k, &finds, hist);
+    }
     expect_ok(f8_journal_put_shard(work_dir, plan, i, &tally, &err), &err);
     f8_tally_free(&tally);
 }
@@ -149,50 +166,71 @@ static f8_sums odd_sums(double scale)
                      DBL_MIN * (1 + DBL_EPSILON)};
 }
 
-static void fill_tally(f8_tally *tally)
+static void fill_stats(f8_stats *s, uint64_t seed)
 {
-    for (size_t i = 0; i < tally->kinds_count; i++) {
-        f8_stats *s = &tally->kinds[i];
-        s->tensors = i + 1;
-        s->elems = (UINT64_C(1) << 53) + 1; /* no binary64 */
-        s->blocks = INT64_MAX;
-        s->sums = odd_sums((double)(i + 1));
-        for (size_t k = 0; k < F8_HIST_BINS; k++)
-            s->hist[k] = k * UINT64_C(0x123456789abcd) + i;
-    }
-    tally->worst_count = 2;
-    tally->worst[0] = (f8_worst){2, 16384, 1, odd_sums(7)};
-    tally->worst[1] = (f8_worst){0, 16384, 1, odd_sums(5)};
-    tally->worst[1].sums.e2 = 0; /* the better of the two */
+    s->tensors = seed + 1;
+    s->elems = (UINT64_C(1) << 53) + 1; /* no binary64 */
+    s->blocks = INT64_MAX;
+    s->sums = odd_sums((double)(seed + 1));
+    for (size_t k = 0; k < F8_HIST_BINS; k++)
+        s->hist[k] = k * UINT64_C(0x123456789abcd) + seed;
+    for (size_t k = 0; k < 4; k++)
+        s->seen.bits[k] = UINT64_C(0xfedcba9876543210) + k + seed;
+}
+
+/* One matrix in one layer. */
+static void fill_tally(f8_tally *tally, uint64_t unit)
+{
+    assert_int_equal(tally->layers_count, 1);
+    assert_int_equal(tally->units_capacity, 1);
+    for (size_t i = 0; i < tally->kinds_count; i++)
+        fill_stats(&tally->kinds[i], i);
+    fill_stats(&tally->layers[0], 77);
+    tally->measured_count = 1;
+    tally->measured[0] = (f8_measured){.unit = unit,
+                                       .sums = odd_sums(7),
+                                       .median = 0.1,
+                                       .p999 = 0.2,
+                                       .zeros = UINT64_MAX,
+                                       .saturated = 1,
+                                       .became_zero = 2,
+                                       .codes_unused = 254,
+                                       .max_at = {127, 126},
+                                       .worst_w2 = 1e-300,
+                                       .worst_e2 = 1.0 / 3,
+                                       .worst_at = {3, 127}};
 }
 
 static void test_measurements_come_back(void **state)
 {
-    f8_tally put, got;
     f8_error err = {0};
 
     put_source(*state);
     f8_plan *plan = usual_plan(*state);
     assert_int_equal(plan->kinds_count, 2);
-    assert_true(f8_tally_init(&put, plan->kinds_count));
-    assert_true(f8_tally_init(&got, plan->kinds_count));
-    fill_tally(&put);
-    expect_ok(f8_journal_put_shard(*state, plan, 1, &put, &err), &err);
-    assert_int_equal(f8_journal_get_shard(*state, plan, 1, NULL, NULL), F8_OK);
-    assert_int_equal(f8_journal_get_shard(*state, plan, 1, &got, NULL), F8_OK);
+    f8_tally put = tally_of(plan, 2), got = tally_of(plan, 2);
+    fill_tally(&put, 2);
+    expect_ok(f8_journal_put_shard(*state, plan, 2, &put, &err), &err);
+    assert_int_equal(f8_journal_get_shard(*state, plan, 2, NULL, NULL), F8_OK);
+    assert_int_equal(f8_journal_get_shard(*state, plan, 2, &got, NULL), F8_OK);
     assert_memory_equal(got.kinds, put.kinds,
                         plan->kinds_count * sizeof *put.kinds);
-    assert_int_equal(got.worst_count, 2);
-    assert_memory_equal(got.worst, put.worst, 2 * sizeof *put.worst);
+    assert_memory_equal(got.layers, put.layers, sizeof *put.layers);
+    assert_int_equal(got.measured_count, 1);
+    assert_memory_equal(got.measured, put.measured, sizeof *put.measured);
+    f8_tally_free(&got);
     /* They are added to what is there. */
-    assert_int_equal(f8_journal_get_shard(*state, plan, 1, &got, NULL), F8_OK);
-    assert_int_equal(got.kinds[1].tensors, 4);
-    assert_int_equal(got.kinds[0].hist[1], 2 * UINT64_C(0x123456789abcd));
-    assert_int_equal(got.worst_count, 4);
+    got = (f8_tally){0};
+    assert_true(f8_tally_init(&got, plan, 0, plan->units_count));
+    put_measurements(plan, *state, 0);
+    assert_int_equal(f8_journal_get_shard(*state, plan, 0, &got, NULL), F8_OK);
+    assert_int_equal(f8_journal_get_shard(*state, plan, 2, &got, NULL), F8_OK);
+    assert_int_equal(got.kinds[0].tensors, 1 + 1);
+    assert_int_equal(got.kinds[1].hist[1], UINT64_C(0x123456789abcd) + 1);
+    assert_int_equal(got.measured_count, 2);
+    assert_int_equal(got.measured[1].unit, 2);
     /* Other shards have none. */
-    assert_int_not_equal(f8_journal_get_shard(*state, plan, 0, &got, NULL),
-                         F8_OK);
-    assert_int_not_equal(f8_journal_get_shard(*state, plan, 2, NULL, NULL),
+    assert_int_not_equal(f8_journal_get_shard(*state, plan, 1, &got, NULL),
                          F8_OK);
     f8_tally_free(&put);
     f8_tally_free(&got);
@@ -201,24 +239,22 @@ static void test_measurements_come_back(void **state)
 
 static void test_measurements_of_another_plan(void **state)
 {
-    f8_tally got, zero;
     f8_error err = {0};
 
     put_source(*state);
     f8_plan *plan = usual_plan(*state);
     f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
-    assert_true(f8_tally_init(&got, plan->kinds_count));
-    assert_true(f8_tally_init(&zero, plan->kinds_count));
-    fill_tally(&got);
-    expect_ok(f8_journal_put_shard(*state, other, 0, &got, &err), &err);
-    f8_tally_free(&got);
-    assert_true(f8_tally_init(&got, plan->kinds_count));
+    f8_tally put = tally_of(plan, 0), got = tally_of(plan, 0);
+    f8_tally zero = tally_of(plan, 0);
+    fill_tally(&put, 0);
+    expect_ok(f8_journal_put_shard(*state, other, 0, &put, &err), &err);
     assert_int_not_equal(f8_journal_get_shard(*state, plan, 0, &got, NULL),
                          F8_OK);
     assert_memory_equal(got.kinds, zero.kinds,
                         plan->kinds_count * sizeof *got.kinds);
-    assert_int_equal(got.worst_count, 0);
+    assert_int_equal(got.measured_count, 0);
     assert_int_equal(f8_journal_get_shard(*state, other, 0, NULL, NULL), F8_OK);
+    f8_tally_free(&put);
     f8_tally_free(&got);
     f8_tally_free(&zero);
     f8_plan_free(other);
@@ -252,19 +288,28 @@ static void test_damaged_measurements(void **state)
         {"\"histogram\":[0,", "\"histogram\":["},
         {"\"tensors\":1", "\"tensors\":\"1\""},
         {"\"elements\":9007199254740993", "\"elemental\":1"},
-        {"\"unit\":2", "\"unit\":3"}, /* there are three */
-        {"\"unit\":2", "\"unit\":-1"},
-        {"\"worst\":[", "\"worst\":[{},"},
+        /* A word each: the unit, which is 0, then zeros. */
+        {"[\"0000000000000000f", "[\"0000000000000001f"},
+        {"[\"0000000000000000f", "[\"0000000000000000g"},
+        {"[\"0000000000000000f", "[\"000000000000000f"},
+        {"00fe", "00ff"},                         /* codes unused: of 254 */
+        {"000000000000007f", "0000000000000080"}, /* a row of 128 */
+        {"\"measured\":[", "\"measured\":[\"\","},
+        {"\"measured\":[", "\"measured\":[7,"},
+        {"\"measured\":[\"", "\"measured\":[],\"more\":[\""},
+        {"\"layers\":[", "\"layers\":[{},"},
+        {"\"codes\":[\"f", "\"codes\":[\"x"},
+        {"\"codes\":[\"f", "\"codes\":[\"f0"},
+        {"\"codes\":[\"f", "\"codes\":[\"0\",\"f"},
         {"\"kinds\":[", "\"kinds\":[{},"},
     };
-    f8_tally tally;
     f8_error err = {0};
 
     put_source(*state);
     f8_plan *plan = usual_plan(*state);
     const char *path = path_in(*state, "shard-00001.json");
-    assert_true(f8_tally_init(&tally, plan->kinds_count));
-    fill_tally(&tally);
+    f8_tally tally = tally_of(plan, 0);
+    fill_tally(&tally, 0);
     for (size_t i = 0; i < COUNT_OF(edits); i++) {
         expect_ok(f8_journal_put_shard(*state, plan, 0, &tally, &err), &err);
         assert_int_equal(f8_journal_get_shard(*state, plan, 0, NULL, NULL),

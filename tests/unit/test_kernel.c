@@ -734,7 +734,7 @@ static void test_each_is_counted_once(void **unused)
         outcome out = quantise(list[k], &m, F8_SCALE_BF16, false, false, 0,
                                codes, scales);
         uint64_t total = 0;
-        for (size_t i = 0; i < F8_HIST_BINS; i++)
+        for (size_t i = 0; i <= F8_HIST_ZERO; i++)
             total += out.hist[i];
         assert_int_equal(total, ROWS * COLS);
         assert_int_equal(out.hist[F8_HIST_ZERO], WITH_ZERO);
@@ -900,6 +900,136 @@ static void test_restoring(void **unused)
     }
 }
 
+/* ---- what is found in a block -------------------------------------------- */
+
+/* A code at random: all of them alike, the usual ones of a block, or few. */
+static uint8_t some_code(unsigned way, float unit)
+{
+    if (way == 0)
+        return (uint8_t)next_random();
+    if (way == 1)
+        return f8_e4m3_encode((float)gauss() * unit);
+    return (uint8_t)(0x30 + next_random() % 3 * 0x41);
+}
+
+/* Bit by bit, as its declaration says. */
+static void see_simply(const uint8_t *codes, size_t stride, unsigned rows,
+                       unsigned cols, f8_codes *seen)
+{
+    for (unsigned r = 0; r < rows; r++) {
+        for (unsigned c = 0; c < cols; c++) {
+            uint8_t code = codes[r * stride + c];
+            if ((code & 0x78) != 0 && (code & 0x7f) != 0x7f)
+                seen->bits[code / 64] |= UINT64_C(1) << code % 64;
+        }
+    }
+}
+
+/* Blocks one after the other, so that more and more is seen. */
+static void test_codes_seen(void **unused)
+{
+    (void)unused;
+    static const unsigned shapes[][2] = {{128, 128}, {128, 127}, {1, 128},
+                                         {13, 128},  {21, 128},  {128, 1}};
+    enum { SHAPES = sizeof shapes / sizeof *shapes, BLOCKS = 12 };
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (unsigned n = 0; n < 3 * SHAPES; n++) {
+        unsigned rows = shapes[n % SHAPES][0], cols = shapes[n % SHAPES][1];
+        size_t stride = cols + (n % 2 ? 5 : 0), bytes = rows * stride;
+        f8_codes seen[F8_KERNELS_MAX], expected = {{0}};
+        memset(seen, 0, sizeof seen);
+        for (unsigned i = 0; i < BLOCKS; i++) {
+            guarded g = guarded_new(bytes, n % 4 < 2);
+            for (size_t k = 0; k < bytes; k++)
+                g.bytes[k] = some_code(n / SHAPES, i < 6 ? 100 : 1);
+            see_simply(g.bytes, stride, rows, cols, &expected);
+            for (size_t k = 0; k < kernels; k++) {
+                list[k]->see(g.bytes, stride, rows, cols, &seen[k]);
+                if (memcmp(&seen[k], &expected, sizeof expected) != 0)
+                    fail_msg("%s: %u x %u, block %u: other codes seen (seed "
+                             "0x%llx)",
+                             list[k]->name, rows, cols, i,
+                             (unsigned long long)seed);
+            }
+            guarded_free(&g);
+        }
+    }
+}
+
+/* One code after the other is seen, whichever were before; in the last place
+ * of a block too. */
+static void test_each_code_is_seen(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 24, BYTES = ROWS * 128 };
+    static uint8_t codes[BYTES];
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (size_t k = 0; k < kernels; k++) {
+        f8_codes seen = {{0}}, expected = {{0}};
+        for (unsigned i = 0; i < 256; i++) {
+            uint8_t code = (uint8_t)(i * 89 + 30); /* 89 is odd: all of them */
+            memset(codes, 0, sizeof codes);
+            codes[i % 2 ? BYTES - 1 : next_random() % BYTES] = code;
+            see_simply(codes, 128, ROWS, 128, &expected);
+            list[k]->see(codes, 128, ROWS, 128, &seen);
+            assert_memory_equal(&seen, &expected, sizeof seen);
+        }
+        assert_true(f8_codes_all_normal(&seen));
+    }
+}
+
+static void test_largest_error_is_located(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 128, COLS = 128 };
+    static uint16_t weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS];
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (unsigned n = 0; n < 20; n++) {
+        unsigned rows = n % 3 ? ROWS : 77, cols = n % 4 ? COLS : 100;
+        f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
+                          cols,    false,    false};
+        for (unsigned i = 0; i < ROWS * COLS; i++) {
+            float w = (float)(gauss() * 0.01);
+            uint32_t u;
+            memcpy(&u, &w, sizeof u);
+            weights[i] = (uint16_t)(u >> 16);
+        }
+        float scale = 0x1.8p-15f;
+        f8_kernel_ref.quantise(&block, scale, codes, COLS, NULL, NULL);
+        double top = -1;
+        unsigned row = 0, col = 0;
+        for (unsigned r = 0; r < rows; r++) {
+            for (unsigned c = 0; c < cols; c++) {
+                double w =
+                    (double)f8_widen(&weights[r * COLS + c], F8_DTYPE_BF16);
+                double v =
+                    (double)f8_e4m3_decode(codes[r * COLS + c]) * (double)scale;
+                if (fabs(v - w) > top) {
+                    top = fabs(v - w);
+                    row = r;
+                    col = c;
+                }
+            }
+        }
+        for (size_t k = 0; k < kernels; k++) {
+            unsigned r = 999, c = 999;
+            list[k]->locate(&block, scale, codes, COLS, &r, &c);
+            if (r != row || c != col)
+                fail_msg("%s: largest error at %u, %u, expected %u, %u (seed "
+                         "0x%llx)",
+                         list[k]->name, r, c, row, col,
+                         (unsigned long long)seed);
+        }
+    }
+}
+
 static void test_names(void **unused)
 {
     (void)unused;
@@ -929,6 +1059,9 @@ int main(void)
         cmocka_unit_test_setup(test_not_finite, start),
         cmocka_unit_test_setup(test_ties, start),
         cmocka_unit_test_setup(test_each_is_counted_once, start),
+        cmocka_unit_test_setup(test_codes_seen, start),
+        cmocka_unit_test_setup(test_each_code_is_seen, start),
+        cmocka_unit_test_setup(test_largest_error_is_located, start),
         cmocka_unit_test_setup(test_sums, start),
         cmocka_unit_test_setup(test_medians, start),
         cmocka_unit_test_setup(test_values, start),

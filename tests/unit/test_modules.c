@@ -108,6 +108,38 @@ static void test_kinds(void **state)
     assert_string_equal(kind, "self_at");
 }
 
+static void expect_layer(const char *tensor, const char *expected)
+{
+    size_t n = f8_module_layer_length(tensor);
+
+    if (n != strlen(expected) || strncmp(tensor, expected, n) != 0)
+        fail_msg("%s: layer '%.*s', expected '%s'", tensor, (int)n, tensor,
+                 expected);
+}
+
+static void test_layers(void **state)
+{
+    (void)state;
+    expect_layer("model.language_model.layers.31.self_attn.q_proj.weight",
+                 "model.language_model.layers.31");
+    expect_layer("mtp.layers.0.mlp.experts.7.up_proj.weight", "mtp.layers.0");
+    expect_layer("model.visual.blocks.2.mlp.linear_fc1.weight",
+                 "model.visual.blocks.2");
+    expect_layer("layers.5.w", "layers.5");
+    expect_layer("layers.5", "layers.5");
+    /* The first number behind such a word. */
+    expect_layer("a.layers.1.blocks.2.w", "a.layers.1");
+    expect_layer("a.layers.blocks.2.w", "a.layers.blocks.2");
+    expect_layer("a.layers.x.2.w", "");
+    expect_layer("a.layer.2.w", "");
+    expect_layer("a.2.w", "");
+    expect_layer("a.my_layers.2.w", "");
+    expect_layer("a.layers.2x.w", "");
+    expect_layer("lm_head.weight", "");
+    expect_layer("layers.", "");
+    expect_layer("", "");
+}
+
 /* ---- how an entry is read ------------------------------------------------ */
 
 static void test_captured(void **state)
@@ -514,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_module_names_of_experts),
         cmocka_unit_test(test_experts_component_anywhere),
         cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_layers),
         cmocka_unit_test(test_captured),
         cmocka_unit_test(test_captured_by_nothing_but_a_prefix),
         cmocka_unit_test(test_list_in_writing_order),

@@ -35,7 +35,7 @@ typedef struct fake {
     int in_locked;    /* must be 0 when a locked function is entered */
     f8_item previous; /* retired last */
     uint64_t retired, retired_bytes, begins, progresses, shards_told;
-    uint64_t last_progress, counted;
+    uint64_t last_progress;
     int begun[MAX_SHARDS], ended[MAX_SHARDS];
     uint64_t retired_of_shard[MAX_SHARDS]; /* bytes */
     bool worked_on[MAX_SHARDS];
@@ -225,16 +225,12 @@ static f8_status fake_work(void *ctx, f8_worker *worker, const f8_item *item,
 
     if (!problem)
         problem = fill_buffers(f, worker, item);
-    for (int i = 0; i < F8_HIST_BINS && !problem; i++) {
-        if (worker->hist[i] != 0)
-            problem = "a histogram that is not empty";
-    }
     if (memcmp(outcome, &zero, sizeof zero) != 0)
         problem = "an outcome that is not empty";
     if (problem)
         note_work(f, problem);
-    worker->hist[item->unit] = item->bytes;
-    outcome->sums.w2 = 1.0 / (double)(3 + item->row + item->col + item->begin);
+    outcome->hist[item->unit] = item->bytes;
+    outcome->check.w2 = 1.0 / (double)(3 + item->row + item->col + item->begin);
     outcome->faults = item->unit + 1;
     dawdle(f, worker, item);
     pthread_mutex_lock(&f->mutex);
@@ -244,19 +240,6 @@ static f8_status fake_work(void *ctx, f8_worker *worker, const f8_item *item,
     if (number == f->fail_work)
         return f8_fail(err, F8_ERR_VALUE, "item %u", (unsigned)number);
     return F8_OK;
-}
-
-static void fake_count(void *ctx, const f8_item *item, const uint64_t *hist)
-{
-    fake *f = ctx;
-
-    enter(f);
-    for (uint64_t i = 0; i < F8_HIST_BINS; i++) {
-        if (hist[i] != (i == item->unit ? item->bytes : 0))
-            note(f, "count: another item's histogram");
-    }
-    f->counted += item->bytes;
-    leave(f);
 }
 
 /* Whether b is what comes directly after a, both retired. */
@@ -294,12 +277,14 @@ static f8_status fake_retire(void *ctx, const f8_item *item,
         note(f, "retire: another item's outcome");
     if (f->ended[shard])
         note(f, "retire: after the end of the shard");
-    if (f->counted < f->retired_bytes + item->bytes)
-        note(f, "retire: before count");
+    for (uint64_t i = 0; i < F8_HIST_BINS; i++) {
+        if (outcome->hist[i] != (i == item->unit ? item->bytes : 0))
+            note(f, "retire: another item's histogram");
+    }
     f->previous = *item;
     f->retired_bytes += item->bytes;
     f->retired_of_shard[shard] += item->bytes;
-    f->sum += outcome->sums.w2;
+    f->sum += outcome->check.w2;
     if (++f->retired == f->fail_retire)
         status =
             f8_fail(err, F8_ERR_INTERNAL, "retired %u", (unsigned)f->retired);
@@ -415,7 +400,6 @@ static f8_status fake_run(fake *f, unsigned threads, uint64_t memory_bytes,
                                  .worker_end = fake_worker_end,
                                  .shard_begin = fake_shard_begin,
                                  .work = fake_work,
-                                 .count = fake_count,
                                  .retire = fake_retire,
                                  .shard_end = fake_shard_end,
                                  .progress = fake_progress};
@@ -468,7 +452,6 @@ static void expect_complete(const fake *f)
     }
     assert_int_equal(f->retired, f->works);
     assert_int_equal(f->retired_bytes, bytes);
-    assert_int_equal(f->counted, bytes);
     assert_int_equal(f->last_progress, bytes);
     assert_int_equal(f->shards_told, shards);
     assert_int_equal(f->progresses, f->retired + shards);

@@ -190,9 +190,19 @@ static void check_against_blocks(f8_scale_dtype dtype)
     memset(scales, 0xee, sizeof scales);
     memset(hist, 0, sizeof hist);
     memset(block_hist, 0, sizeof block_hist);
-    f8_panel panel = {
-        weights, STRIDE * 2, F8_DTYPE_BF16,     ROWS, COLS, codes, CODES, dtype,
-        scales,  false,      F8_SCALES_DEFAULT, false};
+    f8_panel panel = {weights,
+                      STRIDE * 2,
+                      F8_DTYPE_BF16,
+                      ROWS,
+                      COLS,
+                      codes,
+                      CODES,
+                      dtype,
+                      scales,
+                      false,
+                      F8_SCALES_DEFAULT,
+                      false,
+                      NULL};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     for (unsigned i = 0; i < 3; i++) {
         for (unsigned j = 0; j < 2; j++) {
@@ -211,7 +221,8 @@ static void check_against_blocks(f8_scale_dtype dtype)
                             block_scale,
                             false,
                             F8_SCALES_DEFAULT,
-                            false};
+                            false,
+                            NULL};
             assert_true(f8_panel_quantise(&f8_kernel_ref, &one, &block_sums,
                                           block_hist, &spot));
             assert_memory_equal(scales + (i * 2 + j) * scale_bytes, block_scale,
@@ -268,7 +279,8 @@ static void test_block_by_hand(void **state)
                       (uint8_t *)&scale,
                       false,
                       F8_SCALES_DEFAULT,
-                      false};
+                      false,
+                      NULL};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_true(scale == 1);
     assert_memory_equal(codes, expected, sizeof codes);
@@ -304,7 +316,8 @@ static void test_odd_weights(void **state)
                       scales,
                       false,
                       F8_SCALES_DEFAULT,
-                      false};
+                      false,
+                      NULL};
     weights[259 * COLS + 299] = -INFINITY;
     assert_false(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_int_equal(spot.row, 259);
@@ -352,7 +365,8 @@ static f8_check check_row(const float *weights, const uint8_t *codes,
                       (uint8_t *)&scale,
                       false,
                       F8_SCALES_DEFAULT,
-                      false};
+                      false,
+                      NULL};
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, sums, hist);
     assert_memory_equal(copy, codes, n); /* it only looks */
     return check;
@@ -477,7 +491,8 @@ static void test_check_bad_scales(void **state)
                       (uint8_t *)scales,
                       false,
                       F8_SCALES_DEFAULT,
-                      false};
+                      false,
+                      NULL};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         f8_check check = {0};
         f8_sums sums = {0};
@@ -526,7 +541,8 @@ static void test_check_adds_up(void **state)
                       scales,
                       false,
                       F8_SCALES_DEFAULT,
-                      false};
+                      false,
+                      NULL};
     assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_false(check.has_first);

@@ -107,6 +107,147 @@ static void test_median_at_the_ends(void **state)
     assert_int_equal(F8_HIST_ABOVE, 1 + 256 + 5 * 64);
 }
 
+static void test_p999(void **state)
+{
+    uint64_t hist[F8_HIST_BINS] = {0};
+
+    (void)state;
+    assert_true(isnan(f8_hist_p999(hist)));
+    /* 998 exact, then 2: half of the way through their bin lie 999. */
+    hist[F8_HIST_EXACT] = 998;
+    hist[fine(200)] = 2;
+    expect_close(f8_hist_p999(hist), 200.5 / 4096);
+    /* What is counted beside the errors is none of them. */
+    hist[F8_HIST_SATURATED] = hist[F8_HIST_BECAME_ZERO] = 5000;
+    hist[F8_HIST_SMALL] = 5000;
+    expect_close(f8_hist_p999(hist), 200.5 / 4096);
+    hist[F8_HIST_EXACT] = 9999;
+    assert_true(f8_hist_p999(hist) == 0);
+}
+
+/* ---- exact sums ---------------------------------------------------------- */
+
+static double sum_of(const double *x, size_t n)
+{
+    f8_exact sum = {{0}};
+
+    for (size_t i = 0; i < n; i++)
+        f8_exact_add(&sum, x[i]);
+    return f8_exact_value(&sum);
+}
+
+static void test_exact_sums(void **state)
+{
+    static const double gone[] = {0x1p200, 1, -0x1p200, 0x1p-300};
+    static const double small[] = {-0x1.fffffffffffffp-340, 0x1p-340};
+    static const double carry[] = {0x1.fffffffffffffp31, 0x1p-21, 0x1p31,
+                                   -0x1p-100};
+    static const double ends[] = {-3.5, 0x1p300, 0.25, -0x1p300, -0.0, 0};
+
+    (void)state;
+    assert_true(sum_of(NULL, 0) == 0);
+    assert_true(sum_of(gone, 1) == 0x1p200);
+    assert_true(sum_of(gone, 3) == 1);
+    assert_true(sum_of(gone, 4) == 1); /* the nearest */
+    assert_true(sum_of(small, 2) == -0x0.fffffffffffffp-340);
+    assert_true(sum_of(carry, 3) == 0x1.8p32);
+    assert_true(sum_of(ends, 6) == -3.25);
+    /* Below the lowest digit, each number's are cut off by themselves. */
+    assert_true(sum_of((double[]){0x1.8p-448, 0x1.8p-448}, 2) == 0x1p-447);
+    assert_true(sum_of((double[]){4.9e-324}, 1) == 0);
+}
+
+/* In any order, and in any parts. */
+static void test_exact_sums_in_any_order(void **state)
+{
+    enum { N = 1000 };
+    double x[N], first = 0;
+    uint64_t seed = 1;
+
+    (void)state;
+    for (size_t i = 0; i < N; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        x[i] = ldexp((double)(int64_t)seed, (int)(seed >> 20 & 127) - 64);
+    }
+    for (unsigned round = 0; round < 20; round++) {
+        f8_exact part[3] = {{{0}}};
+        for (size_t i = 0; i < N; i++)
+            f8_exact_add(&part[(i + round) % 3], x[i]);
+        f8_exact_merge(&part[round % 3], &part[(round + 1) % 3]);
+        f8_exact_merge(&part[round % 3], &part[(round + 2) % 3]);
+        double sum = f8_exact_value(&part[round % 3]);
+        if (round == 0)
+            first = sum;
+        assert_true(sum == first);
+        for (size_t i = N - 1; i > 0; i--) {
+            size_t k = (i * 7919 + round) % (i + 1);
+            double other = x[i];
+            x[i] = x[k];
+            x[k] = other;
+        }
+    }
+    long double check = 0;
+    for (size_t i = 0; i < N; i++)
+        check += x[i];
+    assert_true(fabsl(check - first) <= 1e-12L * fabsl(check));
+}
+
+/* ---- what is found ------------------------------------------------------- */
+
+static f8_finds part_with(double max_abs, uint64_t row, double w2, double e2)
+{
+    f8_finds part = {.max_abs = max_abs, .max_at = {row, 1}};
+
+    f8_finds_block(&part, &(f8_sums){.w2 = w2, .e2 = e2}, (f8_place){0, 128});
+    return part;
+}
+
+static void test_places(void **state)
+{
+    f8_finds all = {.max_abs = 0};
+    f8_finds parts[] = {part_with(1, 5, 100, 1), part_with(3, 6, 100, 9),
+                        part_with(3, 7, 100, 9), part_with(2, 8, 0, 0)};
+    f8_sums sums;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        f8_finds_add(&all, &parts[i], (f8_place){i * 128, 256});
+    /* Of equals the first; places are those of the whole. */
+    assert_true(all.max_abs == 3);
+    assert_int_equal(all.max_at.row, 128 + 6);
+    assert_int_equal(all.max_at.col, 256 + 1);
+    assert_true(all.worst_e2 == 9 && all.worst_w2 == 100);
+    assert_int_equal(all.worst_at.row, 128);
+    assert_int_equal(all.worst_at.col, 256 + 128);
+    f8_finds_sums(&all, &sums);
+    assert_true(sums.w2 == 300 && sums.e2 == 19 && sums.max_abs == 3);
+    /* Nothing but error is the worst there is. */
+    f8_finds_block(&all, &(f8_sums){.w2 = 0, .e2 = 1e-9}, (f8_place){384, 0});
+    assert_int_equal(all.worst_at.row, 384);
+    f8_finds_block(&all, &(f8_sums){.w2 = 1, .e2 = 1e9}, (f8_place){512, 0});
+    assert_int_equal(all.worst_at.row, 384);
+}
+
+static void test_codes_unused(void **state)
+{
+    uint64_t hist[F8_HIST_BINS] = {0};
+    f8_codes seen = {{0}}, more = {{UINT64_C(1) << 63, 1, 0, 2}};
+
+    (void)state;
+    assert_int_equal(f8_codes_unused(&seen, hist), 254);
+    f8_codes_add(&seen, &more);
+    f8_codes_add(&seen, &more);
+    hist[F8_HIST_SMALL] = 1000;
+    hist[F8_HIST_SMALL + 15] = 1;
+    assert_int_equal(f8_codes_unused(&seen, hist), 254 - 3 - 2);
+    assert_false(f8_codes_all_normal(&seen));
+    /* All but zeros, subnormals and NaN, of either sign. */
+    seen = (f8_codes){
+        {~UINT64_C(0xff), UINT64_MAX >> 1, ~UINT64_C(0xff), UINT64_MAX >> 1}};
+    assert_true(f8_codes_all_normal(&seen));
+    assert_int_equal(f8_codes_unused(&seen, hist), 14);
+}
+
 /* ---- merging ------------------------------------------------------------- */
 
 static void fill_stats(f8_stats *s, uint64_t seed)
@@ -255,6 +396,11 @@ int main(void)
         cmocka_unit_test(test_median_inside_a_bin),
         cmocka_unit_test(test_median_between_bins),
         cmocka_unit_test(test_median_at_the_ends),
+        cmocka_unit_test(test_p999),
+        cmocka_unit_test(test_exact_sums),
+        cmocka_unit_test(test_exact_sums_in_any_order),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_codes_unused),
         cmocka_unit_test(test_merge_in_any_order),
         cmocka_unit_test(test_figures),
         cmocka_unit_test(test_figures_without_error),

@@ -1,0 +1,76 @@
+/* report.c - see report.h. A rendering is made in memory first, so that it is
+ * written whole or not at all. */
+#include "report.h"
+#include "card.h"
+#include "commands.h"
+#include "message.h"
+#include "page.h"
+#include "report_doc.h"
+#include "tables.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), tail = strlen(end);
+    return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+static report_format format_of(const arguments *given)
+{
+    if (given->format != REPORT_DEFAULT)
+        return given->format;
+    if (given->output &&
+        (ends_with(given->output, ".html") || ends_with(given->output, ".htm")))
+        return REPORT_HTML;
+    if (given->output && ends_with(given->output, ".md"))
+        return REPORT_MD;
+    return REPORT_TEXT;
+}
+
+static bool render(const arguments *given, const report_doc *report, FILE *out,
+                   char problem[PROBLEM_BYTES])
+{
+    switch (format_of(given)) {
+    case REPORT_HTML:
+        page_write(out, report);
+        return true;
+    case REPORT_MD:
+        return card_write(out, report, given->base_model, problem);
+    case REPORT_TEXT:
+    case REPORT_DEFAULT:
+        break;
+    }
+    message_divert(out);
+    table_report(report);
+    message_divert(NULL);
+    return true;
+}
+
+int report_run(const arguments *given, output *out)
+{
+    report_doc report;
+    char problem[PROBLEM_BYTES], *text = NULL;
+    size_t bytes = 0;
+    FILE *memory = open_memstream(&text, &bytes);
+    if (!memory)
+        message_no_memory();
+    bool is_done = report_doc_read(given->paths[0], &report, problem) &&
+                   render(given, &report, memory, problem);
+    report_doc_free(&report);
+    if (fclose(memory) != 0)
+        message_no_memory();
+    if (is_done && format_of(given) == REPORT_MD && !given->base_model)
+        message_error("no base_model in the card: say what it was made from "
+                      "with --base-model OWNER/NAME");
+    if (is_done && given->output)
+        is_done = output_finish(out, text, bytes, problem);
+    else if (is_done)
+        message_text(text);
+    if (!is_done)
+        message_error("%s", problem);
+    free(text);
+    return is_done ? EXIT_DONE : EXIT_FAILED;
+}

@@ -1,0 +1,255 @@
+/* report_file.c - the file that --report writes; see report_file.h. Of a model
+ * with thousands of tensors the document would take more memory than all the
+ * rest, so it is written piece by piece. */
+#include "report_file.h"
+#include "json.h"
+#include "message.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What every report begins with, and by which an earlier one is known. */
+#define BEGINNING "{\"fp8cast_report\":1,"
+
+/* Numbers in 17 digits: what is read is what was measured. */
+#define REPORT_FLAGS (JSON_COMPACT | JSON_ENCODE_ANY)
+
+static bool failed(const char *path, const char *what, int reason)
+{
+    /* Called from the main thread alone.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    message_error("%s: cannot %s: %s", path, what, strerror(reason));
+    return false;
+}
+
+static char *checked(char *text)
+{
+    if (!text)
+        message_no_memory();
+    return text;
+}
+
+/* ---- before the run ------------------------------------------------------ */
+
+/* Whether `folder` is `other` or below it; both as realpath writes them. */
+static bool is_inside(const char *folder, const char *other)
+{
+    size_t n = strlen(other);
+    return strncmp(folder, other, n) == 0 &&
+           (folder[n] == '\0' || folder[n] == '/' || strcmp(other, "/") == 0);
+}
+
+/* Nothing but a conversion belongs into DST, and nothing is written to SRC. */
+static bool is_outside(const report_file *file, const arguments *given)
+{
+    char *folder = realpath(file->folder, NULL);
+    bool is_fine = folder != NULL;
+    if (!folder)
+        return failed(file->folder, "open", errno);
+    for (unsigned i = 0; i < given->paths_count && is_fine; i++) {
+        char *other = realpath(given->paths[i], NULL);
+        is_fine = !other || !is_inside(folder, other);
+        free(other);
+        if (!is_fine)
+            message_error("%s: lies in %s; expected a file outside of both "
+                          "checkpoints",
+                          file->path, given->paths[i]);
+    }
+    free(folder);
+    return is_fine;
+}
+
+/* A wrong argument must not cost a file: only an earlier report is replaced,
+ * or an empty file. */
+static bool is_replaceable(const char *path)
+{
+    char text[sizeof BEGINNING] = "";
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return errno == ENOENT || failed(path, "stat", errno);
+    if (!S_ISREG(st.st_mode)) {
+        message_error("%s: expected a new file, found %s", path,
+                      S_ISDIR(st.st_mode) ? "a folder" : "no plain file");
+        return false;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return failed(path, "open", errno);
+    ssize_t n = read(fd, text, sizeof BEGINNING - 1);
+    close(fd);
+    if (n == 0 || strcmp(text, BEGINNING) == 0)
+        return true;
+    message_error("%s: expected a new file, or a report to be replaced, found "
+                  "another file",
+                  path);
+    return false;
+}
+
+static bool open_temporary(report_file *file)
+{
+    static const char end[] = ".XXXXXX";
+    size_t bytes = strlen(file->path) + sizeof end;
+    file->temporary = checked(malloc(bytes));
+    snprintf(file->temporary, bytes, "%s%s", file->path, end);
+    int fd = mkostemp(file->temporary, O_CLOEXEC);
+    if (fd < 0) {
+        int reason = errno;
+        free(file->temporary);
+        file->temporary = NULL;
+        return failed(file->path, "create", reason);
+    }
+    /* The rights of any other new file; mkostemp gives its own. */
+    mode_t mask = umask(0);
+    umask(mask);
+    if (fchmod(fd, 0666 & ~mask) != 0 || !(file->stream = fdopen(fd, "w"))) {
+        int reason = errno;
+        close(fd);
+        return failed(file->path, "create", reason);
+    }
+    return true;
+}
+
+bool report_file_begin(report_file *file, const arguments *given)
+{
+    char *copy = checked(strdup(given->report));
+    *file = (report_file){.folder_fd = -1};
+    file->path = checked(strdup(given->report));
+    file->folder = checked(strdup(dirname(copy)));
+    free(copy);
+    file->folder_fd = open(file->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file->folder_fd < 0)
+        return failed(file->folder, "open", errno);
+    return is_outside(file, given) && is_replaceable(file->path) &&
+           open_temporary(file);
+}
+
+/* ---- the document -------------------------------------------------------- */
+
+/* The stream remembers what could not be written, up to the end. */
+static void dump(FILE *stream, json_t *value)
+{
+    if (json_dumpf(value, stream, REPORT_FLAGS) != 0 && !ferror(stream))
+        message_no_memory();
+    json_decref(value);
+}
+
+static void member(FILE *stream, const char *key, json_t *value)
+{
+    fprintf(stream, "\n\"%s\":", key);
+    dump(stream, value);
+    fputs(",", stream);
+}
+
+/* Elements of an array, one a line. */
+static void element(FILE *stream, size_t i, json_t *value)
+{
+    fputs(i == 0 ? "\n" : ",\n", stream);
+    dump(stream, value);
+}
+
+static void write_groups(FILE *stream, const f8_report *report)
+{
+    f8_error_stats stats;
+    f8_error_cell cell;
+    f8_report_get_overall(report, &stats);
+    stats.name = "overall";
+    member(stream, "overall", json_error_stats(&stats));
+    fputs("\n\"kinds\":[", stream);
+    for (size_t i = 0; f8_report_get_kind(report, i, &stats); i++)
+        element(stream, i, json_error_stats(&stats));
+    fputs("],\n\"layers\":[", stream);
+    for (size_t i = 0; f8_report_get_layer(report, i, &stats); i++)
+        element(stream, i, json_error_stats(&stats));
+    fputs("],\n\"cells\":[", stream);
+    for (size_t i = 0; f8_report_get_cell(report, i, &cell); i++)
+        element(stream, i, json_report_cell(&cell));
+    fputs("],", stream);
+    member(stream, "distribution", json_report_distribution(report));
+}
+
+static void write_tensors(FILE *stream, const f8_report *report)
+{
+    f8_tensor_error tensor;
+    uint64_t at = 0;
+    fputs("\n\"worst\":[", stream);
+    for (size_t i = 0; f8_report_get_worst(report, i, &at); i++)
+        fprintf(stream, "%s%llu", i ? "," : "", (unsigned long long)at);
+    fputs("],\n\"tensors\":[", stream);
+    for (size_t i = 0; f8_report_get_tensor(report, i, &tensor); i++)
+        element(stream, i, json_report_tensor(&tensor));
+    fputs("]", stream);
+}
+
+static void write_document(FILE *stream, const arguments *given,
+                           const f8_report *report, const char *card)
+{
+    f8_rule_share share;
+    fputs(BEGINNING, stream);
+    member(stream, "fp8cast", json_string(f8_version()));
+    member(stream, "command",
+           json_string(options_command_name(given->command)));
+    member(stream, "source", json_report_source(report, given->paths[0], card));
+    member(stream, "result", json_report_result(report, given->paths[1]));
+    member(
+        stream, "options",
+        json_report_options(report, given->overrides, given->overrides_count));
+    fputs("\n\"rules\":[", stream);
+    for (size_t i = 0; f8_report_get_rule(report, i, &share); i++)
+        element(stream, i, json_report_rule(&share));
+    fputs("],", stream);
+    write_groups(stream, report);
+    write_tensors(stream, report);
+    fputs("}\n", stream);
+}
+
+bool report_file_write(report_file *file, const arguments *given,
+                       const f8_report *report)
+{
+    f8_error err;
+    char *card = checked(malloc(F8_CARD_BYTES));
+    f8_status status =
+        f8_read_card(given->paths[0], given->follow_links, card, &err);
+    /* A link that may not be followed is as good as no card. */
+    bool is_known = status == F8_OK || status == F8_ERR_REFUSED;
+    if (is_known)
+        write_document(file->stream, given, report, card);
+    else
+        message_error("%s", err.message);
+    free(card);
+    if (!is_known)
+        return false;
+    /* What the stream remembers comes first: a later call may succeed. */
+    bool is_whole = fflush(file->stream) == 0 && !ferror(file->stream);
+    if (!is_whole || fsync(fileno(file->stream)) != 0)
+        return failed(file->path, "write", errno);
+    int closed = fclose(file->stream);
+    file->stream = NULL;
+    if (closed != 0)
+        return failed(file->path, "write", errno);
+    if (rename(file->temporary, file->path) != 0)
+        return failed(file->path, "rename", errno);
+    free(file->temporary);
+    file->temporary = NULL;
+    /* EINVAL: a file system that cannot sync a folder. */
+    if (fsync(file->folder_fd) != 0 && errno != EINVAL)
+        return failed(file->folder, "sync", errno);
+    return true;
+}
+
+void report_file_end(report_file *file)
+{
+    if (file->stream)
+        fclose(file->stream);
+    if (file->temporary)
+        unlink(file->temporary);
+    if (file->folder_fd >= 0)
+        close(file->folder_fd);
+    free(file->temporary);
+    free(file->folder);
+    free(file->path);
+}

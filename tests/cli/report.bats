@@ -1,0 +1,203 @@
+#!/usr/bin/env bats
+# --report: the file against its schema, every number in it against numpy's,
+# the same bytes however a conversion ran, and FILEs that cannot be.
+
+# shellcheck disable=SC2154,SC2164  # set by helpers.bash; bats stops at cd
+load helpers
+
+setup_file() {
+    begin_file
+    make_source fused "$shared/src"
+    "$fp8cast" quantize "$shared/src" "$shared/dst" --quiet --threads 1 \
+        --report "$shared/report.json"
+}
+teardown_file() { end_file; }
+setup() { begin_test; }
+teardown() { end_test; }
+
+# is_true VARIANT OPTION...: what quantize and verify report of it.
+is_true() {
+    make_source "$1" src
+    shift
+    program 0 quantize src dst --quiet --report quantize.json "$@"
+    program 0 verify src dst --quiet --report verify.json
+    "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" src dst \
+        quantize.json verify.json
+}
+
+# refused FILE MESSAGE: nothing is done, and nothing is left behind.
+refused() {
+    program 1 quantize "$shared/src" dst --quiet --report "$1"
+    echo "fp8cast: $2" | diff err -
+    [ ! -e dst ]
+    [ -z "$(find . -name '*.??????')" ] # of a temporary file
+}
+
+@test "numbers: fused experts" { is_true fused; }
+@test "numbers: ragged dimensions" { is_true ragged --scale-dtype f32; }
+@test "numbers: F16 weights" { is_true f16; }
+@test "numbers: F32 weights, F32 scales" { is_true f32 --scale-dtype f32; }
+@test "numbers: zeros, subnormals, ties, the largest" { is_true tiny-values; }
+@test "numbers: distributions" { is_true distributions; }
+@test "numbers: scales of the least error" {
+    is_true distributions --scales mse
+    holds quantize.json 'd["options"]["scales"] == "mse"'
+    holds verify.json 'd["options"]["scales"] is None'
+}
+@test "numbers: powers of two" {
+    is_true distributions-f16 --scales pow2
+    holds verify.json 'd["options"]["scales"] == "pow2"'
+}
+@test "numbers: powers of two, stored as such" {
+    is_true distributions-f32 --scale-dtype ue8m0
+    holds verify.json 'd["options"]["scale_dtype"] == "ue8m0"'
+}
+
+@test "a wrong number is found" {
+    # Whether report_agree.py sees at all.
+    for edit in 's/"saturated":[0-9]*/"saturated":999/' \
+        's/"codes_unused":[0-9]*/"codes_unused":1/' \
+        's/"became_zero":[0-9]*/"became_zero":7/' \
+        's/"max_abs_error_at":\[[0-9]*/"max_abs_error_at":[3/' \
+        's/"worst_block":{"at":\[0,0/"worst_block":{"at":[0,1/' \
+        's/"p999_relative_error":0.05/"p999_relative_error":0.04/' \
+        's/"layer":1/"layer":0/' 's/"zeros":0,/"zeros":0,"more":0,/'; do
+        sed "$edit" "$shared/report.json" >edited.json
+        fails cmp -s edited.json "$shared/report.json"
+        fails "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" "$shared/src" \
+            "$shared/dst" edited.json
+    done
+}
+
+@test "the same bytes for any number of threads, memory and CPU" {
+    program 0 verify "$shared/src" "$shared/dst" --quiet --threads 1 \
+        --report v1.json
+    for threads in 2 7; do
+        program 0 quantize "$shared/src" dst --quiet --threads $threads \
+            --report again.json
+        cmp again.json "$shared/report.json"
+        program 0 verify "$shared/src" dst --quiet --threads $threads \
+            --report v.json
+        cmp v.json v1.json
+        rm -rf dst
+    done
+    # So little memory that matrices are cut into many panels.
+    program 0 quantize "$shared/src" dst --quiet --threads 1 --memory 700KiB \
+        --report again.json
+    cmp again.json "$shared/report.json"
+    rm -rf dst
+    FP8CAST_CPU=c program 0 quantize "$shared/src" dst --quiet \
+        --report again.json
+    cmp again.json "$shared/report.json"
+}
+
+@test "the same bytes from a conversion that was stopped and continued" {
+    mkdir whole
+    program 0 quantize "$shared/src" whole/dst --quiet --shard-size 300000 \
+        --report whole.json
+    "$PYTHON" "$BATS_TEST_DIRNAME/interrupt.py" kill dst "$fp8cast" quantize \
+        "$shared/src" dst --threads 1 --shard-size 300000 \
+        --report report.json || true
+    [ ! -e report.json ]
+    program 0 quantize "$shared/src" dst --shard-size 300000 --json \
+        --report report.json
+    holds out 'd["shards_resumed"] > 0'
+    cmp report.json whole.json
+    # And of one that was finished before.
+    program 0 quantize "$shared/src" dst --shard-size 300000 --json \
+        --report later.json
+    holds out 'd["already_done"]'
+    cmp later.json whole.json
+}
+
+@test "an earlier report is replaced, and no other file" {
+    echo '{"fp8cast_report":1,' >report.json
+    : >empty.json
+    for file in report.json empty.json; do
+        program 0 verify "$shared/src" "$shared/dst" --quiet --report $file
+        holds $file 'd["command"] == "verify"'
+    done
+    echo '{"other": 1}' >other.json
+    refused other.json "other.json: expected a new file, or a report to be \
+replaced, found another file"
+    [ "$(cat other.json)" = '{"other": 1}' ]
+}
+
+@test "a FILE that cannot be" {
+    mkdir folder
+    refused folder "folder: expected a new file, found a folder"
+    refused /dev/null "/dev/null: expected a new file, found no plain file"
+    refused no/where.json "no: cannot open: No such file or directory"
+    refused "$shared/src/r.json" "$shared/src/r.json: lies in $shared/src; \
+expected a file outside of both checkpoints"
+    refused dst/r.json "dst/r.json: lies in dst; expected a file outside of \
+both checkpoints"
+    program 2 quantize "$shared/src" dst --report=
+    program 2 plan "$shared/src" --report r.json
+    if [ "$(id -u)" -ne 0 ]; then
+        chmod a-w folder
+        refused folder/r.json "folder/r.json: cannot create: Permission denied"
+    fi
+}
+
+@test "a report that finds no room" {
+    # A file of a few kilobytes at most.
+    (
+        ulimit -f 8
+        "$fp8cast" verify "$shared/src" "$shared/dst" --quiet \
+            --report r.json 2>err && exit 9
+        exit 0
+    )
+    grep -x 'fp8cast: r.json: cannot write: File too large' err
+    [ -z "$(find . -name 'r.json*')" ]
+}
+
+@test "a verdict with faults is reported too" {
+    cp -r "$shared/dst" dst
+    shard=$(find dst -name "*.safetensors" | sort | head -n 1)
+    # Codes at the end of a shard that ends with a matrix.
+    "$PYTHON" - "$shard" <<'PYTHON_END'
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(-2000, 2)
+    file.write(bytes([0x7e] * 2000))
+PYTHON_END
+    program 3 verify "$shared/src" dst --quiet --report faulty.json
+    holds faulty.json 'd["overall"]["relative_rms"] > 0.03'
+    /usr/bin/python3 -c 'import json, sys, jsonschema
+jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(
+    json.load(open(sys.argv[2])))' "$root/docs/report.schema.json" faulty.json
+}
+
+@test "what is said of sides, rules and options" {
+    program 0 plan "$shared/src" --json
+    mv out plan.json
+    program 0 quantize "$shared/src" dst --quiet --report r.json \
+        --keep '*.linear_attn.out_proj.weight' --keep '*.o_proj.weight'
+    program 0 verify "$shared/src" dst --quiet --report v.json
+    cat >check.py <<'PYTHON_END'
+import json
+plan, r, v = (json.load(open(f"{n}.json")) for n in ("plan", "r", "v"))
+assert r["options"]["keep"] == ["*.linear_attn.out_proj.weight", "*.o_proj.weight"], r["options"]
+assert v["options"]["keep"] == []
+for d in (r, v):
+    for key in ("tensors", "bytes", "shards"):
+        assert d["source"][key] == plan["source"][key], key
+    result, rules = d["result"], d["rules"]
+    assert result["parameters"] == plan["result"]["parameters"]
+    assert result["tensors"] == 2 * result["fp8_weights"] + result["kept"]
+    assert sum(e["result_bytes"] for e in rules) == result["bytes"]
+    assert sum(e["source_bytes"] for e in rules) == d["source"]["bytes"]
+    assert sum(e["source_tensors"] for e in rules) == d["source"]["tensors"]
+    assert sum(e["results"] for e in rules if e["action"] == "quantize") == \
+        result["fp8_weights"] == len(d["tensors"])
+    assert sum(e["result_bytes"] for e in rules if e["action"] == "keep") == \
+        result["kept_bytes"]
+assert r["result"] == v["result"]
+# quantize knows of --keep; verify sees what the rule would have quantized.
+assert any(e["rule"].startswith("--keep") for e in r["rules"])
+assert any(" quantize " in e["rule"] and e["action"] == "keep"
+           for e in v["rules"])
+PYTHON_END
+    "$PYTHON" check.py
+}
