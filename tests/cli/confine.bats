@@ -72,6 +72,20 @@ all_refused() {
     all_refused write
 }
 
+# To get its name the report needs a folder in which names can be made and
+# removed, but no file can be read or written.
+@test "a report is written, and nothing is read or written beside it" {
+    needs_confinement
+    LD_PRELOAD="$intruder" "$fp8cast" quantize "$shared/src" dst -q \
+        --report outside/report.json 2>err
+    [ ! -s outside/new ]
+    rm -f outside/new
+    all_refused read
+    all_refused write
+    [ "$(ls outside)" = "report.json
+secret" ]
+}
+
 @test "a folder that was made for nothing is gone again" {
     mkdir empty
     run "$fp8cast" quantize empty dst -q
