@@ -477,6 +477,12 @@ static bool check_arguments(parser *p)
                       "does not go with '--requantize'");
     if (out->command == COMMAND_PLAN && !check_direction(p))
         return false;
+    if ((out->command == COMMAND_DEQUANTIZE || out->dequantize) && out->rules &&
+        !out->fuse)
+        return refuse(p, "", NULL,
+                      "%s: option '--rules' goes with '--fuse' only: without "
+                      "it no rules are needed",
+                      command->name);
     return out->command != COMMAND_HELP || check_help(p);
 }
 

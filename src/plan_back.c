@@ -4,6 +4,7 @@
  * are read only to fuse: without, any model will do. */
 #include "plan.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 static const f8_tensor *tensor(const f8_plan *plan, uint32_t i)
@@ -53,6 +54,7 @@ static void add_units(f8_plan *plan, uint32_t i, uint64_t *count,
     f8_decision *d = &plan->decisions[i];
     const f8_tensor *t = tensor(plan, i);
 
+    assert(plan->units);
     d->first_unit = *count;
     for (uint64_t k = 0; k < d->units_count; k++) {
         f8_unit *u = &plan->units[(*count)++];
