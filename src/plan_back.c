@@ -138,8 +138,10 @@ static f8_status make_units(f8_plan *plan, f8_error *err)
     bool *placed = f8_alloc(fusion->count, sizeof *placed);
 
     plan->units = f8_alloc(plan->units_count, sizeof *plan->units);
-    if (!plan->units || !placed)
-        status = f8_fail_nomem(err, "the plan");
+    if (!plan->units || !placed) {
+        free(placed);
+        return f8_fail_nomem(err, "the plan");
+    }
     for (uint32_t i = 0; i < plan->source->tensors.count && status == F8_OK;
          i++) {
         uint32_t part = fusion->of ? fusion->of[i] : 0;
