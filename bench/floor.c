@@ -58,19 +58,15 @@ static void measure_floor(const f8_block *block, float scale,
     (void)hist;
 }
 
-/* Each code in both bytes of a value, or in all four. */
+/* As many bytes as values have, which are the codes again and again. */
 static uint8_t dequantise_floor(const f8_code_block *block, float scale)
 {
-    size_t bytes = f8_dtype_bytes(block->dtype);
-
     (void)scale;
     for (unsigned r = 0; r < block->rows; r++) {
         const uint8_t *from = block->codes + r * block->codes_stride;
         uint8_t *to = (uint8_t *)block->values + r * block->values_stride;
-        for (unsigned i = 0; bytes == 2 && i < block->cols; i++)
-            to[2 * i] = to[2 * i + 1] = from[i] & 0x3f;
-        for (unsigned i = 0; bytes != 2 && i < block->cols; i++)
-            to[4 * i + 3] = from[i] & 0x3f;
+        for (size_t i = 0; i < f8_dtype_bytes(block->dtype); i++)
+            memcpy(to + i * block->cols, from, block->cols);
     }
     return 0;
 }

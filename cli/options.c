@@ -88,7 +88,7 @@ typedef enum option_kind {
 #define ON_CONVERT (ON(QUANTIZE) | ON(PLAN))
 #define ON_BACK (ON(DEQUANTIZE) | ON(PLAN))
 #define ON_DECIDE (ON_CONVERT | ON(ROOFLINE))
-#define ON_WRITE (ON_CONVERT | ON_BACK)
+#define ON_WRITE (ON_CONVERT | ON(DEQUANTIZE))
 #define ON_WORK (ON_WRITE | ON(VERIFY) | ON(DIFF))
 #define ON_PLAN (ON_WORK | ON(ROOFLINE))
 #define ON_CHECKPOINT (ON_PLAN | ON(INSPECT) | ON(SYNTH))
@@ -560,6 +560,12 @@ static bool check_arguments(parser *p)
                       "does not go with '--requantize'");
     if (out->command == COMMAND_PLAN && !check_direction(p))
         return false;
+    if ((out->command == COMMAND_DEQUANTIZE || out->dequantize) && out->rules &&
+        !out->fuse)
+        return refuse(p, "", NULL,
+                      "%s: option '--rules' goes with '--fuse' only: without "
+                      "it no rules are needed",
+                      command->name);
     return out->command != COMMAND_HELP || check_help(p);
 }
 

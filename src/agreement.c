@@ -54,12 +54,12 @@ static f8_status match_scale(f8_agreement *v, f8_counterpart *part,
     part->weight = weight;
     part->scale = partner.other;
     part->scale_dtype = partner.scale_dtype;
-    if (seen->file == weight->file)
+    if (part->scale->file == weight->file)
         return F8_OK;
-    return f8_problem(v->problems, err,
-                      "tensor %s: in %s, but its weight is in %s", seen->name,
-                      v->result->files[seen->file].name,
-                      v->result->files[weight->file].name);
+    return f8_problem(
+        v->problems, err, "tensor %s: in %s, but its weight is in %s",
+        part->scale->name, v->result->files[part->scale->file].name,
+        v->result->files[weight->file].name);
 }
 
 static bool is_quantisable(const f8_tensor *t, const f8_unit *u)

@@ -66,11 +66,15 @@ static f8_status missing(const f8_checkpoint *cp, const f8_tensor *weight,
 
     if (status != F8_OK)
         return status;
-    return f8_problem(problems, err, "tensor %s: FP8 without %s%s%s",
-                      weight->name, weight->name, F8_SCALE_SUFFIX,
-                      *seen ? ", only _scale, which no loader of this "
-                              "format reads"
-                            : "");
+    /* Who collects problems wants to know what engines make of them. */
+    const char *then =
+        *seen ? ": vLLM raises, SGLang drops it without a word"
+              : "; vLLM and SGLang start without it and say nothing";
+    return f8_problem(
+        problems, err, "tensor %s: FP8 without %s%s%s%s", weight->name,
+        weight->name, F8_SCALE_SUFFIX,
+        *seen ? ", only _scale, which no loader of this format reads" : "",
+        problems ? then : "");
 }
 
 /* transformers writes powers of two as plain bytes, and says so in the

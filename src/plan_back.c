@@ -4,6 +4,7 @@
  * are read only to fuse: without, any model will do. */
 #include "plan.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "arrange.h"
@@ -55,6 +56,7 @@ static void add_units(f8_plan *plan, uint32_t i, uint64_t *count,
     f8_decision *d = &plan->decisions[i];
     const f8_tensor *t = tensor(plan, i);
 
+    assert(plan->units);
     d->first_unit = *count;
     for (uint64_t k = 0; k < d->units_count; k++) {
         f8_unit *u = &plan->units[(*count)++];
@@ -138,8 +140,10 @@ static f8_status make_units(f8_plan *plan, f8_error *err)
     bool *placed = f8_alloc(fusion->count, sizeof *placed);
 
     plan->units = f8_alloc(plan->units_count, sizeof *plan->units);
-    if (!plan->units || !placed)
-        status = f8_fail_nomem(err, "the plan");
+    if (!plan->units || !placed) {
+        free(placed);
+        return f8_fail_nomem(err, "the plan");
+    }
     for (uint32_t i = 0; i < plan->source->tensors.count && status == F8_OK;
          i++) {
         uint32_t part = fusion->of ? fusion->of[i] : 0;

@@ -362,10 +362,10 @@ f8_status f8_work_do(const f8_plan *plan, const f8_kernel *kernel,
     }
     if (status != F8_OK)
         return status;
-    if (u->action == F8_DEQUANTIZE)
-        return dequantise_item(&j, err);
     if (u->action == F8_KEEP)
         return u->stride ? copy_across(&j, err) : copy_item(&j, err);
-    return j.scale ? requantise_item(&j, outcome, err)
-                   : quantise_item(&j, outcome, err);
+    if (!j.scale)
+        return quantise_item(&j, outcome, err);
+    return u->action == F8_QUANTIZE ? requantise_item(&j, outcome, err)
+                                    : dequantise_item(&j, err);
 }

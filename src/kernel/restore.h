@@ -61,10 +61,8 @@ static inline void restore_halves(const f8_code_block *block, float scale)
         const uint8_t *codes = block->codes + r * block->codes_stride;
         unsigned char *to =
             (unsigned char *)block->values + r * block->values_stride;
-        uint16_t row[F8_BLOCK];
         for (unsigned i = 0; i < block->cols; i++)
-            row[i] = table[codes[i]];
-        memcpy(to, row, block->cols * sizeof *row);
+            memcpy(to + i * sizeof *table, &table[codes[i]], sizeof *table);
     }
 }
 
@@ -77,10 +75,8 @@ static inline void restore_floats(const f8_code_block *block, float scale)
         const uint8_t *codes = block->codes + r * block->codes_stride;
         unsigned char *to =
             (unsigned char *)block->values + r * block->values_stride;
-        float row[F8_BLOCK];
         for (unsigned i = 0; i < block->cols; i++)
-            row[i] = table[codes[i]];
-        memcpy(to, row, block->cols * sizeof *row);
+            memcpy(to + i * sizeof *table, &table[codes[i]], sizeof *table);
     }
 }
 

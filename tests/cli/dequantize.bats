@@ -364,6 +364,8 @@ fp8_source.write(sys.argv[3], {"model.safetensors": tensors}, config)
     says "fp8cast: plan: option '--scales' does not go with '--dequantize' (see 'fp8cast plan --help')"
     program 2 plan a --fuse
     says "fp8cast: plan: option '--fuse' goes with '--dequantize' only (see 'fp8cast plan --help')"
+    program 2 dequantize a b --rules llama
+    says "fp8cast: dequantize: option '--rules' goes with '--fuse' only: without it no rules are needed (see 'fp8cast dequantize --help')"
     program 2 quantize a b --verify --requantize
     says "fp8cast: --verify: reads a source that is not quantized, so it does not go with '--requantize' (see 'fp8cast quantize --help')"
 }
