@@ -22,6 +22,9 @@ import checkpoints  # noqa: E402
 import reference  # noqa: E402
 
 PARTS = {"gate_up_proj": 2, "down_proj": 1}
+# Granite's names of the same.
+LINEAR = {"input_linear.weight": "experts.gate_up_proj",
+          "output_linear.weight": "experts.down_proj"}
 
 
 def read_golden(path):
@@ -60,6 +63,9 @@ def make_source(folder, model_type, tensors, config):
 
 def results_of(name, shape):
     """Names of a source tensor's results: one, or one an expert and part."""
+    for theirs, usual in LINEAR.items():
+        if name.endswith("." + theirs):
+            name = name.removesuffix(theirs) + usual
     parent, _, leaf = name.rpartition(".")
     if not (parent.endswith("experts") and leaf in PARTS):
         return [name]

@@ -208,10 +208,10 @@ FAMILIES = {
                            defects={"sglang": NO_RENAMING}),
     "granitemoe": Family(
         {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2},
-        variants=("granite",), defects={"transformers": NO_JOIN}),
+        variants=("granite", "per-expert"), defects={"transformers": NO_JOIN}),
     "gemma4_text": Family(GEMMA4, defects={"sglang": PER_LAYER}),
     "gemma4_text.moe": Family(
-        GEMMA4_MOE, build="gemma4_text", variants=("fused",),
+        GEMMA4_MOE, build="gemma4_text", variants=("fused", "per-expert"),
         defects={"transformers": NO_JOIN, "sglang": PER_LAYER}),
     "gemma4": Family({"text_config": GEMMA4, "vision_config": GEMMA4_VISION,
                       "audio_config": None}, auto=MULTIMODAL),
