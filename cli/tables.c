@@ -31,6 +31,27 @@ static void fact(const char *label, const char *text)
     message_line("%-21s%s", label, text);
 }
 
+#define TEXT_COLUMN 21
+#define COLUMNS 80
+
+/* A fact whose text may take several lines. */
+static void long_fact(const char *label, const char *text)
+{
+    while (*text) {
+        size_t n = strlen(text);
+        if (n > COLUMNS - TEXT_COLUMN) {
+            for (n = COLUMNS - TEXT_COLUMN; n > 0 && text[n] != ' '; n--)
+                ;
+            if (n == 0) /* one long word */
+                n = strcspn(text, " ");
+        }
+        message_line("%-*s%.*s", TEXT_COLUMN, label, (int)n, text);
+        text += n;
+        text += *text == ' ';
+        label = "";
+    }
+}
+
 static void blank(void)
 {
     message_text("\n");
@@ -114,7 +135,7 @@ void table_plan(const f8_plan *plan, const plan_place *place)
     left_behind(plan, summary.left_behind);
     const char *note = NULL;
     for (uint64_t i = 0; (note = f8_plan_note(plan, i)); i++)
-        fact("note", note);
+        long_fact("note", note);
 }
 
 static const char *action_name(f8_action action)
@@ -164,27 +185,6 @@ void table_plan_tensors(const f8_plan *plan)
 }
 
 /* ---- serving ------------------------------------------------------------ */
-
-#define TEXT_COLUMN 21
-#define COLUMNS 80
-
-/* A fact whose text may take several lines. */
-static void long_fact(const char *label, const char *text)
-{
-    while (*text) {
-        size_t n = strlen(text);
-        if (n > COLUMNS - TEXT_COLUMN) {
-            for (n = COLUMNS - TEXT_COLUMN; n > 0 && text[n] != ' '; n--)
-                ;
-            if (n == 0) /* one long word */
-                n = strcspn(text, " ");
-        }
-        message_line("%-*s%.*s", TEXT_COLUMN, label, (int)n, text);
-        text += n;
-        text += *text == ' ';
-        label = "";
-    }
-}
 
 /* "1, 2, 4". */
 static figure size_list(uint32_t sizes)

@@ -262,7 +262,7 @@ END
                 grep -q '^python -m sglang.launch_server' card.md
             else
                 fails grep -q 'sglang.launch_server' card.md
-                grep -A2 '^### SGLang' card.md | grep -q '^Not with .*drops'
+                grep -A2 '^### SGLang' card.md | grep -q '^Not with '
             fi
         done
     changed 'd["source"]["model_type"] = "unheard_of"'

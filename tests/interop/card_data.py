@@ -28,10 +28,31 @@ def table(path):
                 continue
             if cells[0] == "model_type" and not versions:
                 versions = dict(cell.split() for cell in cells[1:])
-            elif re.fullmatch("[a-z0-9_]+", cells[0]) and \
+            elif re.fullmatch(r"[a-z0-9_]+(\.[a-z]+)?", cells[0]) and \
                     set(cells[1:]) <= {"right", "cannot"}:
                 rows[cells[0]] = cells[1:]
     return versions, rows
+
+
+# A model_type may have kinds of models that loaders treat in different ways;
+# config.json tells the card's reader which of them it is.
+VARIANTS = {"": "", "moe": "of a model with experts, ",
+            "saved": "of one that transformers has saved, "}
+
+
+def reasons(name, rows):
+    """Why a loader cannot, by loader; of any kind of this model_type."""
+    found = {}
+    for row, verdicts in rows.items():
+        base, _, variant = row.partition(".")
+        if base != name:
+            continue
+        defects = FAMILIES[row].defects
+        for loader, verdict in zip(LOADERS, verdicts):
+            assert (verdict == "cannot") == (loader in defects), row
+            if verdict == "cannot" and loader not in found:
+                found[loader] = VARIANTS[variant] + defects[loader][1]
+    return found
 
 
 def main():
@@ -42,12 +63,15 @@ def main():
     print("# `report`. Written by tests/interop/card_data.py; do not edit.")
     for loader in LOADERS:
         print("version", loader, versions[loader])
-    for name, verdicts in rows.items():
-        print("model", name, FAMILIES[name].auto, *verdicts)
-        for loader, verdict in zip(LOADERS, verdicts):
-            assert (verdict == "cannot") == (loader in FAMILIES[name].defects)
-            if verdict == "cannot":
-                print("why", name, loader, FAMILIES[name].defects[loader][1])
+    for name in rows:
+        if "." in name:
+            continue
+        why = reasons(name, rows)
+        print("model", name, FAMILIES[name].auto,
+              *("cannot" if loader in why else "right" for loader in LOADERS))
+        for loader in LOADERS:
+            if loader in why:
+                print("why", name, loader, why[loader])
 
 
 if __name__ == "__main__":
