@@ -201,6 +201,7 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
 {
     const f8_fuse_place *place = &entries->place;
     const f8_tensor *first = entries->tensor;
+    const f8_rule *rule = place->rule;
     f8_fused_tensor *fused = &out->tensors[out->count];
 
     const char *name =
@@ -209,6 +210,11 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
     if (!name)
         return f8_fail_nomem(err, "the fused tensors");
     f8_status status = check_whole(entries, n, name, err);
+    if (status == F8_OK && rule->axis != 1)
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "tensor %s: cannot be fused into %s, which lies "
+                         "transposed in published models (%s)",
+                         first->name, name, rule->text);
     for (size_t i = 0; i < n && status == F8_OK; i++) {
         status = check_shape(first, entries[i].tensor, name, err);
         items[i] = entries[i].tensor;
@@ -216,11 +222,11 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
     if (status != F8_OK)
         return status;
     *fused = (f8_fused_tensor){.name = name,
-                               .rule = place->rule,
+                               .rule = rule,
                                .rows = first->shape[0],
                                .cols = first->shape[1],
-                               .experts = n / place->rule->parts_count,
-                               .parts = place->rule->parts_count,
+                               .experts = n / rule->parts_count,
+                               .parts = rule->parts_count,
                                .items = items};
     fused->shape[0] = fused->experts;
     fused->shape[2] = fused->cols;
