@@ -106,25 +106,25 @@ f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
                          const f8_item *item, void *buffer, void *spare,
                          unsigned char **data, f8_error *err)
 {
-    size_t rows = (size_t)item->rows, cols = (size_t)item->cols;
-    size_t n = rows * elem_bytes;
+    size_t height = (size_t)item->rows, width = (size_t)item->cols;
+    size_t n = height * elem_bytes;
     unsigned char *to = spare;
     f8_status status = F8_OK;
 
     /* Columns of the result are runs of the source, a few kilobytes each, with
      * the other parts' between them, which are asked for next: they go through
      * the cache. */
-    for (uint64_t c = 0; c < cols && status == F8_OK; c++)
+    for (uint64_t c = 0; c < width && status == F8_OK; c++)
         status = f8_read_at(handle->file.fd, to + c * n, n,
                             offset + ((item->col + c) * stride + item->row) *
                                          elem_bytes,
                             handle->path, err);
     if (elem_bytes == 1)
-        transpose_uint8_t(spare, buffer, cols, rows);
+        transpose_uint8_t(spare, buffer, width, height);
     else if (elem_bytes == 2)
-        transpose_uint16_t(spare, buffer, cols, rows);
+        transpose_uint16_t(spare, buffer, width, height);
     else
-        transpose_uint32_t(spare, buffer, cols, rows);
+        transpose_uint32_t(spare, buffer, width, height);
     *data = buffer;
     return status;
 }

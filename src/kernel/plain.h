@@ -239,7 +239,7 @@ static inline void tally_row(tally *t, lanes *now, slot_counts *counts,
 {
     float w[F8_BLOCK] = {0}, e[F8_BLOCK] = {0};
     float split_w[F8_BLOCK], split_e[F8_BLOCK];
-    int32_t slot[F8_BLOCK];
+    int32_t slot[F8_BLOCK] = {0};
     uint32_t plain[F8_BLOCK], top = 0, odd = 0;
 
     for (unsigned i = 0; i < n; i++) {
