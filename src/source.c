@@ -83,6 +83,7 @@ f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
 /* Element (r, c) of a packed rows x cols matrix to place (c, r), in squares
  * that stay in a CPU's first cache. One loop for each size of an element, or
  * the copy would not be an instruction. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type has none. */
 #define TRANSPOSE(type)                                                   \
     static void transpose_##type(const type *from, type *to, size_t rows, \
                                  size_t cols)                             \
@@ -95,6 +96,8 @@ f8_status f8_read_panel(const f8_handle *handle, uint64_t offset, uint64_t cols,
             }                                                             \
         }                                                                 \
     }
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 enum { SQUARE = 32 };
 TRANSPOSE(uint8_t)
