@@ -58,6 +58,27 @@ static void measure_floor(const f8_block *block, float scale,
     (void)hist;
 }
 
+static void see_floor(const uint8_t *codes, size_t codes_stride, unsigned rows,
+                      unsigned cols, f8_codes *seen)
+{
+    (void)codes;
+    (void)codes_stride;
+    (void)rows;
+    (void)cols;
+    (void)seen;
+}
+
+static void locate_floor(const f8_block *block, float scale,
+                         const uint8_t *codes, size_t codes_stride,
+                         unsigned *row, unsigned *col)
+{
+    (void)block;
+    (void)scale;
+    (void)codes;
+    (void)codes_stride;
+    *row = *col = 0;
+}
+
 /* As many bytes as values have, which are the codes again and again. */
 static uint8_t dequantise_floor(const f8_code_block *block, float scale)
 {
@@ -76,6 +97,8 @@ static const f8_kernel floor_kernel = {
     .amax = amax_floor,
     .quantise = quantise_floor,
     .measure = measure_floor,
+    .see = see_floor,
+    .locate = locate_floor,
     .dequantise = dequantise_floor,
 };
 

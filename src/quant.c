@@ -86,8 +86,9 @@ static void note_finds(const f8_kernel *kernel, const f8_panel *panel,
         finds->max_abs = own->max_abs;
         *largest = (suspect){*ref, scale, true};
     }
-    kernel->see(ref->codes, panel->codes_stride, ref->block.rows,
-                ref->block.cols, &finds->seen);
+    if (!f8_codes_all_normal(&finds->seen))
+        kernel->see(ref->codes, panel->codes_stride, ref->block.rows,
+                    ref->block.cols, &finds->seen);
 }
 
 static void place_largest(const f8_kernel *kernel, const f8_panel *panel,
