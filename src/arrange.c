@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "builtin.h"
+#include "glob.h"
 
 /* ---- which rules --------------------------------------------------------- */
 

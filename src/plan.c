@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arrange.h"
+#include "glob.h"
 #include "json.h"
 #include "modules.h"
 #include "pipeline.h"

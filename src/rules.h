@@ -109,11 +109,6 @@ typedef struct f8_rules {
     f8_arena strings;
 } f8_rules;
 
-/* `*` any characters, `?` one, `{n}` a decimal number; all else itself. Where
- * a digit, `?` or `{n}` follows a `{n}`, text may have F8_NAME_MAX_BYTES, the
- * most that a tensor's name has; more is no match. */
-bool f8_glob_match(const char *pattern, const char *text);
-
 /* Loads the rules called spec: a built-in family, else a file's path. With
  * spec NULL the built-in family that lists model_type. */
 f8_status f8_rules_load(const char *spec, const char *model_type,

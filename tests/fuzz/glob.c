@@ -3,7 +3,7 @@
  * docs/rules.md says, spelled out as a table of all pairs of suffixes. */
 #include "fuzz.h"
 
-#include "rules.h"
+#include "glob.h"
 
 enum { MOST = 200 };
 

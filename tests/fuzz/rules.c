@@ -3,6 +3,7 @@
  * error the line must be one, and no rule may be found that does not match. */
 #include "fuzz.h"
 
+#include "glob.h"
 #include "arrange.h"
 
 static const char *const kinds[] = {"keep", "quantize", "split"};

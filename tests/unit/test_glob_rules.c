@@ -3,6 +3,7 @@
  * and when a rule may stay without a tensor. */
 #include "helpers.h"
 
+#include "glob.h"
 #include "rules.h"
 
 /* ---- patterns ------------------------------------------------------------ */

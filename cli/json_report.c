@@ -1,0 +1,149 @@
+/* json_report.c - the pieces of the file that --report writes; see json.h and
+ * docs/report.schema.json. */
+#include <string.h>
+
+#include "json_values.h"
+
+/* The last part of a folder's path, of whatever way it was given. */
+static json_t *folder_name(const char *path)
+{
+    char *whole = realpath(path, NULL);
+    const char *slash = whole ? strrchr(whole, '/') : NULL;
+    json_t *name = string(slash && slash[1] ? slash + 1 : path);
+    free(whole);
+    return name;
+}
+
+json_t *json_report_source(const f8_report *report, const char *src,
+                           const char *card)
+{
+    f8_report_sides sides;
+    json_t *entry = object();
+    f8_report_get_sides(report, &sides);
+    put(entry, "name", folder_name(src));
+    put(entry, "model_type", string(sides.model_type));
+    put(entry, "family", string(sides.family));
+    put(entry, "tensors", count(sides.source_tensors));
+    put(entry, "bytes", count(sides.source_bytes));
+    put(entry, "shards", count(sides.source_shards));
+    put(entry, "card", *card ? string(card) : json_null());
+    return entry;
+}
+
+json_t *json_report_result(const f8_report *report, const char *dst)
+{
+    f8_report_sides sides;
+    json_t *entry = object();
+    f8_report_get_sides(report, &sides);
+    put(entry, "name", folder_name(dst));
+    put(entry, "tensors", count(sides.result_tensors));
+    put(entry, "bytes", count(sides.result_bytes));
+    put(entry, "shards", count(sides.result_shards));
+    put(entry, "fp8_weights", count(sides.fp8_weights));
+    put(entry, "scales", count(sides.scales));
+    put(entry, "kept", count(sides.kept));
+    put(entry, "kept_bytes", count(sides.kept_bytes));
+    put(entry, "parameters", count(sides.parameters));
+    return entry;
+}
+
+static json_t *globs(const f8_override *overrides, size_t number, bool quantize)
+{
+    json_t *list = array();
+    for (size_t i = 0; i < number; i++) {
+        if (overrides[i].quantize == quantize)
+            append(list, string(overrides[i].glob));
+    }
+    return list;
+}
+
+json_t *json_report_options(const f8_report *report,
+                            const f8_override *overrides, size_t number)
+{
+    f8_report_sides sides;
+    json_t *entry = object();
+    f8_report_get_sides(report, &sides);
+    put(entry, "scales",
+        string(sides.choice == F8_SCALES_DEFAULT
+                   ? NULL
+                   : f8_scales_name(sides.choice)));
+    put(entry, "scale_dtype",
+        string(sides.dtype == F8_SCALE_DEFAULT
+                   ? NULL
+                   : f8_scale_dtype_name(sides.dtype)));
+    put(entry, "layout", string(sides.layout));
+    put(entry, "keep", globs(overrides, number, false));
+    put(entry, "quantize", globs(overrides, number, true));
+    return entry;
+}
+
+json_t *json_report_rule(const f8_rule_share *share)
+{
+    json_t *entry = object();
+    put(entry, "rule", string(share->rule));
+    put(entry, "action",
+        string(share->action == F8_QUANTIZE ? "quantize" : "keep"));
+    put(entry, "source_tensors", count(share->source_tensors));
+    put(entry, "results", count(share->results));
+    put(entry, "source_bytes", count(share->source_bytes));
+    put(entry, "result_bytes", count(share->result_bytes));
+    return entry;
+}
+
+json_t *json_report_cell(const f8_error_cell *cell)
+{
+    json_t *entry = object();
+    put(entry, "layer", count(cell->layer));
+    put(entry, "kind", count(cell->kind));
+    put(entry, "tensors", count(cell->tensors));
+    put(entry, "relative_rms", real(cell->relative_rms));
+    return entry;
+}
+
+json_t *json_report_distribution(const f8_report *report)
+{
+    f8_error_bin bin;
+    json_t *entry = object(), *edges = array(), *counts = array();
+    for (size_t i = 0; f8_report_get_bin(report, i, &bin); i++) {
+        if (bin.to == 0) {
+            put(entry, "exact", count(bin.count));
+            continue;
+        }
+        append(edges, real(bin.from));
+        if (isfinite(bin.to))
+            append(counts, count(bin.count));
+        else
+            put(entry, "above", count(bin.count));
+    }
+    put(entry, "edges", edges);
+    put(entry, "counts", counts);
+    return entry;
+}
+
+static json_t *place(uint64_t row, uint64_t col)
+{
+    json_t *pair = array();
+    append(pair, count(row));
+    append(pair, count(col));
+    return pair;
+}
+
+json_t *json_report_tensor(const f8_tensor_error *tensor)
+{
+    json_t *entry = json_error_stats(&tensor->error), *block = NULL;
+    bool is_exact = tensor->error.max_abs_error == 0;
+    json_object_del(entry, "tensors");
+    put(entry, "layer", count(tensor->layer));
+    put(entry, "kind", count(tensor->kind));
+    put(entry, "shape", place(tensor->rows, tensor->cols));
+    put(entry, "max_abs_error_at",
+        is_exact ? json_null() : place(tensor->max_row, tensor->max_col));
+    if (!is_exact) {
+        block = object();
+        put(block, "at",
+            place(tensor->worst_block_row, tensor->worst_block_col));
+        put(block, "relative_rms", real(tensor->worst_block_rms));
+    }
+    put(entry, "worst_block", block ? block : json_null());
+    return entry;
+}
