@@ -293,42 +293,51 @@ static bool take_named(parser *p, const struct option *option,
                   given, known);
 }
 
-static bool take_scale(parser *p, const struct option *option,
-                       const char *given)
-{
-    static const named names[] = {{"bf16", F8_SCALE_BF16},
-                                  {"f32", F8_SCALE_F32},
-                                  {"ue8m0", F8_SCALE_UE8M0}};
-    int value = F8_SCALE_DEFAULT;
-    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
-                              "bf16, f32 or ue8m0", given, &value);
-    p->out->scale_dtype = (f8_scale_dtype)value;
-    return is_fine;
-}
+enum { ENUM_NAMES = 3 }; /* of each */
 
-static bool take_choice(parser *p, const struct option *option,
-                        const char *given)
-{
-    static const named names[] = {{"amax", F8_SCALES_AMAX},
-                                  {"mse", F8_SCALES_MSE},
-                                  {"pow2", F8_SCALES_POW2}};
-    int value = F8_SCALES_DEFAULT;
-    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
-                              "amax, mse or pow2", given, &value);
-    p->out->scales = (f8_scales)value;
-    return is_fine;
-}
+/* Options that take one of a few names. */
+static const struct enumeration {
+    option_kind kind;
+    const char *known;
+    named names[ENUM_NAMES];
+} enumerations[] = {
+    {KIND_SCALE,
+     "bf16, f32 or ue8m0",
+     {{"bf16", F8_SCALE_BF16},
+      {"f32", F8_SCALE_F32},
+      {"ue8m0", F8_SCALE_UE8M0}}},
+    {KIND_CHOICE,
+     "amax, mse or pow2",
+     {{"amax", F8_SCALES_AMAX},
+      {"mse", F8_SCALES_MSE},
+      {"pow2", F8_SCALES_POW2}}},
+    {KIND_DTYPE,
+     "bf16, f16 or f32",
+     {{"bf16", F8_DTYPE_BF16}, {"f16", F8_DTYPE_F16}, {"f32", F8_DTYPE_F32}}},
+    {KIND_FORMAT,
+     "html, md or text",
+     {{"text", REPORT_TEXT}, {"html", REPORT_HTML}, {"md", REPORT_MD}}},
+};
 
-static bool take_dtype(parser *p, const struct option *option,
-                       const char *given)
+/* The field is of an enumeration's type, which is as large as an int. */
+_Static_assert(sizeof(f8_scale_dtype) == sizeof(int) &&
+                   sizeof(f8_scales) == sizeof(int) &&
+                   sizeof(f8_dtype) == sizeof(int) &&
+                   sizeof(report_format) == sizeof(int),
+               "enumerations are stored as int");
+
+static bool take_enum(parser *p, const struct option *option, void *field,
+                      const char *given)
 {
-    static const named names[] = {
-        {"bf16", F8_DTYPE_BF16}, {"f16", F8_DTYPE_F16}, {"f32", F8_DTYPE_F32}};
+    const struct enumeration *kind = enumerations;
     int value = 0;
-    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
-                              "bf16, f16 or f32", given, &value);
-    p->out->value_dtype = (f8_dtype)value;
-    return is_fine;
+    while (kind->kind != option->kind)
+        kind++;
+    if (!take_named(p, option, kind->names, ENUM_NAMES, kind->known, given,
+                    &value))
+        return false;
+    memcpy(field, &value, sizeof value);
+    return true;
 }
 
 /* vllm, or vllm:8 for eight devices. */
@@ -359,18 +368,6 @@ static bool take_engine(parser *p, const struct option *option,
                       option->name);
     p->out->engines[value] = devices;
     return true;
-}
-
-static bool take_format(parser *p, const struct option *option,
-                        const char *given)
-{
-    static const named names[] = {
-        {"text", REPORT_TEXT}, {"html", REPORT_HTML}, {"md", REPORT_MD}};
-    int value = REPORT_DEFAULT;
-    bool is_fine = take_named(p, option, names, sizeof names / sizeof names[0],
-                              "html, md or text", given, &value);
-    p->out->format = (report_format)value;
-    return is_fine;
 }
 
 static bool take_value(parser *p, const struct option *option,
@@ -417,11 +414,10 @@ static bool take_value(parser *p, const struct option *option,
             (f8_override){value, option->kind == KIND_QUANTIZE};
         break;
     case KIND_SCALE:
-        return take_scale(p, option, value);
     case KIND_CHOICE:
-        return take_choice(p, option, value);
     case KIND_DTYPE:
-        return take_dtype(p, option, value);
+    case KIND_FORMAT:
+        return take_enum(p, option, field, value);
     case KIND_ENGINE:
         return take_engine(p, option, value);
     case KIND_HUB_ID:
@@ -431,8 +427,6 @@ static bool take_value(parser *p, const struct option *option,
                           option->name, value);
         *(const char **)field = value;
         break;
-    case KIND_FORMAT:
-        return take_format(p, option, value);
     }
     return true;
 }

@@ -1,6 +1,5 @@
 /* builtin.h - data files compiled into the library: rules, layouts and
- * machines. The
- * tables are generated at build time by cmake/embed.cmake. */
+ * machines. The tables are generated at build time by cmake/embed.cmake. */
 #ifndef F8_BUILTIN_H
 #define F8_BUILTIN_H
 

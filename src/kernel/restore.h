@@ -52,40 +52,34 @@ static inline uint8_t largest_code(const f8_code_block *block)
     return most;
 }
 
-static inline void restore_halves(const f8_code_block *block, float scale)
+/* Puts an entry of the table for each code; `bytes` is a constant wherever
+ * this is compiled, so that a copy is one store. */
+__attribute__((always_inline)) static inline void restore_by(
+    const f8_code_block *block, const void *table, size_t bytes)
 {
-    uint16_t table[CODES];
+    const unsigned char *from = table;
 
-    halves_of_codes(scale, block->dtype, table);
     for (unsigned r = 0; r < block->rows; r++) {
         const uint8_t *codes = block->codes + r * block->codes_stride;
         unsigned char *to =
             (unsigned char *)block->values + r * block->values_stride;
         for (unsigned i = 0; i < block->cols; i++)
-            memcpy(to + i * sizeof *table, &table[codes[i]], sizeof *table);
-    }
-}
-
-static inline void restore_floats(const f8_code_block *block, float scale)
-{
-    float table[CODES];
-
-    values_of_codes(scale, table);
-    for (unsigned r = 0; r < block->rows; r++) {
-        const uint8_t *codes = block->codes + r * block->codes_stride;
-        unsigned char *to =
-            (unsigned char *)block->values + r * block->values_stride;
-        for (unsigned i = 0; i < block->cols; i++)
-            memcpy(to + i * sizeof *table, &table[codes[i]], sizeof *table);
+            memcpy(to + i * bytes, from + codes[i] * bytes, bytes);
     }
 }
 
 static inline uint8_t dequantise_plain(const f8_code_block *block, float scale)
 {
-    if (block->dtype == F8_DTYPE_F32)
-        restore_floats(block, scale);
-    else
-        restore_halves(block, scale);
+    float values[CODES];
+    uint16_t halves[CODES];
+
+    if (block->dtype == F8_DTYPE_F32) {
+        values_of_codes(scale, values);
+        restore_by(block, values, sizeof *values);
+    } else {
+        halves_of_codes(scale, block->dtype, halves);
+        restore_by(block, halves, sizeof *halves);
+    }
     return largest_code(block);
 }
 

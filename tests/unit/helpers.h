@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "rules.h"
 #include "safetensors.h"
 
 #ifndef F8_TEST_DATA
@@ -233,6 +234,37 @@ static inline void put_shard(const char *path, const made_tensor *tensors,
     put_file(path, header.data, header.length);
     assert_int_equal(truncate(path, (off_t)(header.length + at)), 0);
     f8_buf_free(&header);
+}
+
+/* ---- plans --------------------------------------------------------------- */
+
+static inline f8_plan *plan_with(const char *src, const f8_options *options)
+{
+    f8_plan *plan = NULL;
+    f8_error err = {0};
+
+    expect_ok(f8_plan_create(src, options, &plan, &err), &err);
+    assert_non_null(plan);
+    return plan;
+}
+
+/* ---- rules --------------------------------------------------------------- */
+
+typedef struct bad_rules {
+    const char *text, *message;
+} bad_rules;
+
+/* Every text is refused with its message. */
+static inline void expect_bad_rules(const bad_rules *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        f8_rules *rules = NULL;
+        f8_error err = {0};
+        f8_status status =
+            f8_rules_parse("my.rules", cases[i].text, &rules, &err);
+        expect_error(status, &err, F8_ERR_RULES, cases[i].message);
+        assert_null(rules);
+    }
 }
 
 #endif

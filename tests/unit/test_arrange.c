@@ -150,9 +150,7 @@ static void test_list_counts_as_people_do(void **state)
 
 static void test_errors(void **state)
 {
-    static const struct {
-        const char *text, *message;
-    } cases[] = {
+    static const bad_rules cases[] = {
         {"layout\n",
          "my.rules:1:7: expected one layout name at the end of the line"},
         {"layout a b\n", "my.rules:1:10: expected one layout name, found 'b'"},
@@ -198,14 +196,7 @@ static void test_errors(void **state)
     };
     (void)state;
 
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        f8_rules *rules = NULL;
-        f8_error err = {0};
-        f8_status status =
-            f8_rules_parse("my.rules", cases[i].text, &rules, &err);
-        expect_error(status, &err, F8_ERR_RULES, cases[i].message);
-        assert_null(rules);
-    }
+    expect_bad_rules(cases, COUNT_OF(cases));
 }
 
 /* ---- a plan -------------------------------------------------------------- */

@@ -38,16 +38,6 @@ static f8_options back_options(const char *dir, bool fuse)
                         .rules = path_in(dir, "my.rules")};
 }
 
-static f8_plan *plan_with(const char *src, const f8_options *options)
-{
-    f8_plan *plan = NULL;
-    f8_error err = {0};
-
-    expect_ok(f8_plan_create(src, options, &plan, &err), &err);
-    assert_non_null(plan);
-    return plan;
-}
-
 static void expect_refused(const char *src, const f8_options *options,
                            f8_status status, const char *message)
 {

@@ -318,11 +318,7 @@ static void test_last_rule_wins(void **state)
 
 /* ---- files that are wrong ------------------------------------------------ */
 
-typedef struct bad_case {
-    const char *text, *message;
-} bad_case;
-
-static void check_bad(const char *dir, const bad_case *cases, size_t count)
+static void check_bad(const char *dir, const bad_rules *cases, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         f8_rules *rules = NULL;
@@ -337,7 +333,7 @@ static void test_directive_errors(void **state)
 {
     /* Columns count bytes from 1; at the end of a line the column is that
      * behind the last word. */
-    static const bad_case cases[] = {
+    static const bad_rules cases[] = {
         {"", "my.rules: expected a line 'family NAME'"},
         {"keep a\n", "my.rules: expected a line 'family NAME'"},
         {"family f\n", "my.rules: expected at least one rule"},
@@ -369,7 +365,7 @@ static void test_directive_errors(void **state)
 
 static void test_pattern_errors(void **state)
 {
-    static const bad_case cases[] = {
+    static const bad_rules cases[] = {
         {"keep a.{x}.b\n",
          "my.rules:1:8: expected '{n}', the only placeholder, found '{x}.b'"},
         {"keep a.{n}.{n\n",
@@ -382,7 +378,7 @@ static void test_pattern_errors(void **state)
 
 static void test_flag_errors(void **state)
 {
-    static const bad_case cases[] = {
+    static const bad_rules cases[] = {
         {"keep a linaer\n",
          "my.rules:1:8: expected optional, linear, always, "
          "also=NAME, group=NAME or oneof=NAME, found 'linaer'"},
@@ -413,7 +409,7 @@ static void test_flag_errors(void **state)
 
 static void test_split_errors(void **state)
 {
-    static const bad_case cases[] = {
+    static const bad_rules cases[] = {
         {"split a parts=1:x\n", "my.rules:1:18: expected 'experts=0', the axis "
                                 "of the experts at the end of the line"},
         {"split a experts=0\n", "my.rules:1:18: expected 'parts=1:NAME,...' at "
@@ -455,7 +451,7 @@ static void test_split_errors(void **state)
 /* As everywhere, the column is that of the text that was found. */
 static void test_part_name_errors(void **state)
 {
-    static const bad_case cases[] = {
+    static const bad_rules cases[] = {
         {"split a experts=0 parts=1:\n",
          "my.rules:1:27: expected up to 8 part names with ',' between, found "
          "''"},
@@ -471,7 +467,7 @@ static void test_part_name_errors(void **state)
 
 static void test_fused_errors(void **state)
 {
-    static const bad_case cases[] = {
+    static const bad_rules cases[] = {
         {"fused\n", "my.rules:1:6: expected the name of the fused module at "
                     "the end of the line"},
         {"fused a\n", "my.rules:1:8: expected '=' at the end of the line"},

@@ -35,8 +35,8 @@ static void put_source(const char *dir)
                                        "keep      *.norm\n");
 }
 
-static f8_plan *plan_with(const char *dir, f8_scale_dtype scale_dtype,
-                          uint64_t shard_bytes)
+static f8_plan *plan_scaled(const char *dir, f8_scale_dtype scale_dtype,
+                            uint64_t shard_bytes)
 {
     f8_options options = {.size = sizeof options,
                           .threads = 1,
@@ -53,7 +53,7 @@ static f8_plan *plan_with(const char *dir, f8_scale_dtype scale_dtype,
 /* One shard for each of the tensors. */
 static f8_plan *usual_plan(const char *dir)
 {
-    f8_plan *plan = plan_with(dir, F8_SCALE_BF16, 1);
+    f8_plan *plan = plan_scaled(dir, F8_SCALE_BF16, 1);
 
     assert_int_equal(plan->shards_count, 3);
     return plan;
@@ -243,7 +243,7 @@ static void test_measurements_of_another_plan(void **state)
 
     put_source(*state);
     f8_plan *plan = usual_plan(*state);
-    f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
+    f8_plan *other = plan_scaled(*state, F8_SCALE_F32, 1);
     f8_tally put = tally_of(plan, 0), got = tally_of(plan, 0);
     f8_tally zero = tally_of(plan, 0);
     fill_tally(&put, 0);
@@ -346,11 +346,11 @@ static void test_journal_matches(void **state)
     f8_plan *same = usual_plan(*state);
     assert_true(f8_journal_matches(&journal, same, &why));
     f8_plan_free(same);
-    f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
+    f8_plan *other = plan_scaled(*state, F8_SCALE_F32, 1);
     assert_false(f8_journal_matches(&journal, other, &why));
     assert_string_equal(why, "other options");
     f8_plan_free(other);
-    other = plan_with(*state, F8_SCALE_BF16, 0);
+    other = plan_scaled(*state, F8_SCALE_BF16, 0);
     assert_false(f8_journal_matches(&journal, other, &why));
     assert_string_equal(why, "other options");
     f8_plan_free(other);
@@ -391,7 +391,7 @@ static void test_journal_lists(void **state)
         assert_false(f8_journal_lists(&journal, others[i]));
     f8_plan_free(plan);
     /* One shard has no index. */
-    plan = plan_with(*state, F8_SCALE_BF16, 0);
+    plan = plan_scaled(*state, F8_SCALE_BF16, 0);
     expect_ok(f8_journal_begin(&journal, plan, &err), &err);
     f8_journal_free(&journal);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
@@ -626,7 +626,7 @@ static void test_another_conversion(void **state)
 
     put_source(*state);
     f8_plan *plan = usual_plan(*state);
-    f8_plan *other = plan_with(*state, F8_SCALE_F32, 1);
+    f8_plan *other = plan_scaled(*state, F8_SCALE_F32, 1);
     const char *dst = path_in(*state, "dst");
     const char *work = path_in(*state, "dst/.fp8cast");
     target = open_good(plan, dst);
@@ -695,7 +695,7 @@ static void test_space(void **state)
     expect_ok(f8_free_space(*state, &free_bytes, &err), &err);
     if (free_bytes >= UINT64_C(1) << 43)
         skip();
-    f8_plan *plan = plan_with(*state, F8_SCALE_BF16, UINT64_MAX);
+    f8_plan *plan = plan_scaled(*state, F8_SCALE_BF16, UINT64_MAX);
     const char *dst = path_in(*state, "dst");
     assert_int_equal(open_target(plan, dst, false, &target, &err),
                      F8_ERR_SPACE);

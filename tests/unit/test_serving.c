@@ -258,9 +258,7 @@ static void test_not_known(void **state)
 
 static void test_errors(void **state)
 {
-    static const struct {
-        const char *text, *message;
-    } cases[] = {
+    static const bad_rules cases[] = {
         {"parallel\n", "my.rules:1:9: expected row, column or whole at the end "
                        "of the line"},
         {"parallel line a\n",
@@ -294,14 +292,7 @@ static void test_errors(void **state)
     };
     (void)state;
 
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        f8_rules *rules = NULL;
-        f8_error err = {0};
-        f8_status status =
-            f8_rules_parse("my.rules", cases[i].text, &rules, &err);
-        expect_error(status, &err, F8_ERR_RULES, cases[i].message);
-        assert_null(rules);
-    }
+    expect_bad_rules(cases, COUNT_OF(cases));
 }
 
 /* Every built-in family says how each weight that it quantises is divided:
