@@ -502,6 +502,28 @@ const f8_tensor *f8_checkpoint_find(const f8_checkpoint *cp, const char *name)
 const f8_quantization_place f8_quantization_places[F8_QUANTIZATION_PLACES] = {
     PLACE("quantization_config"), PLACE("compression_config")};
 
+uint64_t f8_checkpoint_number(const f8_checkpoint *cp, const char *key)
+{
+    const json_t *value =
+        json_object_get(json_object_get(cp->config, "text_config"), key);
+
+    if (!value)
+        value = json_object_get(cp->config, key);
+    json_int_t n = json_is_integer(value) ? json_integer_value(value) : 0;
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+const json_t *f8_checkpoint_tied(const f8_checkpoint *cp)
+{
+    static const char key[] = "tie_word_embeddings";
+    const json_t *value = json_object_get(cp->config, key);
+
+    if (!json_is_boolean(value))
+        value =
+            json_object_get(json_object_get(cp->config, "text_config"), key);
+    return json_is_boolean(value) ? value : NULL;
+}
+
 const json_t *f8_checkpoint_quantization_at(const f8_checkpoint *cp,
                                             const f8_quantization_place *place)
 {

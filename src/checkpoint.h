@@ -74,6 +74,14 @@ void f8_checkpoint_free(f8_checkpoint *checkpoint);
 const f8_tensor *f8_checkpoint_find(const f8_checkpoint *checkpoint,
                                     const char *name);
 
+/* A count of config.json, the language model's (`text_config`) before the
+ * outer one; 0 for what is not said, or is no count. */
+uint64_t f8_checkpoint_number(const f8_checkpoint *checkpoint, const char *key);
+
+/* tie_word_embeddings; the outer one wins, as with the loaders. NULL where it
+ * is not said: every architecture has its own default then. */
+const json_t *f8_checkpoint_tied(const f8_checkpoint *checkpoint);
+
 /* Where in config.json a quantization may stand: as member `key` of it, or of
  * the object that is its member `outer`. */
 typedef struct f8_quantization_place {

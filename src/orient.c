@@ -14,18 +14,6 @@ typedef struct fit {
     bool along, across;
 } fit;
 
-/* A number of config.json, or of the part of it that is the language model's;
- * 0 when there is none. */
-static uint64_t config_number(const json_t *config, const char *key)
-{
-    const json_t *value = json_object_get(config, key);
-
-    if (!value)
-        value = json_object_get(json_object_get(config, "text_config"), key);
-    json_int_t number = json_integer_value(value);
-    return number > 0 ? (uint64_t)number : 0;
-}
-
 static f8_status wrong_shape(const fit *f, const char *expected, f8_error *err)
 {
     return f8_fail(err, F8_ERR_RULES,
@@ -59,7 +47,7 @@ static f8_status fit_config(const f8_plan *plan, fit *f, f8_error *err)
     char expected[160];
 
     for (int i = 0; i < 2; i++) {
-        size[i] = config_number(plan->source->config, keys[i]);
+        size[i] = f8_checkpoint_number(plan->source, keys[i]);
         if (size[i] == 0)
             return f8_fail(err, F8_ERR_RULES,
                            "%s: expected a number \"%s\", which tells which "

@@ -194,10 +194,7 @@ static anatomy read_anatomy(const f8_checkpoint *cp, double context)
                           "moe_topk", "moe_k");
     found.rows = NUMBER(text, "vocab_size");
     found.layers = NUMBER(text, "num_hidden_layers");
-    found.tied =
-        json_is_true(json_object_get(text, "tie_word_embeddings")) ||
-        (text != cp->config &&
-         json_is_true(json_object_get(cp->config, "tie_word_embeddings")));
+    found.tied = json_is_true(f8_checkpoint_tied(cp));
     double seen = window > 0 && window < context ? window : context;
     found.cache_bytes = cache_elems(text) * CACHE_BYTES *
                         (layers_of(text, "full_attention") * context +
@@ -206,8 +203,7 @@ static anatomy read_anatomy(const f8_checkpoint *cp, double context)
     return found;
 }
 
-/* ---- adding up --------------------------------------------------------------
- */
+/* ---- adding up ----------------------------------------------------------- */
 
 typedef struct count {
     f8_roofline *made;

@@ -81,19 +81,6 @@ const char *f8_engine_name(f8_engine engine)
 
 /* ---- what the config says ------------------------------------------------ */
 
-/* 0 for what is not said, or is no count. */
-static uint64_t number(const f8_plan *plan, const char *key)
-{
-    const json_t *config = plan->source->config;
-    const json_t *value =
-        json_object_get(json_object_get(config, "text_config"), key);
-
-    if (!value)
-        value = json_object_get(config, key);
-    json_int_t n = json_is_integer(value) ? json_integer_value(value) : 0;
-    return n > 0 ? (uint64_t)n : 0;
-}
-
 static void not_known(survey *s, const char *what, const char *where)
 {
     if (s->unknown || s->failed)
@@ -112,19 +99,20 @@ static bool find_parts(survey *s, layer *l)
     for (unsigned i = 0; i < l->parts; i++) {
         const char *missing = NULL;
         l->keys[i] = how->heads[i];
-        l->heads[i] = number(s->plan, how->heads[i]);
+        l->heads[i] = f8_checkpoint_number(s->plan->source, how->heads[i]);
+        if (how->dims[i])
+            dim = f8_checkpoint_number(s->plan->source, how->dims[i]);
         if (!l->heads[i])
             missing = how->heads[i];
-        if (!how->dims[i]) { /* all rows; the share is theirs whatever */
-            l->length[i] = f8_unit_rows(l->unit);
-            return true;
-        }
-        dim = number(s->plan, how->dims[i]);
-        if (!dim)
+        else if (how->dims[i] && !dim)
             missing = how->dims[i];
         if (missing) {
             not_known(s, "config.json does not say", missing);
             return false;
+        }
+        if (!how->dims[i]) { /* all rows; the share is theirs whatever */
+            l->length[i] = f8_unit_rows(l->unit);
+            return true;
         }
         if (!f8_mul_u64(l->heads[i], dim, &l->length[i]) ||
             !f8_add_u64(sum, l->length[i], &sum))
@@ -171,7 +159,11 @@ static bool find_layer(survey *s, const f8_unit *u, layer *l)
     l->length[0] = f8_unit_rows(u);
     if (l->how->kv) {
         l->keys[0] = l->how->kv;
-        l->heads[0] = number(s->plan, l->how->kv);
+        l->heads[0] = f8_checkpoint_number(s->plan->source, l->how->kv);
+        if (!l->heads[0]) {
+            not_known(s, "config.json does not say", l->how->kv);
+            return false;
+        }
     } else if (l->how->parts_count) {
         if (!find_parts(s, l))
             return false;
@@ -468,22 +460,9 @@ static f8_status conclude_shapes(survey *s, f8_error *err)
 
 /* ---- the head ------------------------------------------------------------ */
 
-/* tie_word_embeddings; the outer one wins, as with the loaders. NULL where
- * it is not said: every architecture has its own default then. */
-static const json_t *is_tied(const f8_plan *plan)
-{
-    const json_t *config = plan->source->config;
-    const json_t *value = json_object_get(config, "tie_word_embeddings");
-
-    if (!json_is_boolean(value))
-        value = json_object_get(json_object_get(config, "text_config"),
-                                "tie_word_embeddings");
-    return json_is_boolean(value) ? value : NULL;
-}
-
 static f8_status judge_head(survey *s, f8_error *err)
 {
-    const json_t *tied = is_tied(s->plan);
+    const json_t *tied = f8_checkpoint_tied(s->plan->source);
     bool has_head = f8_checkpoint_find(s->plan->source, "lm_head.weight");
     bool warning = json_is_false(tied) && !has_head;
     const char *what = NULL;

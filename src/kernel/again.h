@@ -27,15 +27,6 @@ typedef struct again_job {
     float down;    /* 1 / again */
 } again_job;
 
-/* The nearest e4m3 number to 0 <= x <= 448, as a binary32; see encode(). */
-static inline float round_e4m3(float x)
-{
-    uint32_t u = bits_of(x);
-    float normal = from_bits((u + 0x7ffffu + ((u >> 20) & 1)) & 0xfff00000u);
-    float small = (x + 0x1.8p14f) - 0x1.8p14f;
-    return x < PLAIN_LEAST ? small : normal;
-}
-
 static inline void again_begin(again_job *job, float scale, float again)
 {
     unsigned first = 0;
@@ -45,7 +36,7 @@ static inline void again_begin(again_job *job, float scale, float again)
     job->most = scale * PLAIN_MOST;
     for (uint32_t code = 0; code < AGAIN_CODES; code++) {
         float x = decode(code) * scale * job->down;
-        job->value[code] = round_e4m3(x);
+        job->value[code] = decode(encode(x));
         first += code < 8 || x < PLAIN_LEAST;
     }
     job->first = (uint8_t)(first < AGAIN_CODES ? first : AGAIN_CODES - 1);

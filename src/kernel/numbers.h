@@ -57,8 +57,7 @@ static inline float decode(uint32_t code)
     return from_bits((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f;
 }
 
-/* ---- narrowing ------------------------------------------------------------
- */
+/* ---- narrowing ----------------------------------------------------------- */
 
 static inline uint16_t narrow_bf16(float x)
 {

@@ -251,7 +251,7 @@ static inline void tally_row(tally *t, lanes *now, slot_counts *counts,
          * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         float error = decode(codes[i]) * t->scale - scaled;
         plain[i] = in;
-        odd += in ^ 1;
+        odd += (in ^ 1) | is_small(codes[i]);
         w[i] = from_bits(bits_of(scaled) & (0 - in));
         e[i] = from_bits(bits_of(error) & (0 - in));
         uint32_t a = bits_of(e[i]) & 0x7fffffffu;
@@ -274,20 +274,10 @@ static inline void tally_row(tally *t, lanes *now, slot_counts *counts,
     for (unsigned i = 0; i < whole; i += COUNT_WAYS)
         for (unsigned j = 0; j < COUNT_WAYS; j++)
             counts->at[j][slot[i + j]]++;
-    for (unsigned i = 0; odd && i < n; i++)
+    for (unsigned i = 0; odd && i < n; i++) {
         if (!plain[i])
             tally_rest(t, weights[i], codes[i]);
-}
-
-/* Of codes that others made: a plain weight's may be far off. */
-static inline void tally_far(tally *t, const float *x, const uint8_t *codes,
-                             unsigned n)
-{
-    for (unsigned i = 0; i < n; i++) {
-        float q = fabsf(x[i]);
-        /* Who counts has codes.
-         * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
-        if (is_small(codes[i]) && q >= PLAIN_LEAST && q <= PLAIN_MOST)
+        else if (is_small(codes[i])) /* made by others */
             tally_small(t, false, codes[i]);
     }
 }
@@ -323,8 +313,6 @@ static inline void rows_plain(const f8_block *block, unsigned first,
         }
         if (t)
             tally_row(t, now, counts, w, x, codes + r * codes_stride, n, how);
-        if (t && !to)
-            tally_far(t, x, codes + r * codes_stride, n);
     }
 }
 

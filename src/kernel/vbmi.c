@@ -13,7 +13,7 @@
 /* Bytes of two vectors of words gathered so that each 16 bytes hold eight of
  * the first, then eight of the second: unpacking restores the words. */
 typedef struct consts {
-    __m512i pack_low, pack_high, natural;
+    __m512i pack_low, pack_high;
     __m512i step[2], change_low[2], change_high[2];
     __m512i hot[2][2]; /* a bit for the M of eight groups, two tables of that */
     __m512i least;
@@ -25,11 +25,6 @@ typedef struct sums {
     __m512i top; /* largest |e|, as bfloat16 */
 } sums;
 
-static inline __m512i load(const void *from)
-{
-    return _mm512_loadu_si512(from);
-}
-
 static void consts_begin(consts *c, const byte_tables *t, bool measured)
 {
     uint8_t low[64];
@@ -38,13 +33,12 @@ static void consts_begin(consts *c, const byte_tables *t, bool measured)
         unsigned word = i / 16 * 8 + i % 8;
         low[i] = (uint8_t)(2 * word + (i % 16 < 8 ? 0 : 64));
     }
-    c->pack_low = load(low);
+    c->pack_low = v_load(low);
     c->pack_high = _mm512_add_epi8(c->pack_low, _mm512_set1_epi8(1));
-    c->natural = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
     for (int i = 0; i < 2; i++) {
-        c->step[i] = load(t->step + 64 * i);
-        c->change_low[i] = load(t->change_low + 64 * i);
-        c->change_high[i] = load(t->change_high + 64 * i);
+        c->step[i] = v_load(t->step + 64 * i);
+        c->change_low[i] = v_load(t->change_low + 64 * i);
+        c->change_high[i] = v_load(t->change_high + 64 * i);
     }
     c->least = _mm512_set1_epi16((short)t->least);
     c->span = (uint16_t)(t->most - t->least);
@@ -52,7 +46,7 @@ static void consts_begin(consts *c, const byte_tables *t, bool measured)
         return;
     const __m512i bit = _mm512_set1_epi64((int64_t)0x8040201008040201);
     for (int i = 0; i < 2; i++) {
-        __m512i bin = load(t->bins.bin + 64 * i);
+        __m512i bin = v_load(t->bins.bin + 64 * i);
         /* Group mod 8 in the low four bits; its fourth bit is the bin's top. */
         __m512i group =
             _mm512_and_si512(_mm512_srli_epi16(bin, 4), _mm512_set1_epi8(7));
@@ -165,15 +159,6 @@ typedef struct group_counts {
     uint32_t group[GROUPS];
 } group_counts;
 
-/* Full adder of bits: returns the carries of *sum + a + b. They are made from
- * the new sum, equal inputs or else the opposite of the sum, since the old one
- * would have to be copied first. */
-static inline __m512i add_bits(__m512i *sum, __m512i a, __m512i b)
-{
-    *sum = _mm512_ternarylogic_epi64(*sum, a, b, 0x96);
-    return _mm512_ternarylogic_epi64(a, *sum, b, 0xb2);
-}
-
 /* Byte j of each eight: how many of the eight have bit j. */
 static inline __m512i count_bits(__m512i bytes)
 {
@@ -194,14 +179,14 @@ static void count_half(bit_counts *to, const __m512i low[BATCH],
         for (unsigned j = 0; j < 2; j++) {
             __m512i two[2];
             for (unsigned k = 0; k < 2; k++, low += 2)
-                two[k] = add_bits(&n.ones,
-                                  _mm512_permutex2var_epi8(hot0, low[0], hot1),
-                                  _mm512_permutex2var_epi8(hot0, low[1], hot1));
-            four[j] = add_bits(&n.twos, two[0], two[1]);
+                two[k] = v_add_bits(
+                    &n.ones, _mm512_permutex2var_epi8(hot0, low[0], hot1),
+                    _mm512_permutex2var_epi8(hot0, low[1], hot1));
+            four[j] = v_add_bits(&n.twos, two[0], two[1]);
         }
-        eight[i] = add_bits(&n.fours, four[0], four[1]);
+        eight[i] = v_add_bits(&n.fours, four[0], four[1]);
     }
-    __m512i sixteen = add_bits(&n.eights, eight[0], eight[1]);
+    __m512i sixteen = v_add_bits(&n.eights, eight[0], eight[1]);
     n.sixteens = _mm512_add_epi8(n.sixteens, count_bits(sixteen));
     *to = n;
 }
@@ -230,7 +215,7 @@ static inline void count_half_end(const bit_counts *n, uint32_t *group)
     sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->fours));
     sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->twos));
     sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum), count_bits(n->ones));
-    const __m512i zero = _mm512_setzero_si512(), gather = load(at);
+    const __m512i zero = _mm512_setzero_si512(), gather = v_load(at);
     _mm512_storeu_si512(
         rest, _mm512_sad_epu8(_mm512_permutexvar_epi8(gather, sum), zero));
     _mm512_storeu_si512(
@@ -253,7 +238,8 @@ static inline bool see_missing(const uint8_t *codes, size_t codes_stride,
 
     for (unsigned r = 0; r < rows; r++, codes += codes_stride) {
         for (unsigned i = 0; i < F8_BLOCK; i += 64, mask += 64) {
-            __m512i hit = _mm512_permutex2var_epi8(low, load(codes + i), high);
+            __m512i hit =
+                _mm512_permutex2var_epi8(low, v_load(codes + i), high);
             _mm512_storeu_si512(mask, hit);
             any = _mm512_or_si512(any, hit);
         }
@@ -278,7 +264,7 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
     __m512i w[4], furthest;
 
     for (unsigned i = 0; i < 4; i++)
-        w[i] = load(from + 64 * i);
+        w[i] = v_load(from + 64 * i);
     furthest =
         _mm512_max_epu16(_mm512_max_epu16(above(w[0], c), above(w[1], c)),
                          _mm512_max_epu16(above(w[2], c), above(w[3], c)));
@@ -286,7 +272,7 @@ static inline bool row_vbmi(const unsigned char *from, uint8_t *to,
     for (unsigned i = 0; i < ROW_VECTORS; i++) {
         __m512i low, a = w[2 * i], b = w[2 * i + 1];
         __m512i code = codes_of(a, b, c, &low);
-        code = _mm512_permutexvar_epi64(c->natural, code);
+        code = v_natural(code);
         if (stream)
             _mm512_stream_si512((__m512i *)(void *)(to + 64 * i), code);
         else
@@ -333,7 +319,7 @@ static void odd_vbmi(const unsigned char *from, uint8_t *to, const job *j,
                      tally *t, group_counts *n)
 {
     for (unsigned i = 0; i < 4; i++) {
-        __m512i w = load(from + 64 * i);
+        __m512i w = v_load(from + 64 * i);
         __mmask32 odd = odd_lanes(above(w, j->consts), j->consts);
         for (; odd; odd &= odd - 1) {
             unsigned at = 32 * i + (unsigned)__builtin_ctz(odd);
@@ -478,7 +464,7 @@ static uint32_t amax_vbmi(const f8_block *block)
     for (unsigned r = 0; r < block->rows; r++) {
         const unsigned char *from = row_at(block, r);
         for (int i = 0; i < 4; i++)
-            top[i] = _mm512_max_epu16(top[i], magnitude(load(from + 64 * i)));
+            top[i] = _mm512_max_epu16(top[i], magnitude(v_load(from + 64 * i)));
     }
     uint16_t lane[32], most = 0;
     top[0] = _mm512_max_epu16(_mm512_max_epu16(top[0], top[1]),
@@ -507,15 +493,14 @@ static void words_begin(words *w, float scale, f8_dtype dtype)
         high[i] = (uint8_t)(halves[i] >> 8);
     }
     for (int i = 0; i < 2; i++) {
-        w->low[i] = load(low + 64 * i);
-        w->high[i] = load(high + 64 * i);
+        w->low[i] = v_load(low + 64 * i);
+        w->high[i] = v_load(high + 64 * i);
     }
 }
 
 /* Any of the words that a code can become, 64 codes at a time. */
 static uint8_t dequantise_vbmi(const f8_code_block *block, float scale)
 {
-    const __m512i apart = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
     const __m512i sign = _mm512_set1_epi8((char)0x80);
     __m512i top = _mm512_setzero_si512();
     uint8_t lane[64], most = 0;
@@ -528,7 +513,7 @@ static uint8_t dequantise_vbmi(const f8_code_block *block, float scale)
         const uint8_t *codes = block->codes + r * block->codes_stride;
         uint8_t *to = (uint8_t *)block->values + r * block->values_stride;
         for (unsigned i = 0; i < F8_BLOCK; i += 64) {
-            __m512i c = _mm512_permutexvar_epi64(apart, load(codes + i));
+            __m512i c = v_apart(v_load(codes + i));
             __m512i low = _mm512_permutex2var_epi8(w.low[0], c, w.low[1]);
             __m512i high = _mm512_permutex2var_epi8(w.high[0], c, w.high[1]);
             high = _mm512_or_si512(high, _mm512_and_si512(c, sign));

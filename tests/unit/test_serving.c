@@ -160,6 +160,27 @@ static void test_parts_of_one(void **state)
     f8_serving_free(serving);
 }
 
+/* A number of heads that config.json does not have leaves sizes unknown. */
+static void test_heads_not_said(void **state)
+{
+    const matrix one = {"x.q.weight", 256, 128};
+    static const char *const lines[] = {
+        "parallel column *.q.weight heads=gone\n",
+        "parallel column *.q.weight kv=gone\n",
+        "parallel column *.q.weight heads=n*d,gone*d\n"};
+
+    for (size_t i = 0; i < COUNT_OF(lines); i++) {
+        f8_serving_engine found;
+        f8_serving *serving =
+            serve(*state, lines[i],
+                  "{\"model_type\": \"f\", \"n\": 2, \"d\": 64}", &one, 1);
+        f8_serving_get_engine(serving, F8_VLLM, &found);
+        assert_string_equal(found.unknown, "config.json does not say gone");
+        assert_int_equal(found.tp_sizes, 0);
+        f8_serving_free(serving);
+    }
+}
+
 static void test_experts(void **state)
 {
     /* 384 = 3 blocks; halves of 192, quarters of 96, eighths of 48. Of the
@@ -334,6 +355,7 @@ int main(void)
         TEST_IN_DIR(test_column),
         TEST_IN_DIR(test_merged),
         TEST_IN_DIR(test_parts_of_one),
+        TEST_IN_DIR(test_heads_not_said),
         TEST_IN_DIR(test_experts),
         TEST_IN_DIR(test_findings),
         TEST_IN_DIR(test_not_known),
