@@ -110,17 +110,19 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
  * such a one's scale. */
 static bool is_still_fused(const f8_agreement *v, const char *name)
 {
+    char weight[F8_NAME_MAX_BYTES + 1];
     size_t n = strlen(name);
 
-    if (n > 10 && !strcmp(name + n - 10, "_scale_inv"))
-        n -= strlen("_scale_inv");
-    for (size_t i = 0; i < v->plan.source->tensors.count; i++) {
-        const char *theirs = v->plan.source->tensors.items[i].name;
-        if (v->plan.decisions[i].rule->kind == F8_RULE_SPLIT &&
-            strlen(theirs) == n && !strncmp(theirs, name, n))
-            return true;
-    }
-    return false;
+    if (f8_is_scale_name(name))
+        n -= strlen(F8_SCALE_SUFFIX);
+    if (n > F8_NAME_MAX_BYTES)
+        return false;
+    memcpy(weight, name, n);
+    weight[n] = '\0';
+    const f8_checkpoint *source = v->plan.source;
+    const f8_tensor *t = f8_checkpoint_find(source, weight);
+    return t && v->plan.decisions[t - source->tensors.items].rule->kind ==
+                    F8_RULE_SPLIT;
 }
 
 static f8_status match_tensors(f8_agreement *v, f8_error *err)

@@ -232,19 +232,21 @@ static void compare_panels(const panel *a, const panel *b,
     }
 }
 
-/* Whether codes and scales are the same bytes, of sides of the same dtypes. */
+/* Whether codes and scales are the same bytes, of sides of the same dtypes. A
+ * part may begin inside of a block: then the same bytes may mean other values.
+ */
 static bool are_same_panels(const panel *a, const panel *b)
 {
     size_t each = f8_dtype_bytes(a->side->tensor->dtype);
-    uint64_t p = block_row(a, a->rows - 1) - block_row(a, 0);
-    uint64_t q = block_row(b, b->rows - 1) - block_row(b, 0);
+    uint64_t blocks = block_row(a, a->rows - 1) - block_row(a, 0) + 1;
 
     assert(a->scales && b->scales); /* one side has them, so both do */
-    if (memcmp(a->data, b->data, (size_t)(a->rows * a->cols) * each) != 0)
+    if (a->side->scale_row % F8_BLOCK != b->side->scale_row % F8_BLOCK ||
+        memcmp(a->data, b->data, (size_t)(a->rows * a->cols) * each) != 0)
         return false;
     each = f8_dtype_bytes(a->side->scale->dtype);
-    return p == q && memcmp(a->scales, b->scales,
-                            (size_t)((p + 1) * a->across) * each) == 0;
+    return memcmp(a->scales, b->scales, (size_t)(blocks * a->across) * each) ==
+           0;
 }
 
 static f8_status work_on_panel(const run *r, f8_worker *worker,

@@ -9,17 +9,36 @@
 
 /* ---- names --------------------------------------------------------------- */
 
-/* What of a pattern the results' names have not: what is behind the last dot
- * of its module; with `into`, of the module itself. NULL when that is no plain
+/* Length of what the results' names have of a split tensor's, or of its
+ * pattern: all up to its last word; with `into`, without the module that the
+ * tensor is of. */
+static size_t parent_length(const char *name, const char *into)
+{
+    size_t n = into ? f8_module_full_length(name) : strlen(name);
+
+    while (n > 0 && name[n - 1] != '.')
+        n--;
+    return n;
+}
+
+const char *f8_split_name(f8_arena *strings, const char *fused,
+                          const f8_rule *rule, uint64_t i)
+{
+    const char *into = rule->into ? rule->into : "";
+
+    return f8_arena_printf(strings, "%.*s%s%s%llu.%s.weight",
+                           (int)parent_length(fused, rule->into), fused, into,
+                           *into ? "." : "",
+                           (unsigned long long)(i / rule->parts_count),
+                           rule->parts[i % rule->parts_count]);
+}
+
+/* What of a pattern the results' names have not; NULL when that is no plain
  * name. */
 static const char *tail_of(const f8_rule *rule)
 {
-    const char *tail = rule->pattern;
-    size_t n = rule->into ? f8_module_full_length(tail) : strlen(tail);
+    const char *tail = rule->pattern + parent_length(rule->pattern, rule->into);
 
-    while (n > 0 && tail[n - 1] != '.')
-        n--;
-    tail += n;
     return *tail && !strpbrk(tail, "*?{}") ? tail : NULL;
 }
 
@@ -61,18 +80,26 @@ static bool take_apart(const char *name, size_t *parent, uint64_t *expert,
     return *expert < F8_MAX_EXPERTS;
 }
 
-/* Whether this split, and no later rule, decides the fused name. */
-static bool decides(const f8_rules *rules, const f8_rule *rule,
-                    const char *name, size_t parent, const char *tail)
+bool f8_fuse_name(const char *name, const f8_fuse_place *place,
+                  char fused[F8_NAME_MAX_BYTES + 1])
+{
+    size_t n = strlen(place->tail);
+
+    if (place->parent_bytes + n > F8_NAME_MAX_BYTES)
+        return false;
+    memcpy(fused, name, place->parent_bytes);
+    memcpy(fused + place->parent_bytes, place->tail, n + 1);
+    return true;
+}
+
+/* Whether the place's split, and no later rule, decides the fused name. */
+static bool decides(const f8_rules *rules, const char *name,
+                    const f8_fuse_place *place)
 {
     char fused[F8_NAME_MAX_BYTES + 1];
-    size_t n = strlen(tail);
 
-    if (parent + n > F8_NAME_MAX_BYTES)
-        return false;
-    memcpy(fused, name, parent);
-    memcpy(fused + parent, tail, n + 1);
-    return f8_rules_find(rules, fused) == rule;
+    return f8_fuse_name(name, place, fused) &&
+           f8_rules_find(rules, fused) == place->rule;
 }
 
 /* The parent of a fused tensor ends before the word that `into` puts there;
@@ -108,7 +135,7 @@ bool f8_fuse_find(const f8_rules *rules, const char *name, f8_fuse_place *place)
         place->parent_bytes = place->expert_at;
         if (leave(rule, name, &place->parent_bytes) &&
             place->part < rule->parts_count && place->tail &&
-            decides(rules, rule, name, place->parent_bytes, place->tail))
+            decides(rules, name, place))
             return true;
     }
     return false;
@@ -204,9 +231,10 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
     const f8_rule *rule = place->rule;
     f8_fused_tensor *fused = &out->tensors[out->count];
 
-    const char *name =
-        f8_arena_printf(&out->strings, "%.*s%s", (int)place->parent_bytes,
-                        first->name, place->tail);
+    char whole[F8_NAME_MAX_BYTES + 1];
+    const char *name = NULL;
+    if (f8_fuse_name(first->name, place, whole))
+        name = f8_arena_copy(&out->strings, whole, strlen(whole));
     if (!name)
         return f8_fail_nomem(err, "the fused tensors");
     f8_status status = check_whole(entries, n, name, err);

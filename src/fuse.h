@@ -23,10 +23,20 @@ typedef struct f8_fuse_place {
     unsigned part;       /* of rule->parts_count on axis 1, each R rows */
 } f8_fuse_place;
 
+/* Name of part i % parts of expert i / parts of a fused tensor that `rule`
+ * splits; NULL when memory runs out. */
+const char *f8_split_name(f8_arena *strings, const char *fused,
+                          const f8_rule *rule, uint64_t i);
+
 /* False when no split of these rules makes such a name (a split whose pattern
  * has a placeholder behind its last dot cannot be undone by name). */
 bool f8_fuse_find(const f8_rules *rules, const char *name,
                   f8_fuse_place *place);
+
+/* Name of the fused tensor that the matrix called name has a place in; false
+ * when it is too long for a tensor. */
+bool f8_fuse_name(const char *name, const f8_fuse_place *place,
+                  char fused[F8_NAME_MAX_BYTES + 1]);
 
 /* One fused tensor and its parts. */
 typedef struct f8_fused_tensor {
@@ -51,7 +61,8 @@ typedef struct f8_fusion {
 
 /* Finds every fused tensor of which the checkpoint has parts. Refused with
  * one line that names the tensor (F8_ERR_REFUSED): a part of an expert that
- * is missing, a part that is no matrix or not of the others' shape. Dtypes
+ * is missing, a part that is no matrix or not of the others' shape, a split
+ * whose parts do not lie along axis 1. Dtypes
  * are the caller's to compare. Scales (blockwise.h) have names that match no
  * part. out is emptied first; f8_fusion_free it in any case. */
 f8_status f8_fusion_find(const f8_checkpoint *checkpoint, const f8_rules *rules,

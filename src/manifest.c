@@ -16,7 +16,7 @@ typedef struct entry {
 /* Byte i of the entry's full name, its scale's suffix included. */
 static unsigned char name_byte(const entry *e, size_t length, size_t i)
 {
-    static const char suffix[] = "_scale_inv";
+    static const char suffix[] = F8_SCALE_SUFFIX;
 
     if (i < length)
         return (unsigned char)e->unit->name[i];
@@ -60,7 +60,7 @@ f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err)
         const f8_unit *u = entries[i].unit;
         name.length = 0;
         f8_buf_printf(&name, "%s%s", u->name,
-                      entries[i].scale ? "_scale_inv" : "");
+                      entries[i].scale ? F8_SCALE_SUFFIX : "");
         f8_buf_puts(text, i ? ",\n    " : "\n    ");
         f8_buf_json_string(text, name.data ? name.data : "");
         f8_buf_puts(text, ": ");

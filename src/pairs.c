@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arrange.h"
 #include "distance.h"
 
 /* ---- scales -------------------------------------------------------------- */
@@ -149,25 +150,36 @@ static void parts_free(parts *p, size_t count)
     free(p->rules);
 }
 
-/* The fused tensor of `m` that has a place for a matrix of this name and
- * stands in no pair itself; NULL for none. */
+/* Whether a part lies in the fused tensor as the matrix does, and cannot be
+ * read the other way: bytes of a transposed one are not comparable. */
+static bool lies_along(const f8_tensor *fused, const f8_rule *rule,
+                       const f8_tensor *alone)
+{
+    const uint64_t *shape = fused->shape, *one = alone->shape;
+    uint64_t count = rule->parts_count;
+
+    if (rule->axis)
+        return rule->axis == 1;
+    return alone->rank == 2 && shape[1] / count == one[0] &&
+           shape[2] == one[1] &&
+           !(shape[1] == one[1] && shape[2] / count == one[0]);
+}
+
+/* The fused tensor of `m` that has a place for this matrix and stands in no
+ * pair itself; NULL for none. */
 static const f8_tensor *find_fused(const f8_members *m, const f8_rules *rules,
-                                   const char *name, f8_fuse_place *place)
+                                   const f8_tensor *alone, f8_fuse_place *place)
 {
     char fused[F8_NAME_MAX_BYTES + 1];
 
-    if (!f8_fuse_find(rules, name, place))
+    if (!f8_fuse_find(rules, alone->name, place) ||
+        !f8_fuse_name(alone->name, place, fused))
         return NULL;
-    size_t n = strlen(place->tail);
-    if (place->parent_bytes + n > F8_NAME_MAX_BYTES)
-        return NULL;
-    memcpy(fused, name, place->parent_bytes);
-    memcpy(fused + place->parent_bytes, place->tail, n + 1);
     const f8_tensor *t = f8_checkpoint_find(m->checkpoint, fused);
     if (!t || m->is_taken[index_of(m, t)] || is_scale(m, index_of(m, t)) ||
         t->rank != 3 || t->elems == 0 || t->shape[0] > F8_MAX_EXPERTS ||
         t->shape[1] % place->rule->parts_count != 0 ||
-        place->expert >= t->shape[0])
+        place->expert >= t->shape[0] || !lies_along(t, place->rule, alone))
         return NULL;
     return t;
 }
@@ -201,7 +213,7 @@ static f8_status pair_parts(f8_pairs *out, f8_members *alone, f8_members *fused,
         f8_fuse_place place;
         if (alone->is_taken[i] || is_scale(alone, i))
             continue;
-        const f8_tensor *whole = find_fused(fused, out->rules, t->name, &place);
+        const f8_tensor *whole = find_fused(fused, out->rules, t, &place);
         if (!whole)
             continue;
         size_t k = index_of(fused, whole);
@@ -243,8 +255,6 @@ static f8_status add_missing_parts(f8_pairs *out, f8_members *m,
                                    const f8_tensor *t, const f8_rule *rule,
                                    const bool *taken, f8_error *err)
 {
-    const char *dot = strrchr(t->name, '.');
-    int parent = dot ? (int)(dot + 1 - t->name) : 0;
     uint64_t count = t->shape[0] * rule->parts_count;
     f8_status status = F8_OK;
 
@@ -252,10 +262,7 @@ static f8_status add_missing_parts(f8_pairs *out, f8_members *m,
         if (taken[i])
             continue;
         f8_single single = {
-            .name = f8_arena_printf(&out->strings, "%.*s%llu.%s.weight", parent,
-                                    t->name,
-                                    (unsigned long long)(i / rule->parts_count),
-                                    rule->parts[i % rule->parts_count]),
+            .name = f8_split_name(&out->strings, t->name, rule, i),
             .tensor = t,
             .is_part = true,
             .part_shape = {t->shape[1] / rule->parts_count, t->shape[2]}};
@@ -330,16 +337,15 @@ out:
  * any are compared by name. */
 static f8_status load_rules(f8_pairs *out, const char *spec, f8_error *err)
 {
-    f8_status status;
+    f8_status status =
+        f8_rules_load(spec, out->a.checkpoint->model_type, &out->rules, err);
 
-    if (spec)
-        return f8_rules_load(spec, "", &out->rules, err);
-    status =
-        f8_rules_load(NULL, out->a.checkpoint->model_type, &out->rules, err);
-    if (status == F8_ERR_RULES)
+    if (status == F8_ERR_RULES && !spec)
         status = f8_rules_load(NULL, out->b.checkpoint->model_type, &out->rules,
                                err);
-    return status == F8_ERR_RULES ? F8_OK : status;
+    if (status == F8_ERR_RULES && !spec)
+        return F8_OK;
+    return status == F8_OK ? f8_arrange(out->rules, NULL, err) : status;
 }
 
 f8_status f8_pairs_find(f8_checkpoint *a, f8_checkpoint *b, const char *rules,

@@ -330,17 +330,6 @@ void f8_unit_find_scales(const f8_plan *plan, f8_unit *u, uint64_t slice,
                                         f8_dtype_bytes(scale->dtype);
 }
 
-/* Length of what the results' names have of a split tensor's: all up to its
- * last word; with `into`, without the module that the tensor is of. */
-static int parent_length(const char *name, const char *into)
-{
-    size_t n = into ? f8_module_full_length(name) : strlen(name);
-
-    while (n > 0 && name[n - 1] != '.')
-        n--;
-    return (int)n;
-}
-
 /* [E, P * R, C] into E * P matrices [R, C] that follow each other in the
  * source, each with its own name; or [E, C, P * R] into as many that lie there
  * transposed, side by side. */
@@ -349,8 +338,6 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
     const f8_tensor *t = &plan->source->tensors.items[source];
     f8_decision *d = &plan->decisions[source];
     unsigned parts = d->rule->parts_count;
-    int parent = parent_length(t->name, d->rule->into);
-    const char *into = d->rule->into ? d->rule->into : "";
     f8_status status = F8_OK;
 
     d->part_shape[0] = t->shape[d->across ? 2 : 1] / parts;
@@ -360,18 +347,15 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
     uint64_t step =
         d->across ? d->part_shape[0] * f8_dtype_bytes(t->dtype) : part_bytes;
     for (uint64_t i = 0; i < d->units_count && status == F8_OK; i++) {
-        f8_unit unit = {
-            .name = f8_arena_printf(&plan->strings, "%.*s%s%s%llu.%s.weight",
-                                    parent, t->name, into, *into ? "." : "",
-                                    (unsigned long long)(i / parts),
-                                    d->rule->parts[i % parts]),
-            .source = source,
-            .rank = 2,
-            .shape = d->part_shape,
-            .offset =
-                t->offset + i / parts * parts * part_bytes + i % parts * step,
-            .bytes = part_bytes,
-            .stride = d->across ? t->shape[2] : 0};
+        f8_unit unit = {.name =
+                            f8_split_name(&plan->strings, t->name, d->rule, i),
+                        .source = source,
+                        .rank = 2,
+                        .shape = d->part_shape,
+                        .offset = t->offset + i / parts * parts * part_bytes +
+                                  i % parts * step,
+                        .bytes = part_bytes,
+                        .stride = d->across ? t->shape[2] : 0};
         f8_unit_find_scales(plan, &unit, i / parts,
                             i % parts * d->part_shape[0]);
         status = add_unit(plan, unit, d->first_unit + i, err);
@@ -403,7 +387,7 @@ static const char *origin(const f8_plan *plan, const char *name, bool second)
         const f8_unit *u = &plan->units[i];
         size_t m = strlen(u->name);
         if (n < m || strncmp(name, u->name, m) != 0 ||
-            (name[m] && strcmp(name + m, "_scale_inv") != 0))
+            (name[m] && strcmp(name + m, F8_SCALE_SUFFIX) != 0))
             continue;
         found = plan->source->tensors.items[u->source].name;
         if (!second)
@@ -433,7 +417,7 @@ static f8_status check_unit_names(const f8_plan *plan, f8_error *err)
             names[n++] = u->name;
         if (u->action != F8_QUANTIZE)
             continue;
-        names[n] = f8_arena_printf(&scales, "%s_scale_inv", u->name);
+        names[n] = f8_arena_printf(&scales, "%s" F8_SCALE_SUFFIX, u->name);
         if (!names[n++]) {
             status = f8_fail_nomem(err, "the plan");
             goto out;
@@ -601,6 +585,8 @@ static uint64_t hash_plan(const f8_plan *plan)
         h = hash_text(h, u->name);
         h = hash_number(h, (uint64_t)u->action);
         h = hash_number(h, u->shard);
+        if (u->stride) /* lies transposed */
+            h = hash_number(h, u->stride);
     }
     for (size_t i = 0; i < json_array_size(plan->not_converted); i++)
         h = hash_text(

@@ -71,6 +71,12 @@ static f8_status find_seats(f8_plan *plan, seat *seats, f8_error *err)
     return F8_OK;
 }
 
+/* Whether the layout says which file takes a tensor. */
+static bool has_places(const f8_plan *plan)
+{
+    return plan->rules && plan->rules->places_count > 0;
+}
+
 f8_status f8_plan_order(f8_plan *plan, f8_error *err)
 {
     size_t count = plan->source->tensors.count;
@@ -78,7 +84,7 @@ f8_status f8_plan_order(f8_plan *plan, f8_error *err)
     f8_status status = F8_OK;
 
     plan->units_count = 0;
-    if (plan->rules->places_count > 0) {
+    if (has_places(plan)) {
         seats = f8_alloc(count, sizeof *seats);
         status = seats ? find_seats(plan, seats, err)
                        : f8_fail_nomem(err, "the plan");
@@ -91,12 +97,6 @@ f8_status f8_plan_order(f8_plan *plan, f8_error *err)
     }
     free(seats);
     return status;
-}
-
-/* Whether the layout says which file takes a tensor. */
-static bool has_places(const f8_plan *plan)
-{
-    return plan->rules && plan->rules->places_count > 0;
 }
 
 bool f8_plan_has_index(const f8_plan *plan)
@@ -154,7 +154,7 @@ static uint64_t scale_bytes(const f8_plan *plan, const f8_unit *u)
 static uint64_t header_share(const f8_unit *u)
 {
     uint64_t one = strlen(u->name) + 128;
-    return u->action == F8_QUANTIZE ? 2 * one + strlen("_scale_inv") : one;
+    return u->action == F8_QUANTIZE ? 2 * one + strlen(F8_SCALE_SUFFIX) : one;
 }
 
 static f8_status cut_shards(f8_plan *plan, f8_error *err)
@@ -175,6 +175,13 @@ static f8_status cut_shards(f8_plan *plan, f8_error *err)
             s = &plan->shards[count++];
             *s = (f8_shard){.first_unit = plan->results[i], .file = file};
         }
+        /* Only what is cut by size can begin another file. */
+        if (s->header_bytes + header > F8_HEADER_MAX_BYTES && s->units_count)
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "layout %s: file %s: more tensors than a header of "
+                           "%llu bytes names",
+                           plan->layout, file,
+                           (unsigned long long)F8_HEADER_MAX_BYTES);
         for (uint64_t k = 0; k < u->parts; k++)
             u[k].shard = (uint32_t)(count - 1);
         s->units_count += u->parts;
@@ -285,7 +292,7 @@ f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
             uint64_t shape[2] = {f8_ceil_div(f8_unit_rows(u), F8_BLOCK),
                                  f8_ceil_div(f8_unit_cols(u), F8_BLOCK)};
             name.length = 0;
-            f8_buf_printf(&name, "%s_scale_inv", u->name);
+            f8_buf_printf(&name, "%s" F8_SCALE_SUFFIX, u->name);
             if (!name.failed)
                 f8_st_header_add(buf, name.data, scale_dtype, 2, shape,
                                  u->scale_begin,

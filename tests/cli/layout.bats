@@ -138,6 +138,28 @@ END
     done
 }
 
+@test "a file of the layout that cannot name all its tensors" {
+    printf '%s\n' 'family many' 'keep *' 'layout one' 'file all *' end >my.rules
+    mkdir src
+    "$PYTHON" - src <<'END'
+import json
+import struct
+import sys
+names = [f"{'x' * 400}.{i}" for i in range(50000)]
+header = json.dumps({name: {"dtype": "U8", "shape": [1],
+                            "data_offsets": [i, i + 1]}
+                     for i, name in enumerate(names)}).encode()
+with open(f"{sys.argv[1]}/model.safetensors", "wb") as file:
+    file.write(struct.pack("<Q", len(header)) + header + bytes(len(names)))
+with open(f"{sys.argv[1]}/config.json", "w") as file:
+    file.write('{"model_type": "many"}')
+END
+    program 0 plan src --rules my.rules --json
+    holds out 'd["result"]["shards"] == 2'
+    refuses "fp8cast: layout one: file all: more tensors than a header of 25000000 bytes names" \
+        plan src --rules my.rules --layout one
+}
+
 @test "families without the layout, and options that do not go with it" {
     make_source dense src
     refuses "fp8cast: --layout official: qwen3_5.rules has no such layout; families that have one of this name: qwen3_5_moe" \

@@ -1028,6 +1028,26 @@ static void test_budget(void **state)
 
 /* ---- fingerprints -------------------------------------------------------- */
 
+/* Names and sizes are the same whichever way experts lie. */
+static void test_fingerprint_knows_the_orientation(void **state)
+{
+    const made_tensor one = {.name = "m.experts",
+                             .dtype = F8_DTYPE_BF16,
+                             .rank = 3,
+                             .shape = {2, 128, 128}};
+    f8_plan *along = plan_of(
+        *state, "family f\nsplit m.experts experts=0 parts=1:up\n", &one, 1);
+    put_text(path_in(*state, "my.rules"),
+             "family f\nsplit m.experts experts=0 parts=2:up\n");
+    f8_options options = options_for(*state);
+    f8_plan *across = plan_with(path_in(*state, "src"), &options);
+
+    assert_true(along->source_fingerprint == across->source_fingerprint);
+    assert_true(along->fingerprint != across->fingerprint);
+    f8_plan_free(across);
+    f8_plan_free(along);
+}
+
 static void test_fingerprints(void **state)
 {
     static const f8_override keep[] = {{"a.*", false}};
@@ -1102,6 +1122,7 @@ int main(void)
         cmocka_unit_test(test_choice_of_scales),
         TEST_IN_DIR(test_budget),
         TEST_IN_DIR(test_fingerprints),
+        TEST_IN_DIR(test_fingerprint_knows_the_orientation),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }
