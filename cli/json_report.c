@@ -72,6 +72,8 @@ json_t *json_report_options(const f8_report *report,
                    ? NULL
                    : f8_scale_dtype_name(sides.dtype)));
     put(entry, "layout", string(sides.layout));
+    if (sides.requantized)
+        put(entry, "requantize", json_true());
     put(entry, "keep", globs(overrides, number, false));
     put(entry, "quantize", globs(overrides, number, true));
     return entry;

@@ -422,6 +422,10 @@ void page_command(FILE *out, const report_doc *report)
         option_word(out, "scales", report->choice);
     if (report->scale_dtype)
         option_word(out, "scale-dtype", report->scale_dtype);
+    if (*report->layout && strcmp(report->layout, "card") != 0)
+        option_word(out, "layout", report->layout);
+    if (report->is_requantized)
+        fputs(" --requantize", out);
 }
 
 static void put_command(FILE *out, const report_doc *report)

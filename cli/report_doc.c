@@ -466,6 +466,10 @@ static void read_options(reader *r, const json_t *root, report_doc *out)
     out->scale_dtype =
         get_string_or_null(r, from, "scale_dtype", STRING_BYTES_MAX);
     out->layout = get_string(r, from, "layout");
+    const json_t *again = json_object_get(from, "requantize");
+    if (!r->failed && again && !json_is_true(again))
+        expected(r, "requantize", "true, or no such member", again);
+    out->is_requantized = again != NULL;
     read_globs(r, from, "keep", &out->keeps, &out->keeps_count);
     read_globs(r, from, "quantize", &out->quantizes, &out->quantizes_count);
 }

@@ -1,8 +1,9 @@
 /* fp8cast.h - everything a program needs to turn a BF16 safetensors checkpoint
  * into an FP8 blockwise one and to prove the result.
  *
- * The boundary: this header promises plan, run, verify, inspect, synthesise
- * and the arithmetic itself. Nothing here prints, exits, reads the
+ * The boundary: this header promises plan, run, verify, diff, inspect, the
+ * roofline, what engines make of a result, synthesise and the arithmetic
+ * itself. Nothing here prints, exits, reads the
  * environment or keeps global state. Distinct objects may be used from
  * distinct threads at the same time; one object from one thread at a time,
  * except that const getters may run concurrently with each other.
@@ -389,13 +390,17 @@ typedef struct f8_rule_share {
 
 /* Both checkpoints as they are. */
 typedef struct f8_report_sides {
-    const char *model_type, *family, *layout; /* as in f8_plan_summary       */
+    /* As in f8_plan_summary; of verify's layout, what f8_verdict_summary says,
+     * or "other". */
+    const char *model_type, *family, *layout;
     uint64_t source_tensors, source_bytes, source_shards;
     uint64_t result_tensors, result_bytes, result_shards;
-    uint64_t fp8_weights, scales, kept, kept_bytes;
+    uint64_t fp8_weights, scales;
+    uint64_t kept, kept_bytes; /* what is not FP8 in the result             */
     uint64_t parameters;  /* elements of all weights, without scales        */
     f8_scales choice;     /* F8_SCALES_DEFAULT: verify cannot tell          */
     f8_scale_dtype dtype; /* F8_SCALE_DEFAULT: several, or none             */
+    bool requantized;     /* the source was FP8 blockwise                   */
 } f8_report_sides;
 
 typedef struct f8_report f8_report;

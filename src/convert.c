@@ -241,22 +241,20 @@ static f8_status count_results(f8_report *report, const f8_plan *plan,
 {
     f8_report_sides *sides = &report->sides;
     f8_status status = F8_OK;
-    size_t scale_bytes = f8_dtype_bytes(f8_scale_storage(plan->scale_dtype));
 
-    sides->result_tensors = 2 * plan->fp8_weights + plan->kept;
+    sides->kept = plan->kept + plan->dequantized;
+    sides->result_tensors = 2 * plan->fp8_weights + sides->kept;
     sides->result_bytes = plan->result_bytes;
     sides->result_shards = plan->shards_count;
     sides->fp8_weights = sides->scales = plan->fp8_weights;
-    sides->kept = plan->kept;
+    sides->requantized = plan->pairs.partners != NULL;
     sides->choice = plan->choice;
     sides->dtype = plan->scale_dtype;
     for (uint64_t i = 0; i < plan->units_count && status == F8_OK; i++) {
         const f8_unit *u = &plan->units[i];
-        uint64_t scales = u->action == F8_QUANTIZE
-                              ? f8_ceil_div(f8_unit_rows(u), F8_BLOCK) *
-                                    f8_ceil_div(f8_unit_cols(u), F8_BLOCK)
-                              : 0;
-        status = f8_report_count(report, plan, i, scales * scale_bytes, err);
+        uint64_t bytes =
+            f8_unit_result_bytes(plan, u) + f8_unit_scale_bytes(plan, u);
+        status = f8_report_count(report, plan, i, bytes, err);
     }
     return status;
 }

@@ -160,6 +160,8 @@ f8_status f8_plan_cut_shards(f8_plan *plan, f8_error *err);
 /* What a unit is stored as, and its bytes there, without scales. */
 f8_dtype f8_unit_dtype(const f8_plan *plan, const f8_unit *u);
 uint64_t f8_unit_result_bytes(const f8_plan *plan, const f8_unit *u);
+/* Of its scales in the result; none of a unit that is not quantised. */
+uint64_t f8_unit_scale_bytes(const f8_plan *plan, const f8_unit *u);
 
 /* The first bytes of result shard i into buf, which is emptied first. */
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,

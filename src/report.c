@@ -152,7 +152,7 @@ static f8_rule_share *find_share(f8_report *report, const char *rule,
 }
 
 f8_status f8_report_count(f8_report *report, const f8_plan *plan, uint64_t unit,
-                          uint64_t scale_bytes, f8_error *err)
+                          uint64_t bytes, f8_error *err)
 {
     const f8_unit *u = &plan->units[unit];
     const f8_decision *d = &plan->decisions[u->source];
@@ -166,9 +166,9 @@ f8_status f8_report_count(f8_report *report, const f8_plan *plan, uint64_t unit,
     share->source_tensors += unit == d->first_unit;
     share->results++;
     share->source_bytes += u->bytes;
-    share->result_bytes += quantised ? elems + scale_bytes : u->bytes;
+    share->result_bytes += bytes;
     report->sides.parameters += elems;
-    report->sides.kept_bytes += quantised ? 0 : u->bytes;
+    report->sides.kept_bytes += quantised ? 0 : bytes;
     return F8_OK;
 }
 

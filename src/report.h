@@ -67,10 +67,10 @@ struct f8_report {
 
 /* A report without measurements for the plan's kinds and layers. */
 f8_status f8_report_new(const f8_plan *plan, f8_report **report, f8_error *err);
-/* Counts a unit of the result, with so many bytes of scales, none when it is
- * kept; for every unit, in order. */
+/* Counts a unit of the result, with so many bytes there, scales included; for
+ * every unit, in order. */
 f8_status f8_report_count(f8_report *report, const f8_plan *plan, uint64_t unit,
-                          uint64_t scale_bytes, f8_error *err);
+                          uint64_t bytes, f8_error *err);
 /* Call once, when the tally is complete: derives the rest from it. */
 f8_status f8_report_finish(f8_report *report, const f8_plan *plan,
                            f8_error *err);

@@ -140,7 +140,7 @@ static uint64_t weight_bytes(const f8_plan *plan, const f8_unit *u)
     return u->parts * f8_unit_result_bytes(plan, u);
 }
 
-static uint64_t scale_bytes(const f8_plan *plan, const f8_unit *u)
+uint64_t f8_unit_scale_bytes(const f8_plan *plan, const f8_unit *u)
 {
     if (u->action != F8_QUANTIZE)
         return 0;
@@ -165,7 +165,7 @@ static f8_status cut_shards(f8_plan *plan, f8_error *err)
         f8_unit *u = &plan->units[plan->results[i]];
         f8_shard *s = count ? &plan->shards[count - 1] : NULL;
         const char *file = plan->decisions[u->source].file;
-        uint64_t bytes = weight_bytes(plan, u) + scale_bytes(plan, u);
+        uint64_t bytes = weight_bytes(plan, u) + f8_unit_scale_bytes(plan, u);
         uint64_t header = header_share(u);
         bool full = s && (s->data_bytes + bytes > plan->shard_bytes ||
                           s->header_bytes + header > F8_HEADER_MAX_BYTES);
@@ -208,7 +208,7 @@ static void place_units(f8_plan *plan, const f8_shard *shard)
             }
             if (u->action == F8_QUANTIZE && scale_elem == size) {
                 u->scale_begin = at;
-                at += scale_bytes(plan, u);
+                at += f8_unit_scale_bytes(plan, u);
             }
         }
     }
@@ -239,7 +239,7 @@ static void count_results(f8_plan *plan)
         const f8_unit *u = &plan->units[i];
         plan->parameters += elems_of(plan, u);
         plan->result_bytes +=
-            f8_unit_result_bytes(plan, u) + scale_bytes(plan, u);
+            f8_unit_result_bytes(plan, u) + f8_unit_scale_bytes(plan, u);
     }
     for (uint64_t i = 0; i < plan->results_count; i++) {
         const f8_unit *u = &plan->units[plan->results[i]];
@@ -296,7 +296,7 @@ f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,
             if (!name.failed)
                 f8_st_header_add(buf, name.data, scale_dtype, 2, shape,
                                  u->scale_begin,
-                                 u->scale_begin + scale_bytes(plan, u));
+                                 u->scale_begin + f8_unit_scale_bytes(plan, u));
         }
     }
     f8_st_header_finish(buf);

@@ -407,7 +407,8 @@ static f8_status count_results(verification *v, f8_error *err)
         const f8_counterpart *part = &v->pair.parts[i];
         if (!part->weight)
             continue;
-        uint64_t bytes = part->scale ? part->scale->bytes : 0;
+        uint64_t bytes =
+            part->weight->bytes + (part->scale ? part->scale->bytes : 0);
         status = f8_report_count(report, plan, i, bytes, err);
         if (!part->scale)
             continue;

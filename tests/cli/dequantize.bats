@@ -243,8 +243,17 @@ stopped() {
 @test "--requantize: what the rules keep is BF16 again" {
     program 0 quantize "$shared/src" more --quantize 'mtp.layers.*_proj.weight'
     program 0 dequantize more values
-    program 0 quantize more less --requantize --json
+    program 0 quantize more less --requantize --json --report r.json
     holds out 'd["dequantized"] == 7'
+    # What is reported adds up to what lies there.
+    holds r.json 'd["options"]["requantize"] is True' \
+        'd["result"]["tensors"] == 2 * d["result"]["fp8_weights"]
+            + d["result"]["kept"]' \
+        'sum(r["result_bytes"] for r in d["rules"]) == d["result"]["bytes"]' \
+        'sum(r["result_bytes"] for r in d["rules"]
+            if r["action"] == "keep") == d["result"]["kept_bytes"]'
+    program 0 report r.json -o r.html
+    grep -q 'fp8cast quantize more less .*--requantize' r.html
     "$PYTHON" - "$reference" values less "$shared/fp8" <<'END'
 import sys
 sys.path.insert(0, sys.argv[1])

@@ -122,7 +122,9 @@ END
 }
 
 @test "roofline reckons the layout's bytes" {
-    program 0 quantize "$shared/mini" dst --layout official
+    program 0 quantize "$shared/mini" dst --layout official --report r.json
+    program 0 report r.json -o r.html
+    grep -q 'fp8cast quantize mini dst .*--layout=official' r.html
     for batch in 1 16; do
         program 0 roofline "$shared/mini" --layout official --json \
             --batch "$batch"
