@@ -148,8 +148,7 @@ static void quantise(const f8_kernel *kernel, const f8_panel *whole, bool stats)
             whole->rows - r < EXPERT_ROWS ? whole->rows - r : EXPERT_ROWS;
         part.finds = stats ? &finds : NULL;
         memset(&finds, 0, sizeof finds);
-        if (!f8_panel_quantise(kernel, &part, stats ? &all.sums : NULL,
-                               stats ? all.hist : NULL, &spot))
+        if (!f8_panel_quantise(kernel, &part, all.hist, &spot))
             exit(1);
     }
 }
@@ -194,9 +193,11 @@ static double measure(const f8_kernel *kernel, const buffers *b, what w)
     case MEMORY_CHECK: {
         static f8_stats all;
         f8_check check = {0};
+        f8_finds finds = {0};
+        panel.finds = &finds;
         panel.codes = b->good_codes;
         panel.scales = b->good_scales;
-        f8_panel_check(kernel, &panel, b->scratch, &check, &all.sums, all.hist);
+        f8_panel_check(kernel, &panel, b->scratch, &check, all.hist);
         if (check.not_nearest)
             exit(1);
         break;

@@ -111,12 +111,11 @@ static double search(const f8_kernel *kernel, const buffers *b)
     f8_scale_squares_fill(&squares);
     for (size_t r = 0; r < b->rows; r += F8_BLOCK) {
         for (size_t c = 0; c < COLS; c += F8_BLOCK) {
-            f8_block block = {b->weights + r * COLS + c,
-                              COLS * 2,
-                              F8_DTYPE_BF16,
-                              F8_BLOCK,
-                              F8_BLOCK,
-                              false};
+            f8_block block = {.weights = b->weights + r * COLS + c,
+                              .stride_bytes = COLS * 2,
+                              .dtype = F8_DTYPE_BF16,
+                              .rows = F8_BLOCK,
+                              .cols = F8_BLOCK};
             uint32_t top = kernel->amax(&block);
             float amax;
             memcpy(&amax, &top, sizeof amax);
@@ -133,6 +132,7 @@ static double quantise(const f8_kernel *kernel, const buffers *b,
 {
     static f8_stats all;
     f8_spot spot;
+    f8_finds finds;
     f8_panel panel = {.weights = b->weights,
                       .stride_bytes = COLS * 2,
                       .dtype = F8_DTYPE_BF16,
@@ -143,14 +143,18 @@ static double quantise(const f8_kernel *kernel, const buffers *b,
                       .scale_dtype = F8_SCALE_BF16,
                       .scales = b->scales,
                       .stream = true,
-                      .choice = choice};
+                      .choice = choice,
+                      .finds = &finds};
+    f8_sums sums;
 
+    memset(&finds, 0, sizeof finds);
     memset(&all, 0, sizeof all);
     double start = now();
-    if (!f8_panel_quantise(kernel, &panel, &all.sums, all.hist, &spot))
+    if (!f8_panel_quantise(kernel, &panel, all.hist, &spot))
         exit(1);
     double seconds = now() - start;
-    *relative_rms = f8_sums_relative_rms(&all.sums);
+    f8_finds_sums(&finds, &sums);
+    *relative_rms = f8_sums_relative_rms(&sums);
     return seconds;
 }
 

@@ -235,13 +235,13 @@ json_t *json_convert(const f8_plan *plan, const f8_report *report,
     return document;
 }
 
-/* What the scales seem to be; see scales_found() in tables.c. */
 static json_t *scales_found(const f8_verdict_summary *summary)
 {
-    bool is_amax = summary->blocks_amax == summary->blocks;
-    bool is_pow2 = summary->blocks_pow2 == summary->blocks;
     json_t *entry = object();
-    put(entry, "found", string(is_amax ? "amax" : is_pow2 ? "pow2" : "other"));
+    put(entry, "found",
+        string(summary->choice == F8_SCALES_DEFAULT
+                   ? "other"
+                   : f8_scales_name(summary->choice)));
     put(entry, "blocks", count(summary->blocks));
     put(entry, "blocks_amax", count(summary->blocks_amax));
     put(entry, "blocks_pow2", count(summary->blocks_pow2));

@@ -419,13 +419,11 @@ void table_report(const report_doc *report)
 
 /* ---- verdict ----------------------------------------------------------- */
 
-/* By which choice the scales seem to be made. Others than amax / 448 and its
- * power of two may be searched ones: that is not searched again. */
 static void scales_found(const f8_verdict_summary *summary)
 {
-    if (summary->blocks_amax == summary->blocks)
+    if (summary->choice == F8_SCALES_AMAX)
         fact("scales", "amax / 448");
-    else if (summary->blocks_pow2 == summary->blocks)
+    else if (summary->choice == F8_SCALES_POW2)
         fact("scales", "amax / 448, up to powers of two");
     else
         message_line("%-21sothers: amax / 448 in %s of %s blocks", "scales",

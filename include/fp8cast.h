@@ -484,6 +484,7 @@ typedef struct f8_verdict_summary {
     /* Blocks whose error was measured, and how many of them have the scale
      * that F8_SCALES_AMAX or F8_SCALES_POW2 would give; one may be both. */
     uint64_t blocks, blocks_amax, blocks_pow2;
+    f8_scales choice; /* that all of them agree with; F8_SCALES_DEFAULT: none */
     /* Relative RMS once an engine has rounded each scale up to a power of two
      * and quantised what it read anew. */
     double e8m0_relative_rms;

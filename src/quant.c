@@ -116,7 +116,7 @@ static void place_again(const f8_kernel *kernel, const f8_panel *panel,
 }
 
 bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
-                       f8_sums *sums, uint64_t *hist, f8_spot *spot)
+                       uint64_t *hist, f8_spot *spot)
 {
     uint64_t down = f8_ceil_div(panel->rows, F8_BLOCK);
     uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
@@ -141,16 +141,15 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
                 f8_scale_choose(kernel, &rule, &ref.block, amax, ref.scale);
             if (!panel->finds) {
                 kernel->quantise(&ref.block, scale, ref.codes,
-                                 panel->codes_stride, sums, hist);
+                                 panel->codes_stride, NULL, NULL);
                 continue;
             }
-            f8_sums own = {.max_abs = sums->max_abs};
+            f8_sums own = {.max_abs = panel->finds->max_abs};
             /* Those that are looked at should be in the caches. */
             if (!f8_codes_all_normal(&panel->finds->seen))
                 ref.block.stream = false;
             kernel->quantise(&ref.block, scale, ref.codes, panel->codes_stride,
                              &own, hist);
-            f8_sums_add(sums, &own);
             note_finds(kernel, panel, &ref, scale, &own, &largest);
         }
     }
@@ -287,11 +286,12 @@ static void note_block(const f8_kernel *kernel, const f8_panel *panel,
     /* 2^-127, which only E8M0 holds, is rounded up to it as well. */
     check->pow2_blocks +=
         f8_scale_pow2(amax) == (scale == 0x1p-127f ? 0x1p-126f : scale);
-    check->w2 += own->w2;
+    check->power_blocks += is_power;
+    f8_exact_add(&check->w2, own->w2);
     /* Powers of two can be had again without another error. */
-    check->e8m0_e2 += is_power
-                          ? own->e2
-                          : e8m0_error(kernel, ref, scale, panel->codes_stride);
+    f8_exact_add(&check->e8m0_e2, is_power ? own->e2
+                                           : e8m0_error(kernel, ref, scale,
+                                                        panel->codes_stride));
 }
 
 /* Whether a block's largest weight lies within two octaves of 448 scales.
@@ -305,8 +305,7 @@ static bool fits(float amax, float scale)
 }
 
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
-                    uint8_t *scratch, f8_check *check, f8_sums *sums,
-                    uint64_t *hist)
+                    uint8_t *scratch, f8_check *check, uint64_t *hist)
 {
     uint64_t down = f8_ceil_div(panel->rows, F8_BLOCK);
     uint64_t across = f8_ceil_div(panel->cols, F8_BLOCK);
@@ -335,12 +334,10 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 check->far_scales++;
                 note(check, ref.row, ref.col, scale);
             }
-            f8_sums own = {.max_abs = sums->max_abs};
+            f8_sums own = {.max_abs = panel->finds->max_abs};
             uint64_t nan_codes = check->nan_codes;
             check_block(kernel, panel, &ref, scale, scratch, check, &own, hist);
-            f8_sums_add(sums, &own);
-            if (panel->finds)
-                note_finds(kernel, panel, &ref, scale, &own, &largest);
+            note_finds(kernel, panel, &ref, scale, &own, &largest);
             if (check->nan_codes == nan_codes)
                 note_block(kernel, panel, &ref, amax, scale, &own, check);
         }
@@ -422,8 +419,7 @@ f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                       .finds = &finds};
     memset(&finds, 0, sizeof finds);
     memset(&counted, 0, sizeof counted);
-    if (!f8_panel_quantise(f8_kernel_best(), &panel, &counted.sums,
-                           counted.hist, &spot))
+    if (!f8_panel_quantise(f8_kernel_best(), &panel, counted.hist, &spot))
         return f8_fail(err, F8_ERR_VALUE, "row %llu, column %llu: found %s",
                        (unsigned long long)spot.row,
                        (unsigned long long)spot.col, f8_odd_name(spot.value));

@@ -23,7 +23,7 @@ typedef struct f8_panel {
     f8_scales choice; /* of quantising: how scales are chosen */
     bool exact;       /* count every error by itself: f8_has_few_blocks() */
     /* What is found in the panel is added here, unless it is NULL; places are
-     * the panel's. max_abs is that of sums. */
+     * the panel's. */
     f8_finds *finds;
 } f8_panel;
 
@@ -45,10 +45,11 @@ typedef struct f8_spot {
 /* "NaN", "Inf" or "-Inf", of a value that is one of them. */
 const char *f8_odd_name(float value);
 
-/* Fills codes and scales and adds the error to sums and hist. False when a
- * weight is not finite; *spot then says which, the first by block and row. */
+/* Fills codes and scales and adds the error to the panel's finds and to hist;
+ * without finds it is not measured. False when a weight is not finite; *spot
+ * then says which, the first by block and row. */
 bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
-                       f8_sums *sums, uint64_t *hist, f8_spot *spot);
+                       uint64_t *hist, f8_spot *spot);
 
 /* What a check of stored codes found; faults add up over calls. */
 typedef struct f8_check {
@@ -61,7 +62,8 @@ typedef struct f8_check {
      * amax or a power of two gives, and over all of them the sums that an
      * engine comes to that makes every scale a power of two. */
     uint64_t blocks, amax_blocks, pow2_blocks;
-    double w2, e8m0_e2;
+    uint64_t power_blocks; /* whose scale is any power of two */
+    f8_exact w2, e8m0_e2;
     bool has_first;
     f8_spot first; /* the first code or block with a fault, inside the panel */
 } f8_check;
@@ -71,9 +73,8 @@ typedef struct f8_check {
  * for the least error); beyond that codes can all be nearest, saturated or
  * zero, and yet hold nothing of the weights. `scratch` holds
  * 128 x 128 bytes. Blocks with a bad scale or an odd weight have no error and
- * are left out of sums. */
+ * are left out of finds, which there must be. */
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
-                    uint8_t *scratch, f8_check *check, f8_sums *sums,
-                    uint64_t *hist);
+                    uint8_t *scratch, f8_check *check, uint64_t *hist);
 
 #endif

@@ -30,8 +30,9 @@ typedef struct verification {
     f8_finds finds;
     uint64_t hist[F8_HIST_BINS];
     f8_check check;
-    double w2, e8m0_e2; /* over all blocks that were measured */
-    uint64_t differing; /* bytes, of a kept unit */
+    uint64_t power_blocks; /* whose scale is a power of two */
+    f8_exact w2, e8m0_e2;  /* over all blocks that were measured */
+    uint64_t differing;    /* bytes, of a kept unit */
     f8_progress progress;
 } verification;
 
@@ -141,10 +142,8 @@ static f8_status check_item(const verification *v, f8_worker *worker,
                       .scales = worker->scales,
                       .exact = f8_has_few_blocks(f8_unit_rows(u), cols),
                       .finds = &outcome->finds};
-    f8_sums sums = {0, 0, 0, 0, 0};
     f8_worker_compute(worker);
-    f8_panel_check(v->kernel, &panel, scratch, &outcome->check, &sums,
-                   outcome->hist);
+    f8_panel_check(v->kernel, &panel, scratch, &outcome->check, outcome->hist);
     f8_worker_computed(worker);
     return F8_OK;
 }
@@ -248,8 +247,9 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
     to->blocks += from->blocks;
     to->amax_blocks += from->amax_blocks;
     to->pow2_blocks += from->pow2_blocks;
-    to->w2 += from->w2;
-    to->e8m0_e2 += from->e8m0_e2;
+    to->power_blocks += from->power_blocks;
+    f8_exact_merge(&to->w2, &from->w2);
+    f8_exact_merge(&to->e8m0_e2, &from->e8m0_e2);
     if (from->has_first && !to->has_first) {
         to->has_first = true;
         to->first = from->first;
@@ -321,8 +321,9 @@ static f8_status retire_matrix(verification *v, const f8_item *item,
     v->verdict->summary.blocks += v->check.blocks;
     v->verdict->summary.blocks_amax += v->check.amax_blocks;
     v->verdict->summary.blocks_pow2 += v->check.pow2_blocks;
-    v->w2 += v->check.w2;
-    v->e8m0_e2 += v->check.e8m0_e2;
+    v->power_blocks += v->check.power_blocks;
+    f8_exact_merge(&v->w2, &v->check.w2);
+    f8_exact_merge(&v->e8m0_e2, &v->check.e8m0_e2);
     memset(&v->finds, 0, sizeof v->finds);
     memset(v->hist, 0, sizeof v->hist);
     memset(&v->check, 0, sizeof v->check);
@@ -384,6 +385,22 @@ static f8_status check_bytes(verification *v, f8_error *err)
                            v->options->threads, v->options->memory_bytes, err);
 }
 
+/* By which choice the scales seem to be made; E8M0 holds powers of two only,
+ * as a plan says too. Others than amax / 448 and its power of two may be
+ * searched ones: that is not searched again. */
+static f8_scales choice_found(const f8_verdict_summary *found,
+                              f8_scale_dtype dtype)
+{
+    bool is_amax = found->blocks_amax == found->blocks;
+    bool is_pow2 = found->blocks_pow2 == found->blocks;
+
+    if (found->blocks == 0)
+        return F8_SCALES_DEFAULT;
+    if (is_pow2 && (dtype == F8_SCALE_UE8M0 || !is_amax))
+        return F8_SCALES_POW2;
+    return is_amax ? F8_SCALES_AMAX : F8_SCALES_DEFAULT;
+}
+
 /* What stands on the other side, and who decided it. */
 static f8_status count_results(verification *v, f8_error *err)
 {
@@ -398,10 +415,6 @@ static f8_status count_results(verification *v, f8_error *err)
     sides->result_shards = v->pair.result->files_count;
     sides->fp8_weights = sides->scales = found->quantized;
     sides->kept = found->kept;
-    if (found->blocks > 0 && found->blocks_amax == found->blocks)
-        sides->choice = F8_SCALES_AMAX;
-    else if (found->blocks > 0 && found->blocks_pow2 == found->blocks)
-        sides->choice = F8_SCALES_POW2;
     bool several = false;
     for (uint64_t i = 0; i < plan->units_count && status == F8_OK; i++) {
         const f8_counterpart *part = &v->pair.parts[i];
@@ -418,6 +431,8 @@ static f8_status count_results(verification *v, f8_error *err)
     }
     if (several)
         sides->dtype = F8_SCALE_DEFAULT;
+    sides->choice = choice_found(found, sides->dtype);
+    v->verdict->summary.choice = sides->choice;
     return status;
 }
 
@@ -448,7 +463,7 @@ static f8_status verify(verification *v, const char *src, const char *dst,
         const f8_verdict_summary *s = &v->verdict->summary;
         /* Both live as long as the verdict. */
         v->verdict->report->sides.layout = s->layout ? s->layout : "other";
-        status = f8_serving_make(&v->pair.plan, s->blocks_pow2 == s->blocks,
+        status = f8_serving_make(&v->pair.plan, v->power_blocks == s->blocks,
                                  &v->verdict->serving, err);
     }
     return status;
@@ -476,8 +491,8 @@ f8_status f8_verify(const char *src, const char *dst, const f8_options *options,
     if (status == F8_OK) {
         f8_report_summary *s = &v.verdict->report->summary;
         v.verdict->summary.faults = v.verdict->problems.total;
-        v.verdict->summary.e8m0_relative_rms =
-            f8_sums_relative_rms(&(f8_sums){.w2 = v.w2, .e2 = v.e8m0_e2});
+        v.verdict->summary.e8m0_relative_rms = f8_sums_relative_rms(&(f8_sums){
+            .w2 = f8_exact_value(&v.w2), .e2 = f8_exact_value(&v.e8m0_e2)});
         v.verdict->summary.seconds = f8_now() - start;
         s->source_bytes = v.pair.plan.source->tensor_bytes;
         s->result_bytes = v.pair.result->tensor_bytes;

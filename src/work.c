@@ -136,13 +136,11 @@ static f8_status quantise(const job *j, const void *weights, f8_dtype dtype,
         .choice = j->plan->choice,
         .exact = f8_has_few_blocks(f8_unit_rows(u), f8_unit_cols(u)),
         .finds = &outcome->finds};
-    f8_sums sums = {0, 0, 0, 0, 0};
     f8_scale_range range =
         f8_item_scales(item, f8_unit_cols(u), panel.scale_dtype);
 
     f8_worker_compute(j->worker);
-    bool good =
-        f8_panel_quantise(j->kernel, &panel, &sums, outcome->hist, &spot);
+    bool good = f8_panel_quantise(j->kernel, &panel, outcome->hist, &spot);
     f8_worker_computed(j->worker);
     if (!good)
         return fail_value(j, &spot, err);

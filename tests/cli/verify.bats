@@ -521,3 +521,14 @@ c.write()
 END
     accepts
 }
+
+@test "scales in E8M0: quantize and verify name the same choice" {
+    program 0 quantize "$shared/src" e8m0 --scale-dtype ue8m0 --json \
+        --report one.json
+    holds out 'd["scales"] == "pow2"'
+    program 0 verify "$shared/src" e8m0 --json --report two.json
+    holds out 'd["scales"]["found"] == "pow2"' \
+        'd["scales"]["blocks_amax"] == d["scales"]["blocks"]'
+    holds one.json 'd["options"]["scales"] == "pow2"'
+    holds two.json 'd["options"]["scales"] == "pow2"'
+}

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "quant.h"
 #include "rules.h"
 #include "safetensors.h"
 
@@ -265,6 +266,41 @@ static inline void expect_bad_rules(const bad_rules *cases, size_t count)
         expect_error(status, &err, F8_ERR_RULES, cases[i].message);
         assert_null(rules);
     }
+}
+
+/* ---- panels -------------------------------------------------------------- */
+
+/* f8_panel_quantise and f8_panel_check with sums, to which the error is added.
+ */
+static inline bool panel_quantise(const f8_kernel *kernel,
+                                  const f8_panel *panel, f8_sums *sums,
+                                  uint64_t *hist, f8_spot *spot)
+{
+    f8_finds finds;
+    f8_panel own = *panel;
+    f8_sums found;
+
+    memset(&finds, 0, sizeof finds);
+    own.finds = &finds;
+    bool good = f8_panel_quantise(kernel, &own, hist, spot);
+    f8_finds_sums(&finds, &found);
+    f8_sums_add(sums, &found);
+    return good;
+}
+
+static inline void panel_check(const f8_kernel *kernel, const f8_panel *panel,
+                               uint8_t *scratch, f8_check *check, f8_sums *sums,
+                               uint64_t *hist)
+{
+    f8_finds finds;
+    f8_panel own = *panel;
+    f8_sums found;
+
+    memset(&finds, 0, sizeof finds);
+    own.finds = &finds;
+    f8_panel_check(kernel, &own, scratch, check, hist);
+    f8_finds_sums(&finds, &found);
+    f8_sums_add(sums, &found);
 }
 
 #endif

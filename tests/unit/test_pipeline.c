@@ -230,7 +230,8 @@ static f8_status fake_work(void *ctx, f8_worker *worker, const f8_item *item,
     if (problem)
         note_work(f, problem);
     outcome->hist[item->unit] = item->bytes;
-    outcome->check.w2 = 1.0 / (double)(3 + item->row + item->col + item->begin);
+    outcome->finds.max_abs =
+        1.0 / (double)(3 + item->row + item->col + item->begin);
     outcome->faults = item->unit + 1;
     dawdle(f, worker, item);
     pthread_mutex_lock(&f->mutex);
@@ -284,7 +285,7 @@ static f8_status fake_retire(void *ctx, const f8_item *item,
     f->previous = *item;
     f->retired_bytes += item->bytes;
     f->retired_of_shard[shard] += item->bytes;
-    f->sum += outcome->check.w2;
+    f->sum += outcome->finds.max_abs;
     if (++f->retired == f->fail_retire)
         status =
             f8_fail(err, F8_ERR_INTERNAL, "retired %u", (unsigned)f->retired);

@@ -203,7 +203,7 @@ static void check_against_blocks(f8_scale_dtype dtype)
                       F8_SCALES_DEFAULT,
                       false,
                       NULL};
-    assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
+    assert_true(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     for (unsigned i = 0; i < 3; i++) {
         for (unsigned j = 0; j < 2; j++) {
             unsigned rows = i < 2 ? 128 : 44, cols = j < 1 ? 128 : 72;
@@ -223,8 +223,8 @@ static void check_against_blocks(f8_scale_dtype dtype)
                             F8_SCALES_DEFAULT,
                             false,
                             NULL};
-            assert_true(f8_panel_quantise(&f8_kernel_ref, &one, &block_sums,
-                                          block_hist, &spot));
+            assert_true(panel_quantise(&f8_kernel_ref, &one, &block_sums,
+                                       block_hist, &spot));
             assert_memory_equal(scales + (i * 2 + j) * scale_bytes, block_scale,
                                 scale_bytes);
             for (unsigned r = 0; r < rows; r++)
@@ -281,7 +281,7 @@ static void test_block_by_hand(void **state)
                       F8_SCALES_DEFAULT,
                       false,
                       NULL};
-    assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
+    assert_true(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_true(scale == 1);
     assert_memory_equal(codes, expected, sizeof codes);
     /* The errors are 1, 1, 2^-10 and 0.0625; one weight is zero. */
@@ -319,7 +319,7 @@ static void test_odd_weights(void **state)
                       false,
                       NULL};
     weights[259 * COLS + 299] = -INFINITY;
-    assert_false(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
+    assert_false(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_int_equal(spot.row, 259);
     assert_int_equal(spot.col, 299);
     assert_true(isinf(spot.value) && spot.value < 0);
@@ -329,13 +329,13 @@ static void test_odd_weights(void **state)
     weights[131 * COLS + 0] = NAN;
     weights[130 * COLS + 7] = INFINITY;
     weights[130 * COLS + 9] = NAN;
-    assert_false(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
+    assert_false(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_int_equal(spot.row, 130);
     assert_int_equal(spot.col, 7);
     assert_true(isinf(spot.value) && spot.value > 0);
     /* And a whole band before the next: row 127, last columns. */
     weights[127 * COLS + 298] = NAN;
-    assert_false(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
+    assert_false(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     assert_int_equal(spot.row, 127);
     assert_int_equal(spot.col, 298);
     assert_true(isnan(spot.value));
@@ -367,7 +367,7 @@ static f8_check check_row(const float *weights, const uint8_t *codes,
                       F8_SCALES_DEFAULT,
                       false,
                       NULL};
-    f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, sums, hist);
+    panel_check(&f8_kernel_ref, &panel, scratch, &check, sums, hist);
     assert_memory_equal(copy, codes, n); /* it only looks */
     return check;
 }
@@ -458,7 +458,7 @@ static void test_check_least_scales(void **state)
                           .codes_stride = 1,
                           .scale_dtype = F8_SCALE_F32,
                           .scales = (uint8_t *)&scale};
-        f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
+        panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
         assert_int_equal(check.far_scales, cases[i].far_scales);
         assert_int_equal(check.not_nearest, 0);
     }
@@ -500,7 +500,7 @@ static void test_check_bad_scales(void **state)
         for (size_t k = 0; k < 6; k++)
             scales[k] = 1;
         scales[4] = bad[i]; /* rows from 128, columns from 128 */
-        f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
+        panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
         assert_int_equal(check.bad_scales, 1);
         assert_int_equal(check.not_nearest, 0);
         assert_int_equal(check.nan_codes, 0);
@@ -543,20 +543,20 @@ static void test_check_adds_up(void **state)
                       F8_SCALES_DEFAULT,
                       false,
                       NULL};
-    assert_true(f8_panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
-    f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
+    assert_true(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
+    panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_false(check.has_first);
     expect_same_sums(&sums, &again);
 
     codes[129 * STRIDE + 139] ^= 0x80; /* weights are never zero */
-    f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
+    panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_int_equal(check.not_nearest, 1);
     assert_int_equal(check.first.row, 129);
     assert_int_equal(check.first.col, 139);
     assert_true(check.first.value ==
                 float_of((uint32_t)weights[129 * STRIDE + 139] << 16));
     codes[0] = 0x7f;
-    f8_panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
+    panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_int_equal(check.not_nearest, 2);
     assert_int_equal(check.nan_codes, 1);
     assert_int_equal(check.first.row, 129);
