@@ -124,6 +124,11 @@ static void write_quantization(FILE *out, const report_doc *report)
     fputs(" |\n| rules | ", out);
     code(out, report->family);
     fputs(" |\n", out);
+    if (*report->layout) {
+        fputs("| layout | ", out);
+        code(out, report->layout);
+        fputs(" |\n", out);
+    }
 }
 
 static void error_row(FILE *out, const report_group *group, bool is_sum)
@@ -156,6 +161,9 @@ static void write_errors(FILE *out, const report_doc *report)
     for (size_t i = 0; i < report->kinds_count && i < ROWS_MAX; i++)
         error_row(out, &report->kinds[i], false);
     error_row(out, &report->overall, true);
+    if (report->kinds_count > ROWS_MAX)
+        fprintf(out, "\n… and %s more kinds.\n",
+                text_count(report->kinds_count - ROWS_MAX).text);
 }
 
 /* ---- how to load it --------------------------------------------------------

@@ -227,8 +227,7 @@ static int judge(const arguments *given, const f8_verdict *verdict)
 }
 
 /* file is NULL without --report. */
-static int run_verify(const arguments *given, report_file *file,
-                      atomic_int *stop)
+static int run_verify(const arguments *given, output *out, atomic_int *stop)
 {
     f8_error err;
     f8_verdict *verdict = NULL;
@@ -242,7 +241,8 @@ static int run_verify(const arguments *given, report_file *file,
         table_errors(f8_verdict_report(verdict));
     }
     int status = judge(given, verdict);
-    if (file && !report_file_write(file, given, f8_verdict_report(verdict)))
+    if (given->report &&
+        !report_file_write(out, given, f8_verdict_report(verdict)))
         status = EXIT_FAILED;
     f8_verdict_free(verdict);
     return status;
@@ -302,8 +302,7 @@ static void show_report(const arguments *given, const f8_plan *plan,
     table_errors(report);
 }
 
-static int run_convert(const arguments *given, report_file *file,
-                       atomic_int *stop)
+static int run_convert(const arguments *given, output *out, atomic_int *stop)
 {
     f8_error err;
     f8_plan *plan = NULL;
@@ -317,7 +316,7 @@ static int run_convert(const arguments *given, report_file *file,
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
     show_report(given, plan, report, current.view.resumed_bytes);
-    if (file && !report_file_write(file, given, report))
+    if (given->report && !report_file_write(out, given, report))
         status = EXIT_FAILED;
     if (given->verify) {
         if (verify(given, &current, &verdict, &err) != F8_OK)
@@ -514,17 +513,16 @@ bool command_can_stop(command_id command)
            command == COMMAND_SYNTH;
 }
 
-static int dispatch(const arguments *given, report_file *file, output *out,
-                    atomic_int *stop)
+static int dispatch(const arguments *given, output *out, atomic_int *stop)
 {
     switch (given->command) {
     case COMMAND_QUANTIZE:
     case COMMAND_DEQUANTIZE:
-        return run_convert(given, file, stop);
+        return run_convert(given, out, stop);
     case COMMAND_PLAN:
         return run_plan(given);
     case COMMAND_VERIFY:
-        return run_verify(given, file, stop);
+        return run_verify(given, out, stop);
     case COMMAND_DIFF:
         return run_diff(given, stop);
     case COMMAND_INSPECT:
@@ -556,17 +554,20 @@ static const char *written_folder(const arguments *given)
 
 /* Leaves the process what the command line names. */
 static bool confine(const arguments *given, const char *around,
-                    const report_file *file, const output *out)
+                    const output *out)
 {
     const char *written = written_folder(given);
+    bool is_path =
+        given->command != COMMAND_RULES && given->command != COMMAND_HELP;
+    confine_use use =
+        given->command == COMMAND_REPORT ? CONFINE_READ : CONFINE_SOURCE;
     char problem[PROBLEM_BYTES];
     confine_place places[] = {
-        {given->paths[0], CONFINE_SOURCE},
+        {is_path ? given->paths[0] : NULL, use},
         {given->paths[1], CONFINE_SOURCE},
         {given->rules, CONFINE_READ},
         {given->model, CONFINE_READ},
         {around, CONFINE_AROUND},
-        {file ? file->folder : NULL, CONFINE_PUBLISH},
         {out->folder, CONFINE_PUBLISH},
     };
     for (int i = 0; i < 2; i++) {
@@ -579,23 +580,19 @@ static bool confine(const arguments *given, const char *around,
     return false;
 }
 
-/* An entry of a folder lasts when the folder is synced. */
 static bool sync_folder(const char *folder)
 {
-    int fd, result;
+    int fd;
     do
         fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);
     if (fd < 0)
         return false;
-    do
-        result = fsync(fd);
-    while (result != 0 && errno == EINTR);
+    bool is_synced = output_sync(fd);
     int reason = errno;
     close(fd);
     errno = reason;
-    /* EINVAL: a file system that cannot sync a folder. */
-    return result == 0 || reason == EINVAL;
+    return is_synced;
 }
 
 /* Makes the result's folder, so that the process can be confined to it before
@@ -618,40 +615,23 @@ static bool make_folder(const char *folder, const char *around, bool *made)
     return !what;
 }
 
-/* The folder that `path` is in, for the caller to free. */
-static char *folder_around(const char *path)
-{
-    char *copy = strdup(path);
-    if (!copy)
-        message_no_memory();
-    /* There are no other threads yet.
-     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    char *around = strdup(dirname(copy));
-    free(copy);
-    if (!around)
-        message_no_memory();
-    return around;
-}
-
 int command_run(const arguments *given, atomic_int *stop)
 {
     const char *written = written_folder(given);
-    char *around = written ? folder_around(written) : NULL;
+    char *around = written ? output_folder(written) : NULL;
     int status = EXIT_FAILED;
     bool made = false;
-    report_file opened = {.folder_fd = -1};
-    report_file *file = given->report ? &opened : NULL;
-    output out = OUTPUT_NONE;
+    output out =
+        OUTPUT_NONE; /* of -o or --report, of which a command has one */
     char problem[PROBLEM_BYTES];
 
     if (given->output &&
         !output_begin(&out, given->output, given->overwrite, problem))
         message_error("%s", problem);
     else if ((!written || make_folder(written, around, &made)) &&
-             (!file || report_file_begin(file, given)) &&
-             confine(given, around, file, &out))
-        status = dispatch(given, file, &out, stop);
-    report_file_end(&opened);
+             (!given->report || report_file_begin(&out, given)) &&
+             confine(given, around, &out))
+        status = dispatch(given, &out, stop);
     output_end(&out);
     if (made && status != EXIT_DONE)
         rmdir(written); /* only when it is empty */

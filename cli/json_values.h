@@ -1,8 +1,8 @@
 /* json_values.h - the values that the documents of --json are made of: each
  * call gives one, or ends the program when memory runs out. Part of json.h's
  * files. */
-#ifndef JSON_VALUES_H
-#define JSON_VALUES_H
+#ifndef FP8CAST_CLI_JSON_VALUES_H
+#define FP8CAST_CLI_JSON_VALUES_H
 
 #include <math.h>
 #include <stdlib.h>

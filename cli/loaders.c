@@ -43,11 +43,7 @@ static void take_line(loaders *out, const char *model_type, const char *line)
 loaders loaders_of(const char *model_type)
 {
     loaders out = {0};
-    const char *at = "";
-    for (const f8_builtin *page = f8_builtin_pages; page->name; page++) {
-        if (strcmp(page->name, "loaders") == 0)
-            at = page->text;
-    }
+    const char *at = builtin_page("loaders");
     while (*at) {
         char line[1024];
         size_t length = strcspn(at, "\n");

@@ -29,20 +29,42 @@ static bool is_there(const output *out, char *problem)
     return false;
 }
 
+char *output_folder(const char *path)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        message_no_memory();
+    /* There are no other threads.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    char *folder = strdup(dirname(copy));
+    free(copy);
+    if (!folder)
+        message_no_memory();
+    return folder;
+}
+
+bool output_sync(int folder_fd)
+{
+    int result;
+    do
+        result = fsync(folder_fd);
+    while (result != 0 && errno == EINTR);
+    /* EINVAL: a file system that cannot sync a folder. */
+    return result == 0 || errno == EINVAL;
+}
+
 /* The folder of `path` and the name in it. */
 static void split(output *out, const char *path)
 {
-    char *copy = strdup(path), *again = strdup(path);
-    if (!copy || !again)
+    char *copy = strdup(path);
+    if (!copy)
         message_no_memory();
+    out->folder = output_folder(path);
     /* There are no other threads.
-     * NOLINTBEGIN(concurrency-mt-unsafe) */
-    out->folder = strdup(dirname(copy));
-    out->name = strdup(basename(again));
-    /* NOLINTEND(concurrency-mt-unsafe) */
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    out->name = strdup(basename(copy));
     free(copy);
-    free(again);
-    if (!out->folder || !out->name ||
+    if (!out->name ||
         asprintf(&out->part, ".%s.%ld.part", out->name, (long)getpid()) < 0)
         message_no_memory();
 }
@@ -72,26 +94,24 @@ bool output_begin(output *out, const char *path, bool overwrite,
     out->folder_fd = open(out->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (out->folder_fd < 0)
         return tell(out, "open its folder", problem);
-    if (!may_replace(out, problem))
-        return false;
-    out->fd =
-        openat(out->folder_fd, out->part,
-               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    return out->fd >= 0 || tell(out, "make it", problem);
-}
-
-static bool write_all(int fd, const char *bytes, size_t count)
-{
-    while (count > 0) {
-        ssize_t done = write(fd, bytes, count);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return false;
-        bytes += done;
-        count -= (size_t)done;
+    int fd = -1;
+    if (may_replace(out, problem)) {
+        fd = openat(out->folder_fd, out->part,
+                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (fd < 0)
+            tell(out, "create", problem);
     }
-    return true;
+    if (fd < 0) { /* the other, should it be there, is not ours to remove */
+        free(out->part);
+        out->part = NULL;
+        return false;
+    }
+    out->stream = fdopen(fd, "w");
+    if (out->stream)
+        return true;
+    tell(out, "create", problem);
+    close(fd);
+    return false;
 }
 
 /* A link refuses a name that has come up in the meantime, where renaming would
@@ -108,32 +128,31 @@ static bool publish(const output *out)
     return renameat(out->folder_fd, out->part, out->folder_fd, out->name) == 0;
 }
 
-bool output_finish(output *out, const char *bytes, size_t count,
-                   char problem[PROBLEM_BYTES])
+bool output_finish(output *out, char problem[PROBLEM_BYTES])
 {
-    if (!write_all(out->fd, bytes, count))
+    /* What the stream remembers comes first: a later call may succeed. */
+    if (fflush(out->stream) != 0 || ferror(out->stream))
         return tell(out, "write", problem);
-    if (fsync(out->fd) != 0)
+    if (fsync(fileno(out->stream)) != 0)
         return tell(out, "sync", problem);
-    int fd = out->fd;
-    out->fd = -1;
-    if (close(fd) != 0)
+    FILE *stream = out->stream;
+    out->stream = NULL;
+    if (fclose(stream) != 0)
         return tell(out, "write", problem);
     if (!publish(out))
         return errno == EEXIST ? is_there(out, problem)
                                : tell(out, "rename it", problem);
     free(out->part);
     out->part = NULL;
-    /* EINVAL: a file system that cannot sync a folder. */
-    if (fsync(out->folder_fd) != 0 && errno != EINVAL)
+    if (!output_sync(out->folder_fd))
         return tell(out, "sync its folder", problem);
     return true;
 }
 
 void output_end(output *out)
 {
-    if (out->fd >= 0)
-        close(out->fd);
+    if (out->stream)
+        (void)fclose(out->stream); /* it goes away */
     if (out->part && out->folder_fd >= 0)
         unlinkat(out->folder_fd, out->part, 0);
     if (out->folder_fd >= 0)

@@ -481,12 +481,8 @@ static void put_part(FILE *out, const char *key, size_t length,
 
 void page_write(FILE *out, const report_doc *report)
 {
-    const char *at = f8_builtin_pages[0].text, *open = NULL;
+    const char *at = builtin_page("report"), *open = NULL;
     bool is_shown = true;
-    for (const f8_builtin *page = f8_builtin_pages; page->name; page++) {
-        if (strcmp(page->name, "report") == 0)
-            at = page->text;
-    }
     while ((open = strstr(at, "{{"))) {
         const char *key = open + 2, *close = strstr(key, "}}");
         size_t length = (size_t)(close - key);

@@ -65,9 +65,10 @@ int report_run(const arguments *given, output *out)
     if (is_done && format_of(given) == REPORT_MD && !given->base_model)
         message_error("no base_model in the card: say what it was made from "
                       "with --base-model OWNER/NAME");
-    if (is_done && given->output)
-        is_done = output_finish(out, text, bytes, problem);
-    else if (is_done)
+    if (is_done && given->output) {
+        fwrite(text, 1, bytes, out->stream); /* output_finish tells */
+        is_done = output_finish(out, problem);
+    } else if (is_done)
         message_text(text);
     if (!is_done)
         message_error("%s", problem);

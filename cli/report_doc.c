@@ -15,7 +15,7 @@
 /* The largest model there is has 142,000 quantised tensors, and 85 MB. */
 #define FILE_BYTES_MAX ((size_t)128 << 20)
 #define STRING_BYTES_MAX 4096
-#define CARD_BYTES_MAX 65536
+#define CARD_BYTES_MAX (F8_CARD_BYTES - 1)
 #define GROUPS_MAX 4096
 #define CELLS_MAX ((size_t)1 << 18)
 #define TENSORS_MAX ((size_t)1 << 20)

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,13 +26,6 @@ static bool failed(const char *path, const char *what, int reason)
     return false;
 }
 
-static char *checked(char *text)
-{
-    if (!text)
-        message_no_memory();
-    return text;
-}
-
 /* ---- before the run ------------------------------------------------------ */
 
 /* Whether `folder` is `other` or below it; both as realpath writes them. */
@@ -45,12 +37,12 @@ static bool is_inside(const char *folder, const char *other)
 }
 
 /* Nothing but a conversion belongs into DST, and nothing is written to SRC. */
-static bool is_outside(const report_file *file, const arguments *given)
+static bool is_outside(const arguments *given)
 {
-    char *folder = realpath(file->folder, NULL);
-    bool is_fine = folder != NULL;
-    if (!folder)
-        return failed(file->folder, "open", errno);
+    char *around = output_folder(given->report);
+    char *folder = realpath(around, NULL);
+    bool is_fine = folder || failed(around, "open", errno);
+    free(around);
     for (unsigned i = 0; i < given->paths_count && is_fine; i++) {
         char *other = realpath(given->paths[i], NULL);
         is_fine = !other || !is_inside(folder, other);
@@ -58,7 +50,7 @@ static bool is_outside(const report_file *file, const arguments *given)
         if (!is_fine)
             message_error("%s: lies in %s; expected a file outside of both "
                           "checkpoints",
-                          file->path, given->paths[i]);
+                          given->report, given->paths[i]);
     }
     free(folder);
     return is_fine;
@@ -70,7 +62,7 @@ static bool is_replaceable(const char *path)
 {
     char text[sizeof BEGINNING] = "";
     struct stat st;
-    if (stat(path, &st) != 0)
+    if (lstat(path, &st) != 0)
         return errno == ENOENT || failed(path, "stat", errno);
     if (!S_ISREG(st.st_mode)) {
         message_error("%s: expected a new file, found %s", path,
@@ -90,44 +82,15 @@ static bool is_replaceable(const char *path)
     return false;
 }
 
-static bool open_temporary(report_file *file)
+bool report_file_begin(output *file, const arguments *given)
 {
-    static const char end[] = ".XXXXXX";
-    size_t bytes = strlen(file->path) + sizeof end;
-    file->temporary = checked(malloc(bytes));
-    snprintf(file->temporary, bytes, "%s%s", file->path, end);
-    int fd = mkostemp(file->temporary, O_CLOEXEC);
-    if (fd < 0) {
-        int reason = errno;
-        free(file->temporary);
-        file->temporary = NULL;
-        return failed(file->path, "create", reason);
-    }
-    /* The rights of any other new file; mkostemp gives its own. */
-    mode_t mask = umask(0);
-    umask(mask);
-    if (fchmod(fd, 0666 & ~mask) != 0 || !(file->stream = fdopen(fd, "w"))) {
-        int reason = errno;
-        close(fd);
-        return failed(file->path, "create", reason);
-    }
-    return true;
-}
-
-bool report_file_begin(report_file *file, const arguments *given)
-{
-    char *copy = checked(strdup(given->report));
-    *file = (report_file){.folder_fd = -1};
-    file->path = checked(strdup(given->report));
-    /* There are no other threads yet.
-     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    file->folder = checked(strdup(dirname(copy)));
-    free(copy);
-    file->folder_fd = open(file->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file->folder_fd < 0)
-        return failed(file->folder, "open", errno);
-    return is_outside(file, given) && is_replaceable(file->path) &&
-           open_temporary(file);
+    char problem[PROBLEM_BYTES];
+    if (!is_outside(given) || !is_replaceable(given->report))
+        return false;
+    if (output_begin(file, given->report, true, problem))
+        return true;
+    message_error("%s", problem);
+    return false;
 }
 
 /* ---- the document -------------------------------------------------------- */
@@ -209,11 +172,13 @@ static void write_document(FILE *stream, const arguments *given,
     fputs("}\n", stream);
 }
 
-bool report_file_write(report_file *file, const arguments *given,
+bool report_file_write(output *file, const arguments *given,
                        const f8_report *report)
 {
     f8_error err;
-    char *card = checked(malloc(F8_CARD_BYTES));
+    char problem[PROBLEM_BYTES], *card = malloc(F8_CARD_BYTES);
+    if (!card)
+        message_no_memory();
     f8_status status =
         f8_read_card(given->paths[0], given->follow_links, card, &err);
     /* A link that may not be followed is as good as no card. */
@@ -225,33 +190,8 @@ bool report_file_write(report_file *file, const arguments *given,
     free(card);
     if (!is_known)
         return false;
-    /* What the stream remembers comes first: a later call may succeed. */
-    bool is_whole = fflush(file->stream) == 0 && !ferror(file->stream);
-    if (!is_whole || fsync(fileno(file->stream)) != 0)
-        return failed(file->path, "write", errno);
-    int closed = fclose(file->stream);
-    file->stream = NULL;
-    if (closed != 0)
-        return failed(file->path, "write", errno);
-    if (rename(file->temporary, file->path) != 0)
-        return failed(file->path, "rename", errno);
-    free(file->temporary);
-    file->temporary = NULL;
-    /* EINVAL: a file system that cannot sync a folder. */
-    if (fsync(file->folder_fd) != 0 && errno != EINVAL)
-        return failed(file->folder, "sync", errno);
-    return true;
-}
-
-void report_file_end(report_file *file)
-{
-    if (file->stream)
-        (void)fclose(file->stream); /* it goes away */
-    if (file->temporary)
-        unlink(file->temporary);
-    if (file->folder_fd >= 0)
-        close(file->folder_fd);
-    free(file->temporary);
-    free(file->folder);
-    free(file->path);
+    if (output_finish(file, problem))
+        return true;
+    message_error("%s", problem);
+    return false;
 }

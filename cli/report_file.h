@@ -4,26 +4,15 @@
 #ifndef FP8CAST_CLI_REPORT_FILE_H
 #define FP8CAST_CLI_REPORT_FILE_H
 
-#include <stdio.h>
+#include "output.h"
 
-#include "options.h"
-
-typedef struct report_file {
-    char *path, *folder; /* folder: what it lies in */
-    char *temporary;     /* NULL when there is nothing to be removed */
-    int folder_fd;
-    FILE *stream;
-} report_file;
-
-/* Opens a temporary file beside the one that given->report names. Refuses what
- * is neither new nor an earlier report, and what lies in one of the
- * checkpoints. False, with the error told, when it cannot be. */
-bool report_file_begin(report_file *file, const arguments *given);
+/* Begins the file that given->report names. Refuses what is neither new nor an
+ * earlier report, and what lies in one of the checkpoints. False, with the
+ * error told, when it cannot be; output_end in any case. */
+bool report_file_begin(output *file, const arguments *given);
 /* Writes the report of a run and gives the file its name; false, with the
  * error told, when that fails. */
-bool report_file_write(report_file *file, const arguments *given,
+bool report_file_write(output *file, const arguments *given,
                        const f8_report *report);
-/* Removes what is not finished, and frees. */
-void report_file_end(report_file *file);
 
 #endif

@@ -60,7 +60,8 @@ man_options() {
 }
 
 @test "help in all its forms goes to stdout, status 0" {
-    for command in quantize plan verify diff inspect report synth rules help; do
+    for command in quantize dequantize plan verify diff inspect roofline \
+        report synth rules help; do
         "$fp8cast" help "$command" >"$dir/a" 2>&1
         "$fp8cast" "$command" --help >"$dir/b" 2>&1
         "$fp8cast" -h "$command" >"$dir/c" 2>&1
@@ -95,7 +96,8 @@ man_options() {
 }
 
 @test "the help of each command is part of the help of all" {
-    for command in quantize plan verify diff inspect report synth rules help; do
+    for command in quantize dequantize plan verify diff inspect roofline \
+        report synth rules help; do
         "$fp8cast" help "$command" | grep -oE -- ' --[a-z-]+' | sort -u \
             >"$dir/one"
         "$fp8cast" help --all | grep -oE -- ' --[a-z-]+' | sort -u \

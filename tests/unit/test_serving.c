@@ -224,34 +224,50 @@ static void test_findings(void **state)
         f8_engine engine;
         const char *what, *where, *tensor;
         uint64_t tensors;
+        bool is_note;
     } wanted[] = {
         {F8_VLLM, "cannot be served, not even on one device: 130 rows", "a",
-         "x.1.a.weight", 1},
+         "x.1.a.weight", 1, false},
         {F8_SGLANG, "cannot be served, not even on one device: 130 rows", "a",
-         "x.1.a.weight", 1},
+         "x.1.a.weight", 1, false},
         {F8_TRANSFORMERS,
          "refuses to dequantize [128, 129]: its scales' grid does not divide "
          "it",
-         "o", "x.1.o.weight", 1},
+         "o", "x.1.o.weight", 1, false},
         {F8_TRANSFORMERS,
          "dequantizes [130, 128] with blocks that are not 128 wide, silently",
-         "a", "x.1.a.weight", 2},
+         "a", "x.1.a.weight", 2, false},
         {F8_VLLM,
          "no token can be computed: [128, 129] has columns beyond a multiple "
          "of 128",
-         "o", "x.1.o.weight", 1},
+         "o", "x.1.o.weight", 1, false},
+        {F8_SGLANG,
+         "no token can be computed: [128, 129] has columns beyond a multiple "
+         "of 128",
+         "o", "x.1.o.weight", 1, false},
+        {F8_VLLM,
+         "DeepGEMM on Blackwell has scales rounded up to powers of two and "
+         "weights quantized anew; not with --scales pow2",
+         "", NULL, 0, true},
+        {F8_SGLANG,
+         "DeepGEMM on Blackwell has scales rounded up to powers of two and "
+         "weights quantized anew; not with --scales pow2",
+         "", NULL, 0, true},
     };
 
     for (size_t i = 0; i < COUNT_OF(wanted); i++) {
         assert_true(f8_serving_get_finding(serving, i, &finding));
-        assert_true(finding.is_warning);
+        assert_int_equal(finding.is_warning, !wanted[i].is_note);
         assert_int_equal(finding.engine, wanted[i].engine);
         assert_string_equal(finding.what, wanted[i].what);
         assert_string_equal(finding.where, wanted[i].where);
-        assert_string_equal(finding.tensor, wanted[i].tensor);
+        if (wanted[i].tensor)
+            assert_string_equal(finding.tensor, wanted[i].tensor);
+        else
+            assert_null(finding.tensor);
         assert_int_equal(finding.tensors, wanted[i].tensors);
     }
-    assert_false(f8_serving_get_finding(serving, 8, &finding));
+    assert_false(f8_serving_get_finding(serving, COUNT_OF(wanted), &finding));
     f8_serving_free(serving);
 }
 
@@ -316,8 +332,25 @@ static void test_errors(void **state)
     expect_bad_rules(cases, COUNT_OF(cases));
 }
 
-/* Every built-in family says how each weight that it quantises is divided:
- * a name is made of the pattern of its rule. */
+/* Families of which it is not known yet how engines divide them; one of them
+ * is refused. docs/serving.md lists them. */
+static bool is_not_known(const char *family)
+{
+    static const char *const names[] = {
+        "deepseek_v32", "ernie4_5_moe",   "gemma3",      "gemma3_text",
+        "gemma4",       "gemma4_text",    "gpt_oss",     "granitemoe",
+        "llama4",       "hunyuan_v1_moe", "llama4_text", "phi3",
+        "phimoe",       "qwen3_vl_moe"};
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        if (!strcmp(names[i], family))
+            return true;
+    }
+    return false;
+}
+
+/* Every other built-in family says how each weight that it quantises is
+ * divided: a name is made of the pattern of its rule. */
 static void test_families_are_complete(void **state)
 {
     (void)state;
@@ -325,6 +358,8 @@ static void test_families_are_complete(void **state)
         f8_rules *rules = NULL;
         f8_error err = {0};
         expect_ok(f8_rules_load(f8_family_name(i), "", &rules, &err), &err);
+        assert_int_equal(rules->parallel_count == 0,
+                         is_not_known(f8_family_name(i)));
         for (size_t k = 0; k < rules->rules_count && rules->parallel_count;
              k++) {
             const f8_rule *rule = &rules->rules[k];
