@@ -6,7 +6,7 @@
  * A weight is F8_E4M3 of two dimensions, or three when the first counts
  * experts. The scale of weight X is called X_scale_inv and has the weight's
  * shape with the last two dimensions divided by 128, rounded up; it may lie
- * in another shard. Value = code x scale. Source: docs/format.md, section 2;
+ * in another shard. Value = code x scale. Source: docs/format.md, section 9;
  * DeepSeek-V3, inference/fp8_cast_bf16.py. */
 #ifndef F8_BLOCKWISE_H
 #define F8_BLOCKWISE_H

@@ -1,6 +1,6 @@
 /* test_back.c - plans of the way back and of sources in FP8: which units make
  * up a result, where they lie in it, where their scales are. All offsets were
- * worked out by hand from docs/format.md, sections 2, 4 and 8. */
+ * worked out by hand from docs/format.md, sections 2, 4 and 9. */
 #include "helpers.h"
 
 #include "plan.h"
