@@ -6,6 +6,7 @@
 #include "charts.h"
 #include "heatmap.h"
 #include "markup.h"
+#include "message.h"
 #include "text.h"
 
 #include <inttypes.h>
@@ -434,10 +435,11 @@ static void put_command(FILE *out, const report_doc *report)
     size_t bytes = 0;
     FILE *line = open_memstream(&text, &bytes);
     if (!line)
-        return;
+        message_no_memory();
     page_command(line, report);
-    if (fclose(line) == 0)
-        markup_text(out, text);
+    if (fclose(line) != 0)
+        message_no_memory();
+    markup_text(out, text);
     free(text);
 }
 

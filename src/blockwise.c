@@ -200,7 +200,6 @@ static f8_status read_weights(const f8_checkpoint *cp, f8_problems *problems,
         f8_partner *p = &out->partners[i];
         if (t->dtype != F8_DTYPE_E4M3)
             continue;
-        out->weights++;
         status = f8_blockwise_scale(cp, t, problems, p, &seen, err);
         if (status != F8_OK || !seen)
             continue;
@@ -235,8 +234,6 @@ f8_status f8_blockwise_read(const f8_checkpoint *cp, f8_problems *problems,
                                 "which it is the scale, found none",
                                 t->name);
         }
-        out->scales += p->role == F8_ROLE_SCALE;
-        out->plain += p->role == F8_ROLE_PLAIN;
     }
     return status;
 }

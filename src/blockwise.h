@@ -37,7 +37,6 @@ typedef struct f8_partner {
 typedef struct f8_blockwise {
     f8_partner
         *partners; /* partners[i] is about checkpoint->tensors.items[i] */
-    size_t weights, scales, plain;
 } f8_blockwise;
 
 /* Gives every tensor its role and partner. config.json must say FP8 with

@@ -250,15 +250,12 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
     if (status != F8_OK)
         return status;
     *fused = (f8_fused_tensor){.name = name,
-                               .rule = rule,
-                               .rows = first->shape[0],
-                               .cols = first->shape[1],
                                .experts = n / rule->parts_count,
                                .parts = rule->parts_count,
                                .items = items};
     fused->shape[0] = fused->experts;
-    fused->shape[2] = fused->cols;
-    if (!f8_mul_u64(fused->rows, fused->parts, &fused->shape[1]))
+    fused->shape[2] = first->shape[1];
+    if (!f8_mul_u64(first->shape[0], fused->parts, &fused->shape[1]))
         return f8_fail(err, F8_ERR_REFUSED, "tensor %s: too many rows", name);
     out->count++;
     return F8_OK;

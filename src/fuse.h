@@ -41,9 +41,7 @@ bool f8_fuse_name(const char *name, const f8_fuse_place *place,
 /* One fused tensor and its parts. */
 typedef struct f8_fused_tensor {
     const char *name;
-    const f8_rule *rule;
-    uint64_t shape[3];   /* experts, parts x rows, cols */
-    uint64_t rows, cols; /* of one part */
+    uint64_t shape[3]; /* experts, parts x rows of one, cols */
     uint64_t experts;
     unsigned parts;          /* of an expert */
     const f8_tensor **items; /* [expert * parts + part], row-major order in

@@ -106,9 +106,10 @@ static f8_status orient_all(f8_plan *plan, f8_error *err)
         status = fit_tensor(plan, i, &f, err);
         if (status != F8_OK)
             return status;
-        plan->decisions[i].across = !f.along;
-        if (f.rule->axis)
+        if (f.rule->axis) {
+            plan->decisions[i].across = f.across;
             continue;
+        }
         open = f;
         status = agree(&f, &known, err);
     }

@@ -114,7 +114,7 @@ f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
     unsigned char *to = spare;
     f8_status status = F8_OK;
 
-    /* Columns of the result are runs of the source, a few kilobytes each, with
+    /* Columns of the result are runs of the source, of a kilobyte or less, with
      * the other parts' between them, which are asked for next: they go through
      * the cache. */
     for (uint64_t c = 0; c < width && status == F8_OK; c++)

@@ -123,6 +123,8 @@ static inline double distance_plain(const f8_block *block, float scale,
 
 #ifdef VECTOR
 
+#include "words.h"
+
 enum {
     AGAIN_WORDS = VECTOR / 2,                /* weights in a vector */
     AGAIN_PARTS = LANES * 4 / VECTOR,        /* vectors of a set of lanes */
@@ -213,12 +215,9 @@ static inline void again_pair(vi a, vi b, vi codes, const again_tables *t,
 {
     vi three = v_and(codes, v_set8(0x07));
     vi low = v_look(t->low, three), high = v_look(t->high, three);
-    vi octave_low = v_and(v_shl16(codes, 4), v_set8(0x80));
-    vi octave_high = v_or(v_and(v_shr16(codes, 4), v_set8(0x07)),
-                          v_and(codes, v_set8(0x80)));
-    vi first = v_add16(v_first(low, high), v_first(octave_low, octave_high));
-    vi second = v_add16(v_second(low, high), v_second(octave_low, octave_high));
+    vi first, second;
 
+    words_of(codes, low, high, &first, &second);
     if (careful) {
         vi odd = again_odd_codes(codes, t);
         vi in = v_andnot(v_first(odd, odd), v_is_zero16(again_odd_words(a, t)));

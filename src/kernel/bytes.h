@@ -136,7 +136,7 @@ static inline void fetch_ahead(const unsigned char *row, const uint8_t *codes,
 static inline void count_again(const f8_block *block, const byte_tables *t,
                                uint32_t count[MANTISSAS])
 {
-    uint32_t at[4][MANTISSAS + 1] = {{0}};
+    uint32_t at[COUNT_WAYS][MANTISSAS + 1] = {{0}};
     uint16_t index[F8_BLOCK], span = (uint16_t)(t->most - t->least);
 
     for (unsigned r = 0; r < block->rows; r++) {
@@ -146,8 +146,8 @@ static inline void count_again(const f8_block *block, const byte_tables *t,
             uint16_t above = (uint16_t)((w[i] & 0x7fff) - t->least);
             index[i] = above <= span ? w[i] & (MANTISSAS - 1) : MANTISSAS;
         }
-        for (unsigned i = 0; i < F8_BLOCK; i += 4)
-            for (unsigned j = 0; j < 4; j++)
+        for (unsigned i = 0; i < F8_BLOCK; i += COUNT_WAYS)
+            for (unsigned j = 0; j < COUNT_WAYS; j++)
                 at[j][index[i + j]]++;
     }
     for (unsigned m = 0; m < MANTISSAS; m++)

@@ -136,14 +136,11 @@ static unsigned clear_odd(uint16_t *w, const byte_tables *tables)
     return n;
 }
 
-/* Increments of one counter wait for each other, so there are four of each. */
-enum { COPIES = 4 };
-
 static void measured(const f8_block *block, float scale, uint8_t *codes,
                      size_t codes_stride, const byte_tables *tables,
                      f8_sums *sums, uint64_t *hist)
 {
-    uint32_t count[COPIES][MANTISSAS] = {{0}}, cleared = 0;
+    uint32_t count[COUNT_WAYS][MANTISSAS] = {{0}}, cleared = 0;
     tally t;
 
     tally_begin(&t, scale, hist);
@@ -162,13 +159,13 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
                 cleared += clear_odd(w, tables);
             }
             add_row(w, tables, quarters);
-            for (unsigned i = 0; i < F8_BLOCK; i += COPIES)
-                for (unsigned j = 0; j < COPIES; j++)
+            for (unsigned i = 0; i < F8_BLOCK; i += COUNT_WAYS)
+                for (unsigned j = 0; j < COUNT_WAYS; j++)
                     count[j][w[i + j] % MANTISSAS]++;
         }
         take_quarters(&t, quarters, factor);
     }
-    for (unsigned j = 1; j < COPIES; j++)
+    for (unsigned j = 1; j < COUNT_WAYS; j++)
         for (unsigned m = 0; m < MANTISSAS; m++)
             count[0][m] += count[j][m];
     count[0][0] -= cleared;

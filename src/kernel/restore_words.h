@@ -10,6 +10,7 @@
 #define F8_KERNEL_RESTORE_WORDS_H
 
 #include "restore.h"
+#include "words.h"
 
 /* The values of codes by their three low bits: of exponent 0 those from 8 on,
  * of any other those before, less the exponent. */
@@ -36,17 +37,14 @@ static inline void word_tables_begin(word_tables *t, float scale)
 /* Puts the values of VECTOR codes at `to`. */
 static inline void restore_vector(vi codes, const word_tables *t, uint8_t *to)
 {
-    vi zero = v_set8(0), a = v_and(codes, v_set8(0x7f));
-    vi exponent = v_and(v_shr16(codes, 3), v_set8(0x0f));
+    vi a = v_and(codes, v_set8(0x7f));
     vi small = v_and(v_more8(v_set8(8), a), v_set8(8));
-    vi index = v_or(v_and(codes, v_set8(7)), small);
-    vi low = v_look(t->low, index);
-    vi high = v_or(v_look(t->high, index), v_and(codes, v_set8(0x80)));
+    vi index = v_or(v_and(codes, v_set8(7)), small), first, second;
 
-    v_store(to,
-            v_add16(v_first(low, high), v_shr16(v_first(zero, exponent), 1)));
-    v_store(to + VECTOR,
-            v_add16(v_second(low, high), v_shr16(v_second(zero, exponent), 1)));
+    words_of(codes, v_look(t->low, index), v_look(t->high, index), &first,
+             &second);
+    v_store(to, first);
+    v_store(to + VECTOR, second);
 }
 
 static inline uint8_t dequantise_words(const f8_code_block *block, float scale)

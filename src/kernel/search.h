@@ -45,8 +45,7 @@ enum {
     EXP_NORMAL = -4, /* from here on normal codes for all scales */
     EXP_HALF = 3,    /* where sums begin anew, to stay within 32 bits */
     EXP_MOST = 9,    /* 464 s0 is below 2^10 2^k0 */
-    EXP_ROWS = EXP_MOST - EXP_LEAST + 1,
-    COUNT_COPIES = 4 /* increments of one counter wait for each other */
+    EXP_ROWS = EXP_MOST - EXP_LEAST + 1
 };
 
 /* Row 0 collects what lies below EXP_LEAST and is not read. */
@@ -86,7 +85,7 @@ static inline uint16_t normal_square(int w, int s)
 static inline void count_weights(const f8_block *block, uint16_t below,
                                  weight_counts *to)
 {
-    weight_counts copy[COUNT_COPIES];
+    weight_counts copy[COUNT_WAYS];
 
     memset(copy, 0, sizeof copy);
     for (unsigned r = 0; r < block->rows; r++) {
@@ -96,7 +95,7 @@ static inline void count_weights(const f8_block *block, uint16_t below,
             uint16_t a = w[i] & 0x7fff;
             w[i] = a > below ? (uint16_t)(a - below) : 0;
         }
-        for (unsigned i = 0; i < F8_BLOCK; i += COUNT_COPIES) {
+        for (unsigned i = 0; i < F8_BLOCK; i += COUNT_WAYS) {
             uint64_t four;
             memcpy(&four, w + i, sizeof four);
             copy[0].at[four & 0xffff]++;
