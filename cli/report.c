@@ -66,7 +66,7 @@ int report_run(const arguments *given, output *out)
         message_error("no base_model in the card: say what it was made from "
                       "with --base-model OWNER/NAME");
     if (is_done && given->output) {
-        fwrite(text, 1, bytes, out->stream); /* output_finish tells */
+        (void)fwrite(text, 1, bytes, out->stream); /* output_finish tells */
         is_done = output_finish(out, problem);
     } else if (is_done)
         message_text(text);
