@@ -437,8 +437,8 @@ static void put_command(FILE *out, const report_doc *report)
     if (!line)
         message_no_memory();
     page_command(line, report);
-    /* Without memory there is no coming here.
-     * cppcheck-suppress nullPointerRedundantCheck */
+    /* Without memory there is no coming here. */
+    /* cppcheck-suppress nullPointerRedundantCheck */
     if (fclose(line) != 0)
         message_no_memory();
     markup_text(out, text);
