@@ -154,8 +154,8 @@ static char *write_group(const group_member *first, size_t count)
     unsigned place = 0;
     uint64_t whole = 1;
     uint64_t *numbers = calloc(count, sizeof *numbers);
-    FILE *out = open_memstream(&text, &bytes);
-    if (!out || !numbers)
+    FILE *out = message_stream(&text, &bytes);
+    if (!numbers)
         message_no_memory();
     for (const char *at = pattern_of(first); *at; at++) {
         if (*at != GAP || place == first->count) {
@@ -170,8 +170,7 @@ static char *write_group(const group_member *first, size_t count)
         fprintf(out, " (%zu)", count);
     else if (count > 1)
         fprintf(out, " (%zu of %" PRIu64 ")", count, whole);
-    if (fclose(out) != 0)
-        message_no_memory();
+    message_stream_end(out);
     free(numbers);
     return text;
 }

@@ -79,9 +79,7 @@ char *markup_shell(const char *word)
                                 "0123456789_./:=+,@-";
     char *safe = markup_spelt_out(word), *quoted = NULL;
     size_t bytes = 0;
-    FILE *out = open_memstream(&quoted, &bytes);
-    if (!out)
-        message_no_memory();
+    FILE *out = message_stream(&quoted, &bytes);
     if (*safe && safe[strspn(safe, plain)] == '\0') {
         fputs(safe, out);
     } else {
@@ -95,7 +93,6 @@ char *markup_shell(const char *word)
         fputc('\'', out);
     }
     free(safe);
-    if (fclose(out) != 0)
-        message_no_memory();
+    message_stream_end(out);
     return quoted;
 }

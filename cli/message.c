@@ -130,6 +130,20 @@ void message_no_memory(void)
     exit(EXIT_FAILURE);
 }
 
+FILE *message_stream(char **text, size_t *bytes)
+{
+    FILE *stream = open_memstream(text, bytes);
+    if (!stream)
+        message_no_memory();
+    return stream;
+}
+
+void message_stream_end(FILE *stream)
+{
+    if (fclose(stream) != 0)
+        message_no_memory();
+}
+
 /* ---- progress ---------------------------------------------------------- */
 
 static double seconds_now(void)

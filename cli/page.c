@@ -433,14 +433,9 @@ static void put_command(FILE *out, const report_doc *report)
 {
     char *text = NULL;
     size_t bytes = 0;
-    FILE *line = open_memstream(&text, &bytes);
-    if (!line)
-        message_no_memory();
+    FILE *line = message_stream(&text, &bytes);
     page_command(line, report);
-    /* Without memory there is no coming here. */
-    /* cppcheck-suppress nullPointerRedundantCheck */
-    if (fclose(line) != 0)
-        message_no_memory();
+    message_stream_end(line);
     markup_text(out, text);
     free(text);
 }

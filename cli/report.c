@@ -54,14 +54,11 @@ int report_run(const arguments *given, output *out)
     report_doc report;
     char problem[PROBLEM_BYTES], *text = NULL;
     size_t bytes = 0;
-    FILE *memory = open_memstream(&text, &bytes);
-    if (!memory)
-        message_no_memory();
+    FILE *memory = message_stream(&text, &bytes);
     bool is_done = report_doc_read(given->paths[0], &report, problem) &&
                    render(given, &report, memory, problem);
     report_doc_free(&report);
-    if (fclose(memory) != 0)
-        message_no_memory();
+    message_stream_end(memory);
     if (is_done && format_of(given) == REPORT_MD && !given->base_model)
         message_error("no base_model in the card: say what it was made from "
                       "with --base-model OWNER/NAME");
