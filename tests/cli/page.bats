@@ -271,6 +271,15 @@ END
     fails grep -qE 'vllm serve|sglang.launch|from_pretrained' card.md
 }
 
+@test "the card and plan speak of the same versions of the loaders" {
+    "$fp8cast" synth src --quiet
+    "$fp8cast" plan src --json | "$PYTHON" -c '
+import json, sys
+for one in json.load(sys.stdin)["serving"]["engines"]:
+    print("version", one["name"], one["version"])' | sort >plan
+    grep '^version ' "$root/pages/loaders.txt" | sort | diff plan -
+}
+
 @test "--base-model wants a hub's name" {
     for bad in x /x x/ a/b/c 'a b/c' 'a/b"' 'a/b)'; do
         run report "$shared/card.json" --base-model "$bad"
