@@ -4,6 +4,7 @@
 #include "message.h"
 
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,16 @@ static void raise_file_limit(void)
     }
 }
 
+/* For jansson, whose version 2.14 loses members of an object, or more, when an
+ * allocation fails: then the process ends where it stands. */
+static void *must_allocate(size_t bytes)
+{
+    void *memory = malloc(bytes);
+    if (!memory && bytes > 0)
+        message_no_memory();
+    return memory;
+}
+
 /* `fp8cast` alone: how to go on, where errors go. */
 static int show_usage(void)
 {
@@ -96,6 +107,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a write beyond ulimit -f then fails by name */
     raise_file_limit();
+    json_set_alloc_funcs(must_allocate, free);
     if (argc < 2)
         return show_usage();
     if (options_parse(argc, argv, &given, problem))

@@ -42,7 +42,7 @@ bool message_finish(void);
  * is left on the terminal. */
 void message_erase(void);
 
-/* For the small allocations of the command line itself. */
+/* For the small allocations of the command line itself, and for jansson. */
 _Noreturn void message_no_memory(void);
 /* open_memstream and its end, or the end of the program. The text is the
  * caller's to free, once the stream is closed. */

@@ -80,9 +80,13 @@ f8_status f8_claim_place(const f8_plan *plan, const char *dst, f8_error *err)
     char *to = resolve(dst);
     bool same = false;
 
-    if (!from || !to || stat(from, &src_st) != 0) {
+    if (!from || !to) {
         status =
             f8_fail_errno(err, errno, "%s: cannot resolve", from ? dst : src);
+        goto out;
+    }
+    if (stat(from, &src_st) != 0) {
+        status = f8_fail_errno(err, errno, "%s: cannot stat", src);
         goto out;
     }
     bool there = stat(to, &dst_st) == 0;

@@ -95,11 +95,12 @@ class Run:
                         if line.startswith("counted")))
 
     def left_open(self):
-        """Files, and the source's folder; but for the command line's own part,
-        which ends the process where it stands when memory runs out."""
+        """Files, and the source's folder; but for the command line's own part
+        and jansson, which end the process where it stands when memory runs
+        out."""
         ended = self.err == "fp8cast: memory ran out\n"
         return [line for line in self.trace if line.startswith("left open")
-                and not (ended and os.path.isdir(line[10:]))]
+                and not ended]
 
     def created(self, end=""):
         """Names of files that were created, without folder and .part."""
