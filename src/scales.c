@@ -1,6 +1,8 @@
 /* scales.c - which scale a block gets and how it is stored. See scales.h. */
 #include "scales.h"
 
+#include "kernel/numbers.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -60,21 +62,11 @@ const char *f8_scales_name(f8_scales choice)
  * exponent. Code 0 is 2^-127, a subnormal of binary32. */
 static uint8_t round_up_e8m0(float scale)
 {
-    uint32_t u;
+    uint32_t u = bits_of(scale);
 
-    memcpy(&u, &scale, sizeof u);
     if (u <= 0x00400000u) /* 2^-127 and below */
         return 0;
     return (uint8_t)((u >> 23) + ((u & 0x7fffffu) != 0));
-}
-
-/* To nearest, ties to even; scale is finite and far from overflow. */
-static uint16_t round_bf16(float scale)
-{
-    uint32_t u;
-
-    memcpy(&u, &scale, sizeof u);
-    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
 }
 
 /* The scale of the amax rule: 1 for a block of zeros. */
@@ -99,7 +91,7 @@ float f8_scale_store(float amax, f8_scale_dtype dtype, void *to)
         memcpy(to, &scale, sizeof scale);
         return scale;
     }
-    uint16_t half = round_bf16(scale);
+    uint16_t half = narrow_bf16(scale);
     half = half < 0x0080u ? 0x0080u : half; /* 2^-126 */
     memcpy(to, &half, sizeof half);
     return f8_scale_load(to, F8_SCALE_BF16);
@@ -109,7 +101,6 @@ float f8_scale_load(const void *at, f8_scale_dtype dtype)
 {
     uint8_t code;
     uint16_t half;
-    uint32_t u;
     float scale;
 
     switch (dtype) {
@@ -117,20 +108,16 @@ float f8_scale_load(const void *at, f8_scale_dtype dtype)
         memcpy(&code, at, sizeof code);
         if (code == 0xff)
             return NAN;
-        u = code ? (uint32_t)code << 23 : 0x00400000u;
-        break;
+        return from_bits(code ? (uint32_t)code << 23 : 0x00400000u);
     case F8_SCALE_F32:
-        memcpy(&u, at, sizeof u);
-        break;
+        memcpy(&scale, at, sizeof scale);
+        return scale;
     case F8_SCALE_DEFAULT:
     case F8_SCALE_BF16:
     default:
         memcpy(&half, at, sizeof half);
-        u = (uint32_t)half << 16;
-        break;
+        return from_bits((uint32_t)half << 16);
     }
-    memcpy(&scale, &u, sizeof scale);
-    return scale;
 }
 
 float f8_scale_pow2(float amax)
@@ -144,7 +131,7 @@ float f8_scale_pow2(float amax)
 /* A positive normal bfloat16 as it is. */
 static void store_half(float scale, f8_scale_dtype dtype, void *to)
 {
-    uint16_t half = round_bf16(scale);
+    uint16_t half = narrow_bf16(scale);
 
     if (dtype == F8_SCALE_F32)
         memcpy(to, &scale, sizeof scale);
