@@ -433,6 +433,23 @@ static void scales_found(const f8_verdict_summary *summary)
                  text_percent(summary->e8m0_relative_rms).text);
 }
 
+/* So many are named, the rest are counted. */
+static void remark_rows(const f8_verdict *verdict, const char *label,
+                        uint64_t total,
+                        const char *(*get)(const f8_verdict *, size_t))
+{
+    uint64_t shown = 0;
+    const char *line = NULL;
+    while (shown < FAULTS_SHOWN &&
+           (line = get(verdict, (size_t)shown)) != NULL) {
+        long_fact(label, line);
+        shown++;
+    }
+    if (total > shown)
+        message_line("%-21s… and %s more", label,
+                     text_count(total - shown).text);
+}
+
 void table_verdict(const char *dst, const f8_verdict *verdict)
 {
     f8_verdict_summary summary;
@@ -460,6 +477,8 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     if (summary.blocks > 0)
         scales_found(&summary);
     fact("layout", summary.layout ? summary.layout : "other");
+    remark_rows(verdict, "warning", summary.warnings, f8_verdict_warning);
+    remark_rows(verdict, "note", summary.notes, f8_verdict_note);
     table_serving(f8_verdict_serving(verdict));
     fact("time", text_seconds(summary.seconds).text);
 }

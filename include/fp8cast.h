@@ -491,13 +491,17 @@ typedef struct f8_verdict_summary {
     /* The family's layout that quantises just what is FP8 in dst; NULL: none
      * does. As long as the verdict. */
     const char *layout;
+    /* Of what stands beside the weights: what is not as in src and may change
+     * how dst is served, and what is worth knowing. Neither is a fault. */
+    uint64_t warnings, notes;
 } f8_verdict_summary;
 
-/* Rereads both checkpoints and compares every byte that matters; `dst` may
- * come from any converter. Returns F8_OK when the comparison could be made,
- * whatever it found: look at .faults. Of `options` threads, memory_bytes,
- * rules, progress and cpu are read; what is quantised and what is kept is taken
- * from `dst` and held against its own modules_to_not_convert. */
+/* Rereads both checkpoints and compares every byte that matters, and the files
+ * beside the weights; `dst` may come from any converter. Returns F8_OK when the
+ * comparison could be made, whatever it found: look at .faults. Of `options`
+ * threads, memory_bytes, rules, progress and cpu are read; what is quantised
+ * and what is kept is taken from `dst` and held against its own
+ * modules_to_not_convert. */
 F8_API f8_status f8_verify(const char *src, const char *dst,
                            const f8_options *options, f8_verdict **verdict,
                            f8_error *err);
@@ -505,6 +509,9 @@ F8_API void f8_verdict_get_summary(const f8_verdict *verdict,
                                    f8_verdict_summary *out);
 /* One line per fault, the first 100 only; NULL at the end. */
 F8_API const char *f8_verdict_fault(const f8_verdict *verdict, size_t i);
+/* Likewise. */
+F8_API const char *f8_verdict_warning(const f8_verdict *verdict, size_t i);
+F8_API const char *f8_verdict_note(const f8_verdict *verdict, size_t i);
 /* What engines will make of dst. Lives as long as the verdict. */
 F8_API const f8_serving *f8_verdict_serving(const f8_verdict *verdict);
 /* Error statistics of dst, as for a report. */
