@@ -116,6 +116,20 @@ static json_t *serving_document(const f8_serving *serving)
     return document;
 }
 
+/* What the conversion would meet in DST; null without one. */
+static json_t *result_folder(const plan_place *place)
+{
+    static const char *const names[] = {"new", "undone", "finished", "another"};
+    if (!place->is_given)
+        return json_null();
+    json_t *entry = object();
+    put(entry, "state",
+        string(place->refused ? "refused" : names[place->meeting]));
+    put(entry, "refused", string(place->refused));
+    put(entry, "shards_done", count(place->shards_done));
+    return entry;
+}
+
 json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
                   const plan_place *place, bool with_tensors)
 {
@@ -139,6 +153,7 @@ json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
     put(document, "disk_bytes", count(summary.disk_bytes));
     put(document, "free_bytes",
         place->is_known ? count(place->free_bytes) : json_null());
+    put(document, "result_folder", result_folder(place));
     put(files, "count", count(summary.side_files));
     put(files, "bytes", count(summary.side_bytes));
     put(document, "side_files", files);

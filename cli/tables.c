@@ -115,6 +115,26 @@ static void space_rows(uint64_t needed, const plan_place *place)
                      text_bytes(needed - place->free_bytes).text);
 }
 
+static void meeting_row(const f8_plan_summary *plan, const plan_place *place)
+{
+    static const char label[] = "result folder";
+    if (!place->is_given)
+        return;
+    if (place->refused) {
+        fact(label, "refused:");
+        long_fact("", place->refused);
+    } else if (place->meeting == F8_MEETS_NOTHING)
+        fact(label, "new");
+    else if (place->meeting == F8_MEETS_FINISHED)
+        fact(label, "finished: nothing to do");
+    else if (place->meeting == F8_MEETS_ANOTHER)
+        fact(label, "another conversion, which is to be replaced");
+    else
+        message_line("%-21s%s of %s shards are finished", label,
+                     text_count(place->shards_done).text,
+                     text_count(plan->result_shards).text);
+}
+
 void table_plan(const f8_plan *plan, const plan_place *place)
 {
     f8_plan_summary summary;
@@ -124,6 +144,7 @@ void table_plan(const f8_plan *plan, const plan_place *place)
     fact("peak memory", text_bytes_fully(summary.memory_bytes).text);
     fact("threads", text_count(summary.threads).text);
     space_rows(summary.disk_bytes, place);
+    meeting_row(&summary, place);
     if (*summary.family)
         message_line("%-21s%s, for model_type %s", "rules", summary.family,
                      summary.model_type);
