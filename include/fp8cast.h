@@ -168,8 +168,9 @@ typedef struct f8_options {
     size_t overrides_count;
     f8_scale_dtype scale_dtype;
     bool overwrite;    /* replace an earlier, different conversion in DST     */
-    bool follow_links; /* plan: files of SRC may be links that lead out of
-                          it; else only a hub's cache may have such */
+    bool follow_links; /* plan, diff: files of SRC, or A and B, may be links
+                          that lead out of it; else only a hub's cache may have
+                          such */
     f8_progress_fn progress;
     void *progress_user;
     const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
@@ -609,8 +610,8 @@ typedef struct f8_diff_values {
  * whomever; b is measured against a. Returns F8_OK when the comparison could be
  * made, whatever it found: look at .same. Experts that are fused in one and
  * stand one by one in the other are paired by the rules. Of `options` threads,
- * memory_bytes, rules and progress are read; without rules those of a's
- * model_type, of b's, or none. Results do not depend on the threads. */
+ * memory_bytes, rules, follow_links and progress are read; without rules those
+ * of a's model_type, of b's, or none. Results do not depend on the threads. */
 F8_API f8_status f8_diff_create(const char *a, const char *b,
                                 const f8_options *options, f8_diff **diff,
                                 f8_error *err);
