@@ -392,9 +392,17 @@ static void read_tensors(reader *r, const json_t *root, report_doc *out)
     }
 }
 
-static void read_rules(reader *r, const json_t *root, report_doc *out)
+/* Whether the action is to quantize. */
+static bool get_action(reader *r, const json_t *from)
 {
     static const char *const actions[] = {"keep", "quantize", NULL};
+    return strcmp(as_choice(r, "action", get_string(r, from, "action"), actions,
+                            "keep or quantize"),
+                  "quantize") == 0;
+}
+
+static void read_rules(reader *r, const json_t *root, report_doc *out)
+{
     r->section = NULL;
     const json_t *list =
         get_array(r, root, "rules", GROUPS_MAX, &out->rules_count);
@@ -404,10 +412,7 @@ static void read_rules(reader *r, const json_t *root, report_doc *out)
         const json_t *from = json_array_get(list, r->index);
         report_rule *rule = &out->rules[r->index];
         rule->text = get_string(r, from, "rule");
-        rule->quantize =
-            strcmp(as_choice(r, "action", get_string(r, from, "action"),
-                             actions, "keep or quantize"),
-                   "quantize") == 0;
+        rule->quantize = get_action(r, from);
         rule->source_tensors = get_count(r, from, "source_tensors");
         rule->results = get_count(r, from, "results");
         rule->source_bytes = get_count(r, from, "source_bytes");
@@ -442,14 +447,28 @@ static void read_sides(reader *r, const json_t *root, report_doc *out)
     out->parameters = get_count(r, result, "parameters");
 }
 
-static void read_globs(reader *r, const json_t *from, const char *key,
-                       const char ***globs, size_t *count)
+static void read_overrides(reader *r, const json_t *from, report_doc *out)
 {
-    const json_t *list = get_array(r, from, key, GROUPS_MAX, count);
-    *globs = allocate(*count, sizeof **globs);
-    for (size_t i = 0; i < *count && !r->failed; i++)
-        (*globs)[i] =
-            as_string(r, key, json_array_get(list, i), STRING_BYTES_MAX);
+    const json_t *list =
+        get_array(r, from, "overrides", GROUPS_MAX, &out->overrides_count);
+    out->overrides = allocate(out->overrides_count, sizeof *out->overrides);
+    r->part = "overrides";
+    for (size_t i = 0; i < out->overrides_count && !r->failed; i++) {
+        const json_t *entry = json_array_get(list, i);
+        out->overrides[i].quantize = get_action(r, entry);
+        out->overrides[i].glob = get_string(r, entry, "glob");
+    }
+    r->part = NULL;
+}
+
+/* null, which is 0, or a size that is none. */
+static uint64_t get_size_or_null(reader *r, const json_t *from, const char *key)
+{
+    const json_t *value = json_object_get(from, key);
+    uint64_t bytes = json_is_null(value) ? 0 : get_count(r, from, key);
+    if (!r->failed && bytes == 0 && !json_is_null(value))
+        expected(r, key, "a size of 1 or more, or null", value);
+    return bytes;
 }
 
 static void read_options(reader *r, const json_t *root, report_doc *out)
@@ -470,8 +489,9 @@ static void read_options(reader *r, const json_t *root, report_doc *out)
     if (!r->failed && again && !json_is_true(again))
         expected(r, "requantize", "true, or no such member", again);
     out->is_requantized = again != NULL;
-    read_globs(r, from, "keep", &out->keeps, &out->keeps_count);
-    read_globs(r, from, "quantize", &out->quantizes, &out->quantizes_count);
+    out->given_rules = get_string_or_null(r, from, "rules", STRING_BYTES_MAX);
+    out->shard_bytes = get_size_or_null(r, from, "shard_size");
+    read_overrides(r, from, out);
 }
 
 /* ---- the file ------------------------------------------------------------ */
@@ -573,8 +593,7 @@ bool report_doc_read(const char *path, report_doc *out,
 
 void report_doc_free(report_doc *report)
 {
-    free((void *)report->keeps);
-    free((void *)report->quantizes);
+    free(report->overrides);
     free(report->rules);
     free(report->kinds);
     free(report->layers);

@@ -78,8 +78,10 @@ typedef struct report_doc {
     const char *choice;      /* "amax", "mse", "pow2"; NULL: not known */
     const char *scale_dtype; /* NULL: not known                        */
     const char *layout;
-    const char **keeps, **quantizes; /* overrides, each in their order */
-    size_t keeps_count, quantizes_count;
+    const char *given_rules; /* of --rules, or NULL                    */
+    uint64_t shard_bytes;    /* of --shard-size, or 0                  */
+    f8_override *overrides;  /* in the order given                     */
+    size_t overrides_count;
     report_rule *rules;
     size_t rules_count;
     report_group overall;
