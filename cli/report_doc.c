@@ -5,15 +5,12 @@
 #include "message.h"
 
 #include <inttypes.h>
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The largest model there is has 142,000 quantised tensors, and 85 MB. */
-#define FILE_BYTES_MAX ((size_t)128 << 20)
 #define STRING_BYTES_MAX 4096
 #define CARD_BYTES_MAX (F8_CARD_BYTES - 1)
 #define GROUPS_MAX 4096
@@ -494,57 +491,8 @@ static void read_options(reader *r, const json_t *root, report_doc *out)
     read_overrides(r, from, out);
 }
 
-/* ---- the file ------------------------------------------------------------ */
-
-typedef struct stream {
-    FILE *file;
-    size_t left; /* bytes that may still come */
-    bool is_too_long;
-    int reason; /* errno of a failed read */
-} stream;
-
-static size_t read_some(void *buffer, size_t bytes, void *user)
-{
-    stream *in = user;
-    errno = 0;
-    size_t got = fread(buffer, 1, bytes, in->file);
-    if (got > in->left) {
-        in->is_too_long = true;
-        return (size_t)-1;
-    }
-    in->left -= got;
-    if (got == 0 && ferror(in->file)) {
-        in->reason = errno;
-        return (size_t)-1;
-    }
-    return got;
-}
-
-static json_t *load(reader *r)
-{
-    json_error_t wrong = {.line = 0};
-    json_t *root = NULL;
-    stream in = {.file = fopen(r->path, "re"), .left = FILE_BYTES_MAX};
-    if (in.file) {
-        root =
-            json_load_callback(read_some, &in, JSON_REJECT_DUPLICATES, &wrong);
-        (void)fclose(in.file); /* it was only read */
-    } else {
-        in.reason = errno;
-    }
-    if (root)
-        return root;
-    if (in.reason != 0)
-        /* There are no other threads.
-         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-        fail(r, NULL, "cannot read: %s", strerror(in.reason));
-    else if (in.is_too_long)
-        fail(r, NULL, "has more than %zu MB", FILE_BYTES_MAX >> 20);
-    else
-        fail(r, NULL, "no JSON: line %d, column %d: %.200s", wrong.line,
-             wrong.column, wrong.text);
-    return NULL;
-}
+/* ---- the whole ------------------------------------------------------------
+ */
 
 static void read_head(reader *r, report_doc *out)
 {
@@ -564,16 +512,14 @@ static void read_head(reader *r, report_doc *out)
                "verify") == 0;
 }
 
-bool report_doc_read(const char *path, report_doc *out,
+bool report_doc_take(json_t *root, const char *name, report_doc *out,
                      /* Written through the reader.
                       * NOLINTNEXTLINE(readability-non-const-*) */
                      char problem[PROBLEM_BYTES])
 {
-    reader r = {.path = path, .problem = problem, .index = SIZE_MAX};
+    reader r = {.path = name, .problem = problem, .index = SIZE_MAX};
     memset(out, 0, sizeof *out);
-    out->root = load(&r);
-    if (r.failed)
-        return false;
+    out->root = root;
     read_head(&r, out);
     read_sides(&r, out->root, out);
     read_options(&r, out->root, out);

@@ -1,5 +1,5 @@
 /* report_doc.h - a report read back: the JSON that quantize and verify write
- * with --report (docs/report.schema.json), as a struct. The file may come from
+ * with --report (docs/report.schema.json), as a struct. It may come from
  * anyone: every type, index and range is checked and every length has a limit,
  * so that who draws it need not ask again. Members that are not known are
  * passed over. */
@@ -95,10 +95,11 @@ typedef struct report_doc {
     size_t tensors_count;
 } report_doc;
 
-/* Reads and checks the file. False, with one sentence in `problem` that names
- * file, member, expectation and finding, when it is no such report. Call
- * report_doc_free in either case. */
-bool report_doc_read(const char *path, report_doc *out,
+/* Checks a document, which becomes out's, and was read from the file `name`.
+ * False, with one sentence in `problem` that names file, member, expectation
+ * and finding, when it is no such report. Call report_doc_free in either
+ * case. */
+bool report_doc_take(json_t *root, const char *name, report_doc *out,
                      char problem[PROBLEM_BYTES]);
 void report_doc_free(report_doc *report);
 
