@@ -400,7 +400,7 @@ static void put_command(FILE *out, const report_doc *report)
     size_t bytes = 0;
     FILE *line = message_stream(&text, &bytes);
     repeat_write(line, report);
-    message_stream_end(line);
+    message_stream_end(line, &text);
     markup_text(out, text);
     free(text);
 }

@@ -63,7 +63,7 @@ int report_run(const arguments *given, output *out)
         is_done = render(given, &report, memory, problem);
     if (root)
         report_doc_free(&report);
-    message_stream_end(memory);
+    message_stream_end(memory, &text);
     if (is_done && format_of(given) == REPORT_MD && !given->base_model)
         message_error("no base_model in the card: say what it was made from "
                       "with --base-model OWNER/NAME");

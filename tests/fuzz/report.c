@@ -191,7 +191,7 @@ static char *drawn(writer *write, const report_doc *report)
     FILE *out = message_stream(&text, &bytes);
 
     write(out, report);
-    message_stream_end(out);
+    message_stream_end(out, &text);
     check_plain(text, bytes);
     return text;
 }
