@@ -6,6 +6,7 @@
 #include "markup.h"
 #include "message.h"
 #include "page.h"
+#include "repeat.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -238,7 +239,7 @@ static void write_loading(FILE *out, const report_doc *report)
 static void write_making(FILE *out, const report_doc *report)
 {
     fputs("\n## How it was made\n\n```sh\n", out);
-    page_command(out, report);
+    repeat_write(out, report);
     fputs("\n```\n", out);
 }
 

@@ -113,6 +113,22 @@ out:
     return place;
 }
 
+/* Looks at the result folder as the conversion would. Being refused is no
+ * failure of the plan; running out of memory is. */
+static bool meet(const arguments *given, const f8_plan *plan, plan_place *place,
+                 f8_error *err)
+{
+    if (given->paths_count < 2)
+        return true;
+    place->is_given = true;
+    f8_status status = f8_plan_meet(plan, given->paths[1], given->overwrite,
+                                    &place->meeting, &place->shards_done, err);
+    if (status == F8_ERR_NOMEM)
+        return false;
+    place->refused = status == F8_OK ? NULL : err->message;
+    return true;
+}
+
 /* The first warning about an engine. */
 static const char *first_warning(const f8_serving *serving, f8_engine engine)
 {
@@ -177,6 +193,10 @@ static int run_plan(const arguments *given)
         goto out;
     }
     plan_place place = place_of(target);
+    if (!meet(given, plan, &place, &err)) {
+        failed(&err);
+        goto out;
+    }
     if (given->json) {
         print_json(json_plan(plan, serving, &place, given->tensors));
     } else if (!given->quiet) {

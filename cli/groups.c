@@ -170,7 +170,7 @@ static char *write_group(const group_member *first, size_t count)
         fprintf(out, " (%zu)", count);
     else if (count > 1)
         fprintf(out, " (%zu of %" PRIu64 ")", count, whole);
-    message_stream_end(out);
+    message_stream_end(out, &text);
     free(numbers);
     return text;
 }

@@ -116,6 +116,20 @@ static json_t *serving_document(const f8_serving *serving)
     return document;
 }
 
+/* What the conversion would meet in DST; null without one. */
+static json_t *result_folder(const plan_place *place)
+{
+    static const char *const names[] = {"new", "undone", "finished", "another"};
+    if (!place->is_given)
+        return json_null();
+    json_t *entry = object();
+    put(entry, "state",
+        string(place->refused ? "refused" : names[place->meeting]));
+    put(entry, "refused", string(place->refused));
+    put(entry, "shards_done", count(place->shards_done));
+    return entry;
+}
+
 json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
                   const plan_place *place, bool with_tensors)
 {
@@ -139,6 +153,7 @@ json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
     put(document, "disk_bytes", count(summary.disk_bytes));
     put(document, "free_bytes",
         place->is_known ? count(place->free_bytes) : json_null());
+    put(document, "result_folder", result_folder(place));
     put(files, "count", count(summary.side_files));
     put(files, "bytes", count(summary.side_bytes));
     put(document, "side_files", files);
@@ -249,19 +264,31 @@ static json_t *scales_found(const f8_verdict_summary *summary)
     return entry;
 }
 
+/* All lines of a kind that the verdict keeps. */
+static json_t *lines_of(const f8_verdict *verdict,
+                        const char *(*get)(const f8_verdict *, size_t))
+{
+    const char *line = NULL;
+    json_t *list = array();
+    for (size_t i = 0; (line = get(verdict, i)); i++)
+        append(list, string(line));
+    return list;
+}
+
 json_t *json_verdict(const f8_verdict *verdict)
 {
     f8_verdict_summary summary;
     f8_error_stats overall;
     const f8_report *report = f8_verdict_report(verdict);
-    const char *fault = NULL;
-    json_t *document = object(), *faults = array();
+    json_t *document = object();
     f8_verdict_get_summary(verdict, &summary);
     f8_report_get_overall(report, &overall);
     put(document, "faults", count(summary.faults));
-    for (size_t i = 0; (fault = f8_verdict_fault(verdict, i)); i++)
-        append(faults, string(fault));
-    put(document, "fault_list", faults);
+    put(document, "fault_list", lines_of(verdict, f8_verdict_fault));
+    put(document, "warnings", count(summary.warnings));
+    put(document, "warning_list", lines_of(verdict, f8_verdict_warning));
+    put(document, "notes", count(summary.notes));
+    put(document, "note_list", lines_of(verdict, f8_verdict_note));
     put(document, "quantized", count(summary.quantized));
     put(document, "kept", count(summary.kept));
     put(document, "codes_not_nearest", count(summary.codes_not_nearest));

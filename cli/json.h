@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "fp8cast.h"
+#include "options.h"
 #include "tables.h"
 
 json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
@@ -21,8 +22,7 @@ json_t *json_diff(const f8_diff *diff);
 json_t *json_report_source(const f8_report *report, const char *src,
                            const char *card);
 json_t *json_report_result(const f8_report *report, const char *dst);
-json_t *json_report_options(const f8_report *report,
-                            const f8_override *overrides, size_t count);
+json_t *json_report_options(const f8_report *report, const arguments *given);
 json_t *json_report_rule(const f8_rule_share *share);
 json_t *json_error_stats(const f8_error_stats *stats);
 json_t *json_report_cell(const f8_error_cell *cell);

@@ -47,18 +47,28 @@ json_t *json_report_result(const f8_report *report, const char *dst)
     return entry;
 }
 
-static json_t *globs(const f8_override *overrides, size_t number, bool quantize)
+static json_t *overrides(const arguments *given)
 {
     json_t *list = array();
-    for (size_t i = 0; i < number; i++) {
-        if (overrides[i].quantize == quantize)
-            append(list, string(overrides[i].glob));
+    for (size_t i = 0; i < given->overrides_count; i++) {
+        const f8_override *override = &given->overrides[i];
+        json_t *entry = object();
+        put(entry, "action", string(override->quantize ? "quantize" : "keep"));
+        put(entry, "glob", string(override->glob));
+        append(list, entry);
     }
     return list;
 }
 
-json_t *json_report_options(const f8_report *report,
-                            const f8_override *overrides, size_t number)
+/* A file by its name alone, like the folders: where it lies is nobody's
+ * business who reads the report. */
+static json_t *rules_name(const char *rules)
+{
+    const char *slash = rules ? strrchr(rules, '/') : NULL;
+    return string(slash ? slash + 1 : rules);
+}
+
+json_t *json_report_options(const f8_report *report, const arguments *given)
 {
     f8_report_sides sides;
     json_t *entry = object();
@@ -74,8 +84,10 @@ json_t *json_report_options(const f8_report *report,
     put(entry, "layout", string(sides.layout));
     if (sides.requantized)
         put(entry, "requantize", json_true());
-    put(entry, "keep", globs(overrides, number, false));
-    put(entry, "quantize", globs(overrides, number, true));
+    put(entry, "rules", rules_name(given->rules));
+    put(entry, "shard_size",
+        given->shard_bytes ? count(given->shard_bytes) : json_null());
+    put(entry, "overrides", overrides(given));
     return entry;
 }
 

@@ -93,6 +93,6 @@ char *markup_shell(const char *word)
         fputc('\'', out);
     }
     free(safe);
-    message_stream_end(out);
+    message_stream_end(out, &quoted);
     return quoted;
 }

@@ -138,9 +138,10 @@ FILE *message_stream(char **text, size_t *bytes)
     return stream;
 }
 
-void message_stream_end(FILE *stream)
+void message_stream_end(FILE *stream, char *const *text)
 {
-    if (fclose(stream) != 0)
+    /* glibc closes it with success where it has no memory for the text. */
+    if (fclose(stream) != 0 || !*text)
         message_no_memory();
 }
 

@@ -47,7 +47,7 @@ _Noreturn void message_no_memory(void);
 /* open_memstream and its end, or the end of the program. The text is the
  * caller's to free, once the stream is closed. */
 FILE *message_stream(char **text, size_t *bytes);
-void message_stream_end(FILE *stream);
+void message_stream_end(FILE *stream, char *const *text);
 
 /* Progress of one run. On a terminal it is one line that is rewritten, in
  * other places a line for each finished shard; nothing when quiet. */

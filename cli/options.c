@@ -33,8 +33,10 @@ static const struct command {
      "128 x 128 block. An interrupted run is continued by the same command.\n"},
     {"plan", 1, 2, "SRC", "DST",
      "say what quantize would do; reads headers alone",
-     "With DST the free space is looked up where the result would be. With\n"
-     "--dequantize it says what dequantize would do.\n"},
+     "With DST it looks at what is there: free space, and whether that folder\n"
+     "is new, to be continued, finished, or refused. With --dequantize it "
+     "says\n"
+     "what dequantize would do.\n"},
     {"verify", 2, 2, "SRC", "DST",
      "reread both and prove that DST is SRC in FP8",
      "DST may come from any converter. The exit status is 3 when it differs\n"
@@ -137,8 +139,8 @@ static const struct option {
      "fail where vllm, sglang or transformers would; repeatable"},
     {"shard-size", 0, "SIZE", ON_WRITE, SIZE(shard_bytes),
      "largest result file (default: 5GB)"},
-    {"follow-links", 0, NULL, ON_WRITE, FLAG(follow_links),
-     "let links in SRC lead to files elsewhere"},
+    {"follow-links", 0, NULL, ON_WRITE | ON(DIFF), FLAG(follow_links),
+     "let links in SRC, or A and B, lead to files elsewhere"},
     {"overwrite", 0, NULL, ON_WRITE | ON(REPORT), FLAG(overwrite),
      "replace what is there already"},
     {"verify", 0, NULL, ON(QUANTIZE), FLAG(verify), "verify when done"},
@@ -554,6 +556,9 @@ static bool check_arguments(parser *p)
                       "does not go with '--requantize'");
     if (out->command == COMMAND_PLAN && !check_direction(p))
         return false;
+    if (out->command == COMMAND_PLAN && out->overwrite && out->paths_count < 2)
+        return refuse(p, "", NULL,
+                      "plan: option '--overwrite' goes with DST only");
     if ((out->command == COMMAND_DEQUANTIZE || out->dequantize) && out->rules &&
         !out->fuse)
         return refuse(p, "", NULL,

@@ -2,6 +2,7 @@
  * and {{if errors}} ... {{end}} around what makes no sense when no weight was
  * quantised. */
 #include "page.h"
+#include "repeat.h"
 #include "builtin.h"
 #include "charts.h"
 #include "heatmap.h"
@@ -393,60 +394,15 @@ static void put_facts(FILE *out, const report_doc *report)
     fputs("</dl>\n", out);
 }
 
-/* A folder's name as an operand: one that begins with a dash is no option. */
-static void folder_word(FILE *out, const char *folder)
-{
-    char *word = markup_shell(*folder ? folder : ".");
-    fprintf(out, " %s%s", *folder == '-' ? "./" : "", word);
-    free(word);
-}
-
-static void option_word(FILE *out, const char *option, const char *value)
-{
-    char *word = markup_shell(value);
-    fprintf(out, " --%s=%s", option, word);
-    free(word);
-}
-
-void page_command(FILE *out, const report_doc *report)
-{
-    fputs(report->is_verify ? "fp8cast verify" : "fp8cast quantize", out);
-    folder_word(out, report->source.name);
-    folder_word(out, report->result.name);
-    if (report->is_verify)
-        return;
-    for (size_t i = 0; i < report->keeps_count; i++)
-        option_word(out, "keep", report->keeps[i]);
-    for (size_t i = 0; i < report->quantizes_count; i++)
-        option_word(out, "quantize", report->quantizes[i]);
-    if (report->choice)
-        option_word(out, "scales", report->choice);
-    if (report->scale_dtype)
-        option_word(out, "scale-dtype", report->scale_dtype);
-    if (*report->layout && strcmp(report->layout, "card") != 0)
-        option_word(out, "layout", report->layout);
-    if (report->is_requantized)
-        fputs(" --requantize", out);
-}
-
 static void put_command(FILE *out, const report_doc *report)
 {
     char *text = NULL;
     size_t bytes = 0;
     FILE *line = message_stream(&text, &bytes);
-    page_command(line, report);
-    message_stream_end(line);
+    repeat_write(line, report);
+    message_stream_end(line, &text);
     markup_text(out, text);
     free(text);
-}
-
-static void put_caveat(FILE *out, const report_doc *report)
-{
-    if (report->keeps_count > 0 && report->quantizes_count > 0)
-        fputs("<p class=\"note\">Of options --keep and --quantize the last "
-              "that matches decides; their order among each other is not in "
-              "the report.</p>\n",
-              out);
 }
 
 /* ---- the whole ----------------------------------------------------------- */
@@ -462,7 +418,7 @@ static const struct part {
     {"heatmap", heatmap_write},     {"kinds", put_kinds},
     {"histogram", chart_histogram}, {"worst", put_worst},
     {"rules", put_rules},           {"facts", put_facts},
-    {"command", put_command},       {"caveat", put_caveat},
+    {"command", put_command},
 };
 
 static void put_part(FILE *out, const char *key, size_t length,

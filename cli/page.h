@@ -11,9 +11,4 @@
 /* Well-formed XML too, whatever the report's strings hold. */
 void page_write(FILE *out, const report_doc *report);
 
-/* The command line that made the report, for a shell, without a line break;
- * `--keep` and `--quantize` in groups, since their order among each other is
- * not known. */
-void page_command(FILE *out, const report_doc *report);
-
 #endif

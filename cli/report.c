@@ -6,6 +6,7 @@
 #include "message.h"
 #include "page.h"
 #include "report_doc.h"
+#include "report_load.h"
 #include "tables.h"
 
 #include <stdio.h>
@@ -55,10 +56,14 @@ int report_run(const arguments *given, output *out)
     char problem[PROBLEM_BYTES], *text = NULL;
     size_t bytes = 0;
     FILE *memory = message_stream(&text, &bytes);
-    bool is_done = report_doc_read(given->paths[0], &report, problem) &&
-                   render(given, &report, memory, problem);
-    report_doc_free(&report);
-    message_stream_end(memory);
+    json_t *root = report_load(given->paths[0], problem);
+    bool is_done =
+        root && report_doc_take(root, given->paths[0], &report, problem);
+    if (is_done)
+        is_done = render(given, &report, memory, problem);
+    if (root)
+        report_doc_free(&report);
+    message_stream_end(memory, &text);
     if (is_done && format_of(given) == REPORT_MD && !given->base_model)
         message_error("no base_model in the card: say what it was made from "
                       "with --base-model OWNER/NAME");

@@ -5,15 +5,12 @@
 #include "message.h"
 
 #include <inttypes.h>
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The largest model there is has 142,000 quantised tensors, and 85 MB. */
-#define FILE_BYTES_MAX ((size_t)128 << 20)
 #define STRING_BYTES_MAX 4096
 #define CARD_BYTES_MAX (F8_CARD_BYTES - 1)
 #define GROUPS_MAX 4096
@@ -392,9 +389,17 @@ static void read_tensors(reader *r, const json_t *root, report_doc *out)
     }
 }
 
-static void read_rules(reader *r, const json_t *root, report_doc *out)
+/* Whether the action is to quantize. */
+static bool get_action(reader *r, const json_t *from)
 {
     static const char *const actions[] = {"keep", "quantize", NULL};
+    return strcmp(as_choice(r, "action", get_string(r, from, "action"), actions,
+                            "keep or quantize"),
+                  "quantize") == 0;
+}
+
+static void read_rules(reader *r, const json_t *root, report_doc *out)
+{
     r->section = NULL;
     const json_t *list =
         get_array(r, root, "rules", GROUPS_MAX, &out->rules_count);
@@ -404,10 +409,7 @@ static void read_rules(reader *r, const json_t *root, report_doc *out)
         const json_t *from = json_array_get(list, r->index);
         report_rule *rule = &out->rules[r->index];
         rule->text = get_string(r, from, "rule");
-        rule->quantize =
-            strcmp(as_choice(r, "action", get_string(r, from, "action"),
-                             actions, "keep or quantize"),
-                   "quantize") == 0;
+        rule->quantize = get_action(r, from);
         rule->source_tensors = get_count(r, from, "source_tensors");
         rule->results = get_count(r, from, "results");
         rule->source_bytes = get_count(r, from, "source_bytes");
@@ -442,14 +444,28 @@ static void read_sides(reader *r, const json_t *root, report_doc *out)
     out->parameters = get_count(r, result, "parameters");
 }
 
-static void read_globs(reader *r, const json_t *from, const char *key,
-                       const char ***globs, size_t *count)
+static void read_overrides(reader *r, const json_t *from, report_doc *out)
 {
-    const json_t *list = get_array(r, from, key, GROUPS_MAX, count);
-    *globs = allocate(*count, sizeof **globs);
-    for (size_t i = 0; i < *count && !r->failed; i++)
-        (*globs)[i] =
-            as_string(r, key, json_array_get(list, i), STRING_BYTES_MAX);
+    const json_t *list =
+        get_array(r, from, "overrides", GROUPS_MAX, &out->overrides_count);
+    out->overrides = allocate(out->overrides_count, sizeof *out->overrides);
+    r->part = "overrides";
+    for (size_t i = 0; i < out->overrides_count && !r->failed; i++) {
+        const json_t *entry = json_array_get(list, i);
+        out->overrides[i].quantize = get_action(r, entry);
+        out->overrides[i].glob = get_string(r, entry, "glob");
+    }
+    r->part = NULL;
+}
+
+/* null, which is 0, or a size that is none. */
+static uint64_t get_size_or_null(reader *r, const json_t *from, const char *key)
+{
+    const json_t *value = json_object_get(from, key);
+    uint64_t bytes = json_is_null(value) ? 0 : get_count(r, from, key);
+    if (!r->failed && bytes == 0 && !json_is_null(value))
+        expected(r, key, "a size of 1 or more, or null", value);
+    return bytes;
 }
 
 static void read_options(reader *r, const json_t *root, report_doc *out)
@@ -470,61 +486,13 @@ static void read_options(reader *r, const json_t *root, report_doc *out)
     if (!r->failed && again && !json_is_true(again))
         expected(r, "requantize", "true, or no such member", again);
     out->is_requantized = again != NULL;
-    read_globs(r, from, "keep", &out->keeps, &out->keeps_count);
-    read_globs(r, from, "quantize", &out->quantizes, &out->quantizes_count);
+    out->given_rules = get_string_or_null(r, from, "rules", STRING_BYTES_MAX);
+    out->shard_bytes = get_size_or_null(r, from, "shard_size");
+    read_overrides(r, from, out);
 }
 
-/* ---- the file ------------------------------------------------------------ */
-
-typedef struct stream {
-    FILE *file;
-    size_t left; /* bytes that may still come */
-    bool is_too_long;
-    int reason; /* errno of a failed read */
-} stream;
-
-static size_t read_some(void *buffer, size_t bytes, void *user)
-{
-    stream *in = user;
-    errno = 0;
-    size_t got = fread(buffer, 1, bytes, in->file);
-    if (got > in->left) {
-        in->is_too_long = true;
-        return (size_t)-1;
-    }
-    in->left -= got;
-    if (got == 0 && ferror(in->file)) {
-        in->reason = errno;
-        return (size_t)-1;
-    }
-    return got;
-}
-
-static json_t *load(reader *r)
-{
-    json_error_t wrong = {.line = 0};
-    json_t *root = NULL;
-    stream in = {.file = fopen(r->path, "re"), .left = FILE_BYTES_MAX};
-    if (in.file) {
-        root =
-            json_load_callback(read_some, &in, JSON_REJECT_DUPLICATES, &wrong);
-        (void)fclose(in.file); /* it was only read */
-    } else {
-        in.reason = errno;
-    }
-    if (root)
-        return root;
-    if (in.reason != 0)
-        /* There are no other threads.
-         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-        fail(r, NULL, "cannot read: %s", strerror(in.reason));
-    else if (in.is_too_long)
-        fail(r, NULL, "has more than %zu MB", FILE_BYTES_MAX >> 20);
-    else
-        fail(r, NULL, "no JSON: line %d, column %d: %.200s", wrong.line,
-             wrong.column, wrong.text);
-    return NULL;
-}
+/* ---- the whole ------------------------------------------------------------
+ */
 
 static void read_head(reader *r, report_doc *out)
 {
@@ -544,16 +512,14 @@ static void read_head(reader *r, report_doc *out)
                "verify") == 0;
 }
 
-bool report_doc_read(const char *path, report_doc *out,
+bool report_doc_take(json_t *root, const char *name, report_doc *out,
                      /* Written through the reader.
                       * NOLINTNEXTLINE(readability-non-const-*) */
                      char problem[PROBLEM_BYTES])
 {
-    reader r = {.path = path, .problem = problem, .index = SIZE_MAX};
+    reader r = {.path = name, .problem = problem, .index = SIZE_MAX};
     memset(out, 0, sizeof *out);
-    out->root = load(&r);
-    if (r.failed)
-        return false;
+    out->root = root;
     read_head(&r, out);
     read_sides(&r, out->root, out);
     read_options(&r, out->root, out);
@@ -573,8 +539,7 @@ bool report_doc_read(const char *path, report_doc *out,
 
 void report_doc_free(report_doc *report)
 {
-    free((void *)report->keeps);
-    free((void *)report->quantizes);
+    free(report->overrides);
     free(report->rules);
     free(report->kinds);
     free(report->layers);

@@ -1,5 +1,5 @@
 /* report_doc.h - a report read back: the JSON that quantize and verify write
- * with --report (docs/report.schema.json), as a struct. The file may come from
+ * with --report (docs/report.schema.json), as a struct. It may come from
  * anyone: every type, index and range is checked and every length has a limit,
  * so that who draws it need not ask again. Members that are not known are
  * passed over. */
@@ -78,8 +78,10 @@ typedef struct report_doc {
     const char *choice;      /* "amax", "mse", "pow2"; NULL: not known */
     const char *scale_dtype; /* NULL: not known                        */
     const char *layout;
-    const char **keeps, **quantizes; /* overrides, each in their order */
-    size_t keeps_count, quantizes_count;
+    const char *given_rules; /* of --rules, or NULL                    */
+    uint64_t shard_bytes;    /* of --shard-size, or 0                  */
+    f8_override *overrides;  /* in the order given                     */
+    size_t overrides_count;
     report_rule *rules;
     size_t rules_count;
     report_group overall;
@@ -93,10 +95,11 @@ typedef struct report_doc {
     size_t tensors_count;
 } report_doc;
 
-/* Reads and checks the file. False, with one sentence in `problem` that names
- * file, member, expectation and finding, when it is no such report. Call
- * report_doc_free in either case. */
-bool report_doc_read(const char *path, report_doc *out,
+/* Checks a document, which becomes out's, and was read from the file `name`.
+ * False, with one sentence in `problem` that names file, member, expectation
+ * and finding, when it is no such report. Call report_doc_free in either
+ * case. */
+bool report_doc_take(json_t *root, const char *name, report_doc *out,
                      char problem[PROBLEM_BYTES]);
 void report_doc_free(report_doc *report);
 

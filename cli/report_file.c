@@ -160,9 +160,7 @@ static void write_document(FILE *stream, const arguments *given,
            json_string(options_command_name(given->command)));
     member(stream, "source", json_report_source(report, given->paths[0], card));
     member(stream, "result", json_report_result(report, given->paths[1]));
-    member(
-        stream, "options",
-        json_report_options(report, given->overrides, given->overrides_count));
+    member(stream, "options", json_report_options(report, given));
     fputs("\n\"rules\":[", stream);
     for (size_t i = 0; f8_report_get_rule(report, i, &share); i++)
         element(stream, i, json_report_rule(&share));

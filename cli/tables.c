@@ -115,6 +115,26 @@ static void space_rows(uint64_t needed, const plan_place *place)
                      text_bytes(needed - place->free_bytes).text);
 }
 
+static void meeting_row(const f8_plan_summary *plan, const plan_place *place)
+{
+    static const char label[] = "result folder";
+    if (!place->is_given)
+        return;
+    if (place->refused) {
+        fact(label, "refused:");
+        long_fact("", place->refused);
+    } else if (place->meeting == F8_MEETS_NOTHING)
+        fact(label, "new");
+    else if (place->meeting == F8_MEETS_FINISHED)
+        fact(label, "finished: nothing to do");
+    else if (place->meeting == F8_MEETS_ANOTHER)
+        fact(label, "another conversion, which is to be replaced");
+    else
+        message_line("%-21s%s of %s shards are finished", label,
+                     text_count(place->shards_done).text,
+                     text_count(plan->result_shards).text);
+}
+
 void table_plan(const f8_plan *plan, const plan_place *place)
 {
     f8_plan_summary summary;
@@ -124,6 +144,7 @@ void table_plan(const f8_plan *plan, const plan_place *place)
     fact("peak memory", text_bytes_fully(summary.memory_bytes).text);
     fact("threads", text_count(summary.threads).text);
     space_rows(summary.disk_bytes, place);
+    meeting_row(&summary, place);
     if (*summary.family)
         message_line("%-21s%s, for model_type %s", "rules", summary.family,
                      summary.model_type);
@@ -433,6 +454,23 @@ static void scales_found(const f8_verdict_summary *summary)
                  text_percent(summary->e8m0_relative_rms).text);
 }
 
+/* So many are named, the rest are counted. */
+static void remark_rows(const f8_verdict *verdict, const char *label,
+                        uint64_t total,
+                        const char *(*get)(const f8_verdict *, size_t))
+{
+    uint64_t shown = 0;
+    const char *line = NULL;
+    while (shown < FAULTS_SHOWN &&
+           (line = get(verdict, (size_t)shown)) != NULL) {
+        long_fact(label, line);
+        shown++;
+    }
+    if (total > shown)
+        message_line("%-21s… and %s more", label,
+                     text_count(total - shown).text);
+}
+
 void table_verdict(const char *dst, const f8_verdict *verdict)
 {
     f8_verdict_summary summary;
@@ -460,6 +498,8 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     if (summary.blocks > 0)
         scales_found(&summary);
     fact("layout", summary.layout ? summary.layout : "other");
+    remark_rows(verdict, "warning", summary.warnings, f8_verdict_warning);
+    remark_rows(verdict, "note", summary.notes, f8_verdict_note);
     table_serving(f8_verdict_serving(verdict));
     fact("time", text_seconds(summary.seconds).text);
 }

@@ -11,6 +11,11 @@
 typedef struct plan_place {
     bool is_known;
     uint64_t free_bytes; /* where the result would be written */
+    /* Of the result folder, where one is given: */
+    bool is_given;
+    f8_meeting meeting;
+    uint64_t shards_done;
+    const char *refused; /* the reason, or NULL */
 } plan_place;
 
 void table_plan(const f8_plan *plan, const plan_place *place);

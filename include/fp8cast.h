@@ -168,8 +168,9 @@ typedef struct f8_options {
     size_t overrides_count;
     f8_scale_dtype scale_dtype;
     bool overwrite;    /* replace an earlier, different conversion in DST     */
-    bool follow_links; /* plan: files of SRC may be links that lead out of
-                          it; else only a hub's cache may have such */
+    bool follow_links; /* plan, diff: files of SRC, or A and B, may be links
+                          that lead out of it; else only a hub's cache may have
+                          such */
     f8_progress_fn progress;
     void *progress_user;
     const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
@@ -458,6 +459,22 @@ F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
                              const f8_options *options, f8_report **report,
                              f8_error *err);
 
+/* What a conversion would meet in its result folder. */
+typedef enum f8_meeting {
+    F8_MEETS_NOTHING,  /* a new or empty folder                              */
+    F8_MEETS_UNDONE,   /* an earlier run of the same plan, to be continued   */
+    F8_MEETS_FINISHED, /* the result: nothing is left to do                  */
+    F8_MEETS_ANOTHER   /* another conversion, which `overwrite` replaces     */
+} f8_meeting;
+
+/* Looks at `dst` as f8_quantize or f8_dequantize would before they write, and
+ * fails as they would, with F8_ERR_REFUSED and the reason; only the free space
+ * is left to f8_plan_summary.disk_bytes, and a run that is at work there is not
+ * seen. Touches nothing. *shards_done are finished by an earlier run. */
+F8_API f8_status f8_plan_meet(const f8_plan *plan, const char *dst,
+                              bool overwrite, f8_meeting *meeting,
+                              uint64_t *shards_done, f8_error *err);
+
 /* ---- dequantize -------------------------------------------------------- */
 
 /* The same for a plan of F8_FROM_FP8: value = f32(code) * f32(scale) as
@@ -491,13 +508,17 @@ typedef struct f8_verdict_summary {
     /* The family's layout that quantises just what is FP8 in dst; NULL: none
      * does. As long as the verdict. */
     const char *layout;
+    /* Of what stands beside the weights: what is not as in src and may change
+     * how dst is served, and what is worth knowing. Neither is a fault. */
+    uint64_t warnings, notes;
 } f8_verdict_summary;
 
-/* Rereads both checkpoints and compares every byte that matters; `dst` may
- * come from any converter. Returns F8_OK when the comparison could be made,
- * whatever it found: look at .faults. Of `options` threads, memory_bytes,
- * rules, progress and cpu are read; what is quantised and what is kept is taken
- * from `dst` and held against its own modules_to_not_convert. */
+/* Rereads both checkpoints and compares every byte that matters, and the files
+ * beside the weights; `dst` may come from any converter. Returns F8_OK when the
+ * comparison could be made, whatever it found: look at .faults. Of `options`
+ * threads, memory_bytes, rules, progress and cpu are read; what is quantised
+ * and what is kept is taken from `dst` and held against its own
+ * modules_to_not_convert. */
 F8_API f8_status f8_verify(const char *src, const char *dst,
                            const f8_options *options, f8_verdict **verdict,
                            f8_error *err);
@@ -505,6 +526,9 @@ F8_API void f8_verdict_get_summary(const f8_verdict *verdict,
                                    f8_verdict_summary *out);
 /* One line per fault, the first 100 only; NULL at the end. */
 F8_API const char *f8_verdict_fault(const f8_verdict *verdict, size_t i);
+/* Likewise. */
+F8_API const char *f8_verdict_warning(const f8_verdict *verdict, size_t i);
+F8_API const char *f8_verdict_note(const f8_verdict *verdict, size_t i);
 /* What engines will make of dst. Lives as long as the verdict. */
 F8_API const f8_serving *f8_verdict_serving(const f8_verdict *verdict);
 /* Error statistics of dst, as for a report. */
@@ -586,8 +610,8 @@ typedef struct f8_diff_values {
  * whomever; b is measured against a. Returns F8_OK when the comparison could be
  * made, whatever it found: look at .same. Experts that are fused in one and
  * stand one by one in the other are paired by the rules. Of `options` threads,
- * memory_bytes, rules and progress are read; without rules those of a's
- * model_type, of b's, or none. Results do not depend on the threads. */
+ * memory_bytes, rules, follow_links and progress are read; without rules those
+ * of a's model_type, of b's, or none. Results do not depend on the threads. */
 F8_API f8_status f8_diff_create(const char *a, const char *b,
                                 const f8_options *options, f8_diff **diff,
                                 f8_error *err);

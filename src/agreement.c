@@ -6,6 +6,8 @@
 
 #include "arrange.h"
 #include "blockwise.h"
+#include "companions.h"
+#include "members.h"
 #include "modules.h"
 #include "quant.h"
 
@@ -183,51 +185,6 @@ static f8_status compare_configs(f8_agreement *v, f8_error *err)
     return status;
 }
 
-/* A string member that must have a value, or may also be absent. */
-static f8_status check_text(f8_agreement *v, const json_t *config,
-                            const char *key, const char *expected,
-                            bool required, f8_error *err)
-{
-    const json_t *value = json_object_get(config, key);
-
-    if (!value && !required)
-        return F8_OK;
-    if (json_is_string(value) && !strcmp(json_string_value(value), expected))
-        return F8_OK;
-    return f8_problem(v->problems, err,
-                      "%s: quantization_config: expected \"%s\": \"%s\", "
-                      "found %s%s",
-                      F8_CONFIG_NAME, key, expected,
-                      !value                  ? "none"
-                      : json_is_string(value) ? json_string_value(value)
-                                              : "no string",
-                      !value && !strcmp(key, "activation_scheme")
-                          ? "; vLLM and SGLang raise"
-                          : "");
-}
-
-static f8_status check_quantization(f8_agreement *v, const json_t *config,
-                                    f8_error *err)
-{
-    const json_t *block = json_object_get(config, "weight_block_size");
-    f8_status status = check_text(v, config, "quant_method", "fp8", true, err);
-
-    if (status == F8_OK)
-        status = check_text(v, config, "fmt", "e4m3", false, err);
-    if (status == F8_OK)
-        status =
-            check_text(v, config, "activation_scheme", "dynamic", true, err);
-    if (status == F8_OK &&
-        (json_array_size(block) != 2 ||
-         json_integer_value(json_array_get(block, 0)) != F8_BLOCK ||
-         json_integer_value(json_array_get(block, 1)) != F8_BLOCK))
-        status = f8_problem(v->problems, err,
-                            "%s: quantization_config: expected "
-                            "\"weight_block_size\": [128, 128]",
-                            F8_CONFIG_NAME);
-    return status;
-}
-
 /* ---- modules_to_not_convert ---------------------------------------------- */
 
 static bool lists(const json_t *list, const char *module)
@@ -242,7 +199,8 @@ static bool lists(const json_t *list, const char *module)
 
 /* Every kept Linear must be listed, or a loader makes it FP8. */
 static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
-                               const json_t *list, f8_error *err)
+                               const char *key, const json_t *list,
+                               f8_error *err)
 {
     const char *module;
     json_t *needed;
@@ -253,11 +211,11 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
         if (json_is_true(needed) && !lists(list, module) &&
             !json_object_get(modules->quantised, module) && status == F8_OK)
             status = f8_problem(v->problems, err,
-                                "%s: modules_to_not_convert: %s is not FP8 "
-                                "and not listed; a loader would convert it: "
-                                "vLLM and SGLang cast it into FP8 without a "
-                                "word or raise, transformers does on a GPU",
-                                F8_CONFIG_NAME, module);
+                                "%s: %s: %s is not FP8 and not listed; a "
+                                "loader would convert it: vLLM and SGLang "
+                                "cast it into FP8 without a word or raise, "
+                                "transformers does on a GPU",
+                                F8_CONFIG_NAME, key, module);
     }
     return status;
 }
@@ -265,39 +223,39 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
 /* An entry is the full name of one module, and may not reach one that is
  * FP8. */
 static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
-                             const char *entry, f8_error *err)
+                             const char *key, const char *entry, f8_error *err)
 {
     const char *hit = f8_modules_captured(modules, entry);
 
     /* A tensor may have an odd name, and is then listed by it. */
     if (!f8_module_is_plain(entry) && !json_object_get(modules->kept, entry))
         return f8_problem(v->problems, err,
-                          "%s: modules_to_not_convert: expected names, found "
-                          "\"%s\", which loaders take for a pattern or for "
-                          "nothing",
-                          F8_CONFIG_NAME, entry);
+                          "%s: %s: expected names, found \"%s\", which "
+                          "loaders take for a pattern or for nothing",
+                          F8_CONFIG_NAME, key, entry);
     if (hit)
-        return f8_problem(v->problems, err,
-                          "%s: modules_to_not_convert: \"%s\" also means "
-                          "%s, which is FP8: " TAKEN_FOR_WEIGHTS,
-                          F8_CONFIG_NAME, entry, hit);
+        return f8_problem(
+            v->problems, err,
+            "%s: %s: \"%s\" also means %s, which is FP8: " TAKEN_FOR_WEIGHTS,
+            F8_CONFIG_NAME, key, entry, hit);
     return F8_OK;
 }
 
 static f8_status check_too_many(f8_agreement *v, const f8_modules *modules,
-                                const json_t *list, f8_error *err)
+                                const char *key, const json_t *list,
+                                f8_error *err)
 {
     f8_status status = F8_OK;
 
     for (size_t i = 0; i < json_array_size(list) && status == F8_OK; i++) {
         const char *entry = json_string_value(json_array_get(list, i));
         if (entry)
-            status = check_entry(v, modules, entry, err);
+            status = check_entry(v, modules, key, entry, err);
         else
             status = f8_problem(v->problems, err,
-                                "%s: modules_to_not_convert: expected only "
-                                "strings, found something else at entry %zu",
-                                F8_CONFIG_NAME, i);
+                                "%s: %s: expected only strings, found "
+                                "something else at entry %zu",
+                                F8_CONFIG_NAME, key, i);
     }
     return status;
 }
@@ -333,7 +291,47 @@ static f8_status check_mixed(f8_agreement *v, const f8_modules *modules,
     return status;
 }
 
-static f8_status check_modules(f8_agreement *v, const json_t *list,
+static f8_status check_list(f8_agreement *v, const f8_modules *modules,
+                            const char *key, const json_t *list, f8_error *err)
+{
+    f8_status status = check_too_few(v, modules, key, list, err);
+
+    if (status == F8_OK)
+        status = check_too_many(v, modules, key, list, err);
+    return status;
+}
+
+/* The list has two names. vLLM reads ignored_layers unless it is empty, SGLang
+ * reads it even then, transformers where there is no other. */
+static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
+                             const json_t *config, f8_error *err)
+{
+    static const char name[] = "modules_to_not_convert";
+    static const char alias[] = "ignored_layers";
+    const json_t *list = json_object_get(config, name);
+    const json_t *other = json_object_get(config, alias);
+    f8_status status = F8_OK;
+
+    if (!json_is_array(list) &&
+        (!json_is_array(other) || (list && !json_is_null(list))))
+        return f8_problem(v->problems, err,
+                          "%s: quantization_config: expected an array \"%s\"",
+                          F8_CONFIG_NAME, name);
+    if (other && json_array_size(other) == 0 && json_array_size(list) > 0)
+        status = f8_problem(v->problems, err,
+                            "%s: quantization_config: \"%s\" is %s, and "
+                            "SGLang reads it in place of %s",
+                            F8_CONFIG_NAME, alias,
+                            json_is_array(other) ? "empty" : "no array", name);
+    if (status == F8_OK && json_is_array(list))
+        status = check_list(v, modules, name, list, err);
+    if (status == F8_OK && json_array_size(other) > 0 &&
+        !json_equal(list, other))
+        status = check_list(v, modules, alias, other, err);
+    return status;
+}
+
+static f8_status check_modules(f8_agreement *v, const json_t *config,
                                f8_error *err)
 {
     f8_modules modules;
@@ -355,18 +353,24 @@ static f8_status check_modules(f8_agreement *v, const json_t *list,
     if (status == F8_OK)
         status = check_mixed(v, &modules, err);
     if (status == F8_OK)
-        status = check_too_few(v, &modules, list, err);
-    if (status == F8_OK)
-        status = check_too_many(v, &modules, list, err);
+        status = check_lists(v, &modules, config, err);
     f8_modules_free(&modules);
     return status;
+}
+
+static bool has_e8m0(const f8_agreement *v)
+{
+    for (uint64_t i = 0; i < v->plan.units_count; i++) {
+        if (v->parts[i].scale && v->parts[i].scale_dtype == F8_SCALE_UE8M0)
+            return true;
+    }
+    return false;
 }
 
 static f8_status check_config(f8_agreement *v, f8_error *err)
 {
     const json_t *config =
         json_object_get(v->result->config, "quantization_config");
-    const json_t *list = json_object_get(config, "modules_to_not_convert");
 
     if (!v->result->config) /* a fault already, noted at the opening */
         return F8_OK;
@@ -377,32 +381,32 @@ static f8_status check_config(f8_agreement *v, f8_error *err)
         return f8_problem(v->problems, err,
                           "%s: expected a quantization_config, found none",
                           F8_CONFIG_NAME);
-    status = check_quantization(v, config, err);
-    /* vLLM's other name for it, which wins where it is not empty. */
-    const json_t *other = json_object_get(config, "ignored_layers");
-    if (status == F8_OK && !json_is_array(list) && !json_is_array(other))
-        return f8_problem(v->problems, err,
-                          "%s: quantization_config: expected an array "
-                          "\"modules_to_not_convert\"",
-                          F8_CONFIG_NAME);
-    if (status == F8_OK && json_is_array(list))
-        status = check_modules(v, list, err);
-    if (status == F8_OK && json_array_size(other) > 0 &&
-        !json_equal(list, other))
-        status = check_modules(v, other, err);
+    status = f8_members_check(config, has_e8m0(v), v->findings, err);
+    if (status == F8_OK)
+        status = check_modules(v, config, err);
     return status;
+}
+
+f8_status f8_agreement_check_scales(f8_agreement *pair, uint64_t powers,
+                                    uint64_t scales, f8_error *err)
+{
+    const json_t *config =
+        json_object_get(pair->result->config, "quantization_config");
+
+    return f8_members_check_scales(config, powers, scales, pair->findings, err);
 }
 
 /* ---- both ---------------------------------------------------------------- */
 
 f8_status f8_agreement_open(f8_agreement *pair, const char *src,
                             const char *dst, const f8_options *options,
-                            f8_problems *problems, f8_error *err)
+                            f8_findings *findings, f8_error *err)
 {
     const char *where = "";
 
     memset(pair, 0, sizeof *pair);
-    pair->problems = problems;
+    pair->findings = findings;
+    pair->problems = &findings->faults;
     f8_status status =
         f8_checkpoint_open(src, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL,
                            &pair->plan.source, err);
@@ -416,7 +420,7 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
         status = f8_plan_decide(&pair->plan, options, err);
     if (status == F8_OK)
         status = f8_checkpoint_open(dst, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS,
-                                    problems, &pair->result, err);
+                                    pair->problems, &pair->result, err);
     if (status != F8_OK)
         return status;
     pair->parts = f8_alloc(pair->plan.units_count, sizeof *pair->parts);
@@ -427,6 +431,9 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     status = match_tensors(pair, err);
     if (status == F8_OK)
         status = check_config(pair, err);
+    if (status == F8_OK)
+        status =
+            f8_companions_check(pair->plan.source, pair->result, findings, err);
     return status;
 }
 

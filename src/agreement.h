@@ -19,14 +19,19 @@ typedef struct f8_agreement {
     f8_checkpoint *result;
     f8_counterpart *parts; /* one a unit */
     bool *expected;        /* one a tensor of the result */
-    f8_problems *problems; /* borrowed */
+    f8_findings *findings; /* borrowed */
+    f8_problems *problems; /* findings->faults */
 } f8_agreement;
 
 /* Opens both, gives every unit its counterpart and the action that was found,
  * and notes what does not agree. Close pair in any case. */
 f8_status f8_agreement_open(f8_agreement *pair, const char *src,
                             const char *dst, const f8_options *options,
-                            f8_problems *problems, f8_error *err);
+                            f8_findings *findings, f8_error *err);
+/* Once the scales were read, of which so many are powers of two: notes what
+ * config.json says of them that is not so. */
+f8_status f8_agreement_check_scales(f8_agreement *pair, uint64_t powers,
+                                    uint64_t scales, f8_error *err);
 /* The layout of the family's that quantises just what is FP8 in the result, or
  * NULL: none. *name lives as long as the problems. */
 f8_status f8_agreement_layout(f8_agreement *pair, const f8_options *options,

@@ -291,7 +291,7 @@ static f8_status read_shard(opening *o, uint32_t i)
                          file->name);
     if (status == F8_OK)
         status = f8_st_read_header(fd, file->bytes, file->name, i, &cp->strings,
-                                   &cp->tensors, &file->header_hash, o->err);
+                                   &cp->tensors, &file->head, o->err);
     if (status != F8_OK)
         cp->tensors.count = before;
     if (fd >= 0)

@@ -33,11 +33,17 @@ f8_status f8_problem_from(f8_problems *problems, f8_status status,
                           f8_error *err);
 void f8_problems_free(f8_problems *problems);
 
+/* What there is to tell of a result: what is wrong with it; what may keep it
+ * from being served as its source is; what is worth knowing. */
+typedef struct f8_findings {
+    f8_problems faults, warnings, notes;
+} f8_findings;
+
 typedef struct f8_shard_file {
     const char *name;
     uint64_t bytes;
     int64_t mtime_ns;
-    uint64_t header_hash;
+    f8_st_head head;
 } f8_shard_file;
 
 typedef struct f8_checkpoint {

@@ -308,6 +308,19 @@ static void clean_up(convert *c, f8_status status)
     f8_target_close(&c->target);
 }
 
+/* What index and config.json of the result will be. */
+static f8_status write_manifests(const f8_plan *plan, f8_buf *index,
+                                 f8_buf *config, f8_error *err)
+{
+    f8_status status = F8_OK;
+
+    if (f8_plan_has_index(plan))
+        status = f8_manifest_index(plan, index, err);
+    if (status == F8_OK)
+        status = f8_manifest_config(plan, config, err);
+    return status;
+}
+
 static f8_status run(const f8_plan *plan, const char *dst,
                      const f8_options *options, f8_report **report,
                      f8_error *err)
@@ -329,10 +342,7 @@ static f8_status run(const f8_plan *plan, const char *dst,
         return f8_fail_nomem(err, "the shards");
     for (uint64_t i = 0; i < plan->shards_count; i++)
         c.shards[i].out.file = (f8_file){-1, -1, false};
-    if (f8_plan_has_index(plan))
-        status = f8_manifest_index(plan, &index, err);
-    if (status == F8_OK)
-        status = f8_manifest_config(plan, &config, err);
+    status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
         status = f8_target_open(plan, dst, filled.overwrite, &index, &config,
                                 &c.target, err);
@@ -341,6 +351,23 @@ static f8_status run(const f8_plan *plan, const char *dst,
     if (status == F8_OK)
         status = make_report(&c, f8_now() - start, report, err);
     clean_up(&c, status);
+    f8_buf_free(&index);
+    f8_buf_free(&config);
+    return status;
+}
+
+f8_status f8_plan_meet(const f8_plan *plan, const char *dst, bool overwrite,
+                       f8_meeting *meeting, uint64_t *shards_done,
+                       f8_error *err)
+{
+    f8_buf index = {0}, config = {0};
+
+    *meeting = F8_MEETS_NOTHING;
+    *shards_done = 0;
+    f8_status status = write_manifests(plan, &index, &config, err);
+    if (status == F8_OK)
+        status = f8_target_look(plan, dst, overwrite, &index, &config, meeting,
+                                shards_done, err);
     f8_buf_free(&index);
     f8_buf_free(&config);
     return status;

@@ -66,8 +66,8 @@ static f8_status name_side(const char *path, bool is_folder, f8_status status,
     return status;
 }
 
-static f8_status open_side(const char *path, f8_checkpoint **cp,
-                           bool *is_folder, f8_error *err)
+static f8_status open_side(const char *path, bool follow_links,
+                           f8_checkpoint **cp, bool *is_folder, f8_error *err)
 {
     struct stat st;
     f8_status status;
@@ -76,7 +76,8 @@ static f8_status open_side(const char *path, f8_checkpoint **cp,
         return f8_fail_errno(err, errno, "%s: cannot open", path);
     *is_folder = S_ISDIR(st.st_mode);
     if (*is_folder)
-        status = f8_checkpoint_open(path, F8_OPEN_FOLLOW_LINKS, NULL, cp, err);
+        status = f8_checkpoint_open(
+            path, follow_links ? F8_OPEN_FOLLOW_LINKS : 0, NULL, cp, err);
     else
         status = f8_checkpoint_open_file(path, cp, err);
     return status == F8_OK ? F8_OK : name_side(path, *is_folder, status, err);
@@ -263,9 +264,11 @@ static f8_status compare(f8_diff *diff, const char *a, const char *b,
 {
     bool folders[2] = {false, false};
 
-    f8_status status = open_side(a, &diff->a, &folders[0], err);
+    f8_status status =
+        open_side(a, options->follow_links, &diff->a, &folders[0], err);
     if (status == F8_OK)
-        status = open_side(b, &diff->b, &folders[1], err);
+        status =
+            open_side(b, options->follow_links, &diff->b, &folders[1], err);
     if (status == F8_OK)
         status =
             f8_pairs_find(diff->a, diff->b, options->rules, &diff->pairs, err);

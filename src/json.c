@@ -587,12 +587,15 @@ static f8_status skip_object(f8_json *j, unsigned depth, bool strings)
         if (j->keys.failed)
             return f8_fail_nomem(j->err, j->label);
         count++;
+        bool is_wanted = strings && strcmp(key, j->wanted) == 0;
         if (!take(j, ':'))
             return f8_json_expected(j, "':'");
         status = strings ? f8_json_string(j, j->most, "a string", &key)
                          : skip_value(j, depth + 1, false);
         if (status != F8_OK)
             return status;
+        if (is_wanted)
+            snprintf(j->kept, j->kept_bytes, "%s", key);
     }
     if (status == F8_OK && count > 1)
         status = check_keys(j, first, count);
@@ -671,7 +674,12 @@ f8_status f8_json_skip(f8_json *json, size_t most)
     return skip(json, most, false);
 }
 
-f8_status f8_json_skip_strings(f8_json *json, size_t most)
+f8_status f8_json_skip_strings(f8_json *json, size_t most, const char *key,
+                               char *value, size_t size)
 {
+    json->wanted = key;
+    json->kept = value;
+    json->kept_bytes = size;
+    *value = '\0';
     return skip(json, most, true);
 }

@@ -24,10 +24,13 @@ typedef struct f8_json {
     int fd;
     char *window;
     const char *label, *part;
-    f8_buf string;  /* the last string, decoded */
-    f8_buf keys;    /* of the objects that are being skipped */
-    uint64_t start; /* of the value that is being skipped */
-    size_t most;    /* that it may be long */
+    f8_buf string;      /* the last string, decoded */
+    f8_buf keys;        /* of the objects that are being skipped */
+    uint64_t start;     /* of the value that is being skipped */
+    size_t most;        /* that it may be long */
+    const char *wanted; /* of the strings that are skipped, the one to keep */
+    char *kept;         /* its value, of kept_bytes at most with its NUL */
+    size_t kept_bytes;
     f8_status status;
     f8_error *err;
 } f8_json;
@@ -82,7 +85,9 @@ bool f8_json_is_utf8(const char *text);
 
 /* Any value of at most `most` bytes. No object in it may have a key twice. */
 f8_status f8_json_skip(f8_json *json, size_t most);
-/* An object of strings, likewise. */
-f8_status f8_json_skip_strings(f8_json *json, size_t most);
+/* An object of strings, likewise. The value of `key` goes to value, cut off
+ * where `size` bytes have no room for it; "" when there is none. */
+f8_status f8_json_skip_strings(f8_json *json, size_t most, const char *key,
+                               char *value, size_t size);
 
 #endif

@@ -562,7 +562,7 @@ static uint64_t hash_source(const f8_plan *plan)
         h = hash_text(h, f->name);
         h = hash_number(h, f->bytes);
         h = hash_number(h, (uint64_t)f->mtime_ns);
-        h = hash_number(h, f->header_hash);
+        h = hash_number(h, f->head.hash);
     }
     return f8_hash(h, source->config_text.data, source->config_text.length);
 }

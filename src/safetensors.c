@@ -23,7 +23,7 @@ typedef struct reader {
     uint64_t data_start, data_bytes; /* of the file's tensor data */
     const char *label;
     uint32_t file;
-    bool saw_metadata;
+    f8_st_head head;
     f8_arena *names;
     f8_tensor_list *list;
     f8_error *err;
@@ -234,15 +234,16 @@ static f8_status read_member(reader *r)
         return status;
     if (strcmp(name, "__metadata__") != 0)
         return read_tensor(r, name);
-    if (r->saw_metadata)
+    if (r->head.has_metadata)
         return f8_fail(r->err, F8_ERR_FORMAT,
                        "%s: header: expected one __metadata__, found a second",
                        r->label);
-    r->saw_metadata = true;
+    r->head.has_metadata = true;
     if (f8_json_peek(&r->json) != '{')
         return f8_json_expected(&r->json,
                                 "__metadata__ to be an object of strings");
-    return f8_json_skip_strings(&r->json, METADATA_MAX_BYTES);
+    return f8_json_skip_strings(&r->json, METADATA_MAX_BYTES, "format",
+                                r->head.format, sizeof r->head.format);
 }
 
 static f8_status read_members(reader *r)
@@ -373,7 +374,7 @@ static f8_status read_length(int fd, uint64_t file_bytes, const char *label,
 
 f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
                             uint32_t file, f8_arena *names,
-                            f8_tensor_list *list, uint64_t *header_hash,
+                            f8_tensor_list *list, f8_st_head *head,
                             f8_error *err)
 {
     uint64_t length;
@@ -392,8 +393,9 @@ f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
                                 "header, ", err);
     if (status == F8_OK)
         status = read_header(&r);
-    if (status == F8_OK && header_hash)
-        *header_hash = f8_json_hash(&r.json);
+    r.head.hash = f8_json_hash(&r.json);
+    if (status == F8_OK && head)
+        *head = r.head;
     f8_json_free(&r.json);
     return status;
 }

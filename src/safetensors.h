@@ -33,16 +33,23 @@ typedef struct f8_tensor_list {
     size_t count, capacity;
 } f8_tensor_list;
 
+/* What a header says beside its tensors. */
+typedef struct f8_st_head {
+    uint64_t hash;     /* FNV-1a of its bytes */
+    bool has_metadata; /* __metadata__ */
+    char format[16];   /* its member "format", or what fits of it; "": none */
+} f8_st_head;
+
 /* False when text names no supported dtype. */
 bool f8_dtype_parse(const char *text, f8_dtype *out);
 
 /* Reads and checks the header of an open file of file_bytes bytes and appends
  * its tensors, in offset order, to list. `label` is the file's name for
- * messages. *header_hash (may be NULL) is the FNV-1a of the header bytes, when
- * all is well. On failure the list may have grown; its items stay valid. */
+ * messages. *head (may be NULL) is filled when all is well. On failure the
+ * list may have grown; its items stay valid. */
 f8_status f8_st_read_header(int fd, uint64_t file_bytes, const char *label,
                             uint32_t file, f8_arena *names,
-                            f8_tensor_list *list, uint64_t *header_hash,
+                            f8_tensor_list *list, f8_st_head *head,
                             f8_error *err);
 /* The same for n bytes of header in memory, before data_bytes of data. */
 f8_status f8_st_parse_header(const char *text, size_t n, uint64_t data_bytes,

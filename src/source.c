@@ -44,7 +44,7 @@ f8_status f8_checkpoint_unchanged(const f8_checkpoint *cp, f8_error *err)
     f8_status status = F8_OK;
 
     for (uint32_t i = 0; i < cp->files_count && status == F8_OK; i++) {
-        if (cp->files[i].header_hash) /* else it was never read */
+        if (cp->files[i].head.hash) /* else it was never read */
             status = f8_handle_use(&handle, cp, i, err);
         f8_handle_close(&handle);
     }

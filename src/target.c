@@ -70,6 +70,31 @@ out:
     return status;
 }
 
+f8_status f8_target_look(const f8_plan *plan, const char *dst, bool overwrite,
+                         const f8_buf *index, const f8_buf *config,
+                         f8_meeting *meeting, uint64_t *shards_done,
+                         f8_error *err)
+{
+    f8_claim claim = {0};
+    char *work_dir = f8_path_join(dst, F8_WORK_DIR);
+
+    f8_status status = work_dir ? f8_claim_place(plan, dst, err)
+                                : f8_fail_nomem(err, "the result folder");
+    if (status == F8_OK)
+        status = f8_claim_look(plan, dst, work_dir, overwrite, index, config,
+                               &claim, err);
+    if (status == F8_ERR_SPACE) /* the last thing that is looked at */
+        status = F8_OK;
+    *meeting = claim.complete          ? F8_MEETS_FINISHED
+               : claim.replace         ? F8_MEETS_ANOTHER
+               : claim.files.count > 0 ? F8_MEETS_UNDONE
+                                       : F8_MEETS_NOTHING;
+    *shards_done = claim.shards_done;
+    f8_claim_free(&claim);
+    free(work_dir);
+    return status;
+}
+
 void f8_target_close(f8_target *target)
 {
     f8_lock_release(&target->lock, target->work_dir);

@@ -24,6 +24,11 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
                          const f8_buf *index, const f8_buf *config,
                          f8_target *target, f8_error *err);
 void f8_target_close(f8_target *target);
+/* Looks only; see f8_plan_meet. */
+f8_status f8_target_look(const f8_plan *plan, const char *dst, bool overwrite,
+                         const f8_buf *index, const f8_buf *config,
+                         f8_meeting *meeting, uint64_t *shards_done,
+                         f8_error *err);
 
 /* Path under .fp8cast/ that `name` is written at before it is finished; the
  * caller frees it. NULL when out of memory. */

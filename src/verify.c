@@ -16,7 +16,7 @@
 
 struct f8_verdict {
     f8_verdict_summary summary;
-    f8_problems problems;
+    f8_findings findings;
     f8_report *report;
     f8_serving *serving;
 };
@@ -266,13 +266,13 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
     f8_status status = F8_OK;
 
     if (check->odd_weights)
-        status = f8_problem(&v->verdict->problems, err,
+        status = f8_problem(&v->verdict->findings.faults, err,
                             "tensor %s: blocks whose source holds NaN or Inf: "
                             "%llu, the first fault at row %llu, column %llu",
                             u->name, (unsigned long long)check->odd_weights,
                             row, col);
     if (check->far_scales && status == F8_OK)
-        status = f8_problem(&v->verdict->problems, err,
+        status = f8_problem(&v->verdict->findings.faults, err,
                             "tensor %s_scale_inv: scales more than 4 times "
                             "off their block's largest weight / 448: %llu, "
                             "the first fault in block [%llu, %llu]",
@@ -280,13 +280,13 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
                             row / F8_BLOCK, col / F8_BLOCK);
     if (check->bad_scales && status == F8_OK)
         status =
-            f8_problem(&v->verdict->problems, err,
+            f8_problem(&v->verdict->findings.faults, err,
                        "tensor %s_scale_inv: scales that are not finite and "
                        "positive: %llu, the first in block [%llu, %llu]",
                        u->name, (unsigned long long)check->bad_scales,
                        row / F8_BLOCK, col / F8_BLOCK);
     if (check->nan_codes && status == F8_OK)
-        status = f8_problem(&v->verdict->problems, err,
+        status = f8_problem(&v->verdict->findings.faults, err,
                             "tensor %s: codes that are NaN: %llu of %llu, the "
                             "first fault at row %llu, column %llu, block "
                             "[%llu, %llu]",
@@ -294,7 +294,7 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
                             elems, row, col, row / F8_BLOCK, col / F8_BLOCK);
     if (check->not_nearest && status == F8_OK)
         status =
-            f8_problem(&v->verdict->problems, err,
+            f8_problem(&v->verdict->findings.faults, err,
                        "tensor %s: codes that are not the nearest to weight "
                        "/ scale: %llu of %llu, the first fault at row "
                        "%llu, column %llu, block [%llu, %llu]",
@@ -341,7 +341,7 @@ static f8_status retire(void *ctx, const f8_item *item,
         return retire_matrix(v, item, outcome, err);
     if (outcome->faults && v->differing == 0)
         status =
-            f8_problem(&v->verdict->problems, err,
+            f8_problem(&v->verdict->findings.faults, err,
                        "tensor %s: expected the source's bytes, found "
                        "others, the first at byte %llu of %llu",
                        u->name, (unsigned long long)outcome->check.first.row,
@@ -442,12 +442,15 @@ static f8_status verify(verification *v, const char *src, const char *dst,
                         f8_error *err)
 {
     f8_status status = f8_agreement_open(&v->pair, src, dst, v->options,
-                                         &v->verdict->problems, err);
+                                         &v->verdict->findings, err);
 
     if (status == F8_OK)
         status = f8_report_new(&v->pair.plan, &v->verdict->report, err);
     if (status == F8_OK)
         status = check_bytes(v, err);
+    if (status == F8_OK)
+        status = f8_agreement_check_scales(&v->pair, v->power_blocks,
+                                           v->verdict->summary.blocks, err);
     if (status == F8_OK)
         status = f8_checkpoint_unchanged(v->pair.plan.source, err);
     if (status == F8_OK)
@@ -490,7 +493,9 @@ f8_status f8_verify(const char *src, const char *dst, const f8_options *options,
     status = verify(&v, src, dst, err);
     if (status == F8_OK) {
         f8_report_summary *s = &v.verdict->report->summary;
-        v.verdict->summary.faults = v.verdict->problems.total;
+        v.verdict->summary.faults = v.verdict->findings.faults.total;
+        v.verdict->summary.warnings = v.verdict->findings.warnings.total;
+        v.verdict->summary.notes = v.verdict->findings.notes.total;
         v.verdict->summary.e8m0_relative_rms = f8_sums_relative_rms(&(f8_sums){
             .w2 = f8_exact_value(&v.w2), .e2 = f8_exact_value(&v.e8m0_e2)});
         v.verdict->summary.seconds = f8_now() - start;
@@ -511,7 +516,9 @@ void f8_verdict_free(f8_verdict *verdict)
 {
     if (!verdict)
         return;
-    f8_problems_free(&verdict->problems);
+    f8_problems_free(&verdict->findings.faults);
+    f8_problems_free(&verdict->findings.warnings);
+    f8_problems_free(&verdict->findings.notes);
     f8_report_free(verdict->report);
     f8_serving_free(verdict->serving);
     free(verdict);
@@ -522,9 +529,24 @@ void f8_verdict_get_summary(const f8_verdict *verdict, f8_verdict_summary *out)
     *out = verdict->summary;
 }
 
+static const char *line_of(const f8_problems *problems, size_t i)
+{
+    return i < problems->count ? problems->lines[i] : NULL;
+}
+
 const char *f8_verdict_fault(const f8_verdict *verdict, size_t i)
 {
-    return i < verdict->problems.count ? verdict->problems.lines[i] : NULL;
+    return line_of(&verdict->findings.faults, i);
+}
+
+const char *f8_verdict_warning(const f8_verdict *verdict, size_t i)
+{
+    return line_of(&verdict->findings.warnings, i);
+}
+
+const char *f8_verdict_note(const f8_verdict *verdict, size_t i)
+{
+    return line_of(&verdict->findings.notes, i);
 }
 
 const f8_serving *f8_verdict_serving(const f8_verdict *verdict)

@@ -511,3 +511,27 @@ shows() {
     program 1 diff "$shared/src" "$shared/amax" --memory 1
     grep -q 'is too small for' err
 }
+
+@test "links that lead out are refused on either side, but for --follow-links" {
+    copy src
+    mkdir elsewhere
+    mv b/config.json elsewhere/
+    ln -s ../elsewhere/config.json b/config.json
+    where="b/config.json: a link that leads out of the folder, to $PWD/elsewhere/config.json; expected a file of b (--follow-links allows it)"
+    refuses "fp8cast: $where" diff "$shared/src" b
+    refuses "fp8cast: $where" diff b "$shared/src"
+    program 0 diff b "$shared/src" --follow-links
+    program 0 diff "$shared/src" b --follow-links
+    # A shard too; and inside of the folder a link may lead where it will.
+    mv elsewhere/config.json b/real.json
+    ln -sf real.json b/config.json
+    program 0 diff b "$shared/src"
+    file=$(basename "$(ls b/model-*.safetensors | head -1)")
+    mv "b/$file" elsewhere/
+    ln -s "../elsewhere/$file" "b/$file"
+    program 1 diff b "$shared/src"
+    grep -q "^fp8cast: b/$file: a link that leads out of the folder" err
+    program 0 diff b "$shared/src" --follow-links
+    # A file that is named is read, link or not.
+    program 0 diff "b/$file" "elsewhere/$file"
+}

@@ -166,6 +166,15 @@ prints() {
     prints verify-faults-quiet 3 verify SRC DST --quiet
 }
 
+@test "verify: warnings and notes" {
+    cp -r "$shared/DST" DST
+    sed -i '/"quant_method"/s/$/ "made_by": "somebody",/' DST/config.json
+    rm DST/generation_config.json
+    echo >>DST/tokenizer_config.json
+    prints verify-remarks 0 verify SRC DST
+    prints verify-remarks 0 verify SRC DST --json
+}
+
 @test "inspect" {
     ln -s "$shared/DST" DST
     prints inspect-source 0 inspect SRC

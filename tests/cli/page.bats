@@ -488,7 +488,10 @@ def spoil(value, key=None):
 d = spoil(d)
 d["source"]["card"] = "license: " + json.dumps(
     evil.replace("\ufffe", "").replace("\uffff", ""), ensure_ascii=False)
-d["options"].update(keep=["'; rm -rf / #", "--x", evil], quantize=[""])
+d["options"].update(rules="-r" + evil, shard_size=7, overrides=[
+    {"action": action, "glob": glob} for action, glob in [
+        ("keep", "'; rm -rf / #"), ("quantize", ""), ("keep", "--x"),
+        ("keep", evil)]])
 d["result"]["name"] = "-rf" + evil
 json.dump(d, open("evil.json", "w"))
 END
@@ -519,9 +522,12 @@ END
     eval "set -- ${command#fp8cast }"
     [ "$1" = quantize ]
     [[ "$3" == ./-rf* ]]
-    [ "$4" = "--keep='; rm -rf / #" ]
-    [ "$5" = --keep=--x ]
-    [ "$7" = --quantize= ]
+    [[ "$4" == --rules=-r* ]]
+    [ "$5" = "--keep='; rm -rf / #" ]
+    [ "$6" = --quantize= ]
+    [ "$7" = --keep=--x ]
+    [[ "$8" == --keep=* ]]
+    [[ " $* " == *" --shard-size=7 "* ]]
 }
 
 @test "many layers and kinds are drawn up to a limit, and that is said" {

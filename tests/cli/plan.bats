@@ -486,3 +486,74 @@ wrong_rules() {
         [ ! -e dst ]
     done
 }
+
+# ---- what quantize would meet in DST -----------------------------------------
+
+# meets STATE SHARDS [OPTION]...: what plan says of ./dst, which it leaves alone.
+meets() {
+    local state=$1 shards=$2 before
+    shift 2
+    before=$(ls -laR --time-style=full-iso dst 2>/dev/null || true)
+    program 0 plan "$shared/src" dst --shard-size 700000 --json "$@"
+    holds out "d['result_folder']['state'] == '$state'" \
+        "d['result_folder']['shards_done'] == $shards" \
+        '(d["result_folder"]["refused"] is None) == (d["result_folder"]["state"] != "refused")'
+    [ "$before" = "$(ls -laR --time-style=full-iso dst 2>/dev/null || true)" ]
+}
+
+@test "plan: the result folder: new, finished, undone, another" {
+    program 0 plan "$shared/src" --json
+    holds out 'd["result_folder"] is None'
+    meets new 0
+    [ ! -e dst ]
+    mkdir dst
+    meets new 0
+    program 0 quantize "$shared/src" dst --shard-size 700000 --json
+    shards=$(ls dst/*.safetensors | wc -l)
+    meets finished "$shards"
+    meets finished "$shards" --overwrite
+    program 0 plan "$shared/src" dst --shard-size 700000
+    grep -qxF "result folder        finished: nothing to do" out
+    rm dst/config.json dst/model-00002-of-*.safetensors
+    meets undone $((shards - 1))
+    program 0 plan "$shared/src" dst --shard-size 700000
+    grep -qxF "result folder        $((shards - 1)) of $shards shards are finished" out
+    meets refused 0 --scale-dtype f32
+    meets another 0 --scale-dtype f32 --overwrite
+    # And that is what quantize does.
+    program 0 quantize "$shared/src" dst --shard-size 700000 --json
+    holds out "d['shards_resumed'] == $((shards - 1))"
+}
+
+@test "plan: a result folder that quantize refuses, for the same reason" {
+    mkdir dst
+    echo mine >dst/notes.txt
+    for options in "" --overwrite; do
+        # shellcheck disable=SC2086  # none, or one
+        program 1 quantize "$shared/src" dst $options
+        sed 's/^fp8cast: //' err >reason
+        # shellcheck disable=SC2086
+        meets refused 0 $options
+        holds out 'd["result_folder"]["refused"] == open("reason").read().strip()'
+    done
+    program 0 plan "$shared/src" dst
+    grep -qxF "result folder        refused:" out
+    program 0 plan "$shared/src" "$shared/src" --json
+    holds out '"the result folder is the source folder" in d["result_folder"]["refused"]'
+}
+
+@test "plan: the result folder of the way back" {
+    program 0 quantize "$shared/src" fp8 --quiet
+    program 0 plan fp8 dst --dequantize
+    grep -qxF "result folder        new" out
+    program 0 dequantize fp8 dst --quiet
+    program 0 plan fp8 dst --dequantize
+    grep -qxF "result folder        finished: nothing to do" out
+    program 0 plan fp8 dst --dequantize --dtype f32 --overwrite
+    grep -qxF "result folder        another conversion, which is to be replaced" out
+}
+
+@test "plan --overwrite is about DST" {
+    program 2 plan "$shared/src" --overwrite
+    says "fp8cast: plan: option '--overwrite' goes with DST only (see 'fp8cast plan --help')"
+}

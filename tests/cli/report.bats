@@ -174,13 +174,20 @@ jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(
     program 0 plan "$shared/src" --json
     mv out plan.json
     program 0 quantize "$shared/src" dst --quiet --report r.json \
-        --keep '*.linear_attn.out_proj.weight' --keep '*.o_proj.weight'
+        --keep '*.linear_attn.out_proj.weight' --quantize 'mtp.fc.weight' \
+        --keep '*.o_proj.weight' --shard-size 700000 --rules qwen3_5_moe
     program 0 verify "$shared/src" dst --quiet --report v.json
     cat >check.py <<'PYTHON_END'
 import json
 plan, r, v = (json.load(open(f"{n}.json")) for n in ("plan", "r", "v"))
-assert r["options"]["keep"] == ["*.linear_attn.out_proj.weight", "*.o_proj.weight"], r["options"]
-assert v["options"]["keep"] == []
+assert r["options"]["overrides"] == [
+    {"action": "keep", "glob": "*.linear_attn.out_proj.weight"},
+    {"action": "quantize", "glob": "mtp.fc.weight"},
+    {"action": "keep", "glob": "*.o_proj.weight"}], r["options"]
+assert r["options"]["rules"] == "qwen3_5_moe"
+assert r["options"]["shard_size"] == 700000
+assert v["options"]["overrides"] == []
+assert v["options"]["rules"] is None and v["options"]["shard_size"] is None
 for d in (r, v):
     for key in ("tensors", "bytes", "shards"):
         assert d["source"][key] == plan["source"][key], key
@@ -201,4 +208,29 @@ assert any(" quantize " in e["rule"] and e["action"] == "keep"
            for e in v["rules"])
 PYTHON_END
     "$PYTHON" check.py
+}
+
+@test "the command that page and card show makes the same result again" {
+    mkdir elsewhere
+    "$fp8cast" rules qwen3_5_moe >elsewhere/own.rules
+    ln -s "$shared/src" src
+    # In another order, or without one of these, it would be another result.
+    program 0 quantize src dst --quiet --report r.json \
+        --keep '*.self_attn.*' --quantize '*.self_attn.?_proj.weight' \
+        --keep '*.self_attn.o_proj.weight' --quantize 'mtp.fc.weight' \
+        --rules elsewhere/own.rules --shard-size 700000 --scales pow2
+    program 0 report r.json --format md
+    command=$(sed -n '/^## How it was made/,$p' out | sed -n 4p)
+    program 0 report r.json --format html
+    sed -n 's/^<pre><code>\(fp8cast .*\)<\/code><\/pre>$/\1/p' out >page
+    [ "$(sed "s/&#39;/'/g" page)" = "$command" ]
+    mv dst first
+    mv elsewhere/own.rules .
+    eval "set -- ${command#fp8cast }"
+    # The source is a link here; the report knows it by its true name.
+    [ "$2" = "$(basename "$(realpath src)")" ]
+    [ "$2" = src ]
+    program 0 "$@"
+    same first dst
+    for file in first/*.safetensors; do cmp "$file" "dst/${file#first/}"; done
 }

@@ -40,6 +40,8 @@ class Checkpoint:
             self.config = json.load(file)
         self.quantization = self.config["quantization_config"]
         self.size_error = 0
+        self.metadata = {"format": "pt"}
+        self.spared = None  # a shard that keeps "pt"
 
     def home(self, name):
         return next(file for file, held in self.shards.items() if name in held)
@@ -50,7 +52,10 @@ class Checkpoint:
     def write(self):
         weight_map, size = {}, self.size_error
         for file, held in self.shards.items():
-            header, position = {"__metadata__": {"format": "pt"}}, 0
+            metadata = {"format": "pt"} if file == self.spared \
+                else self.metadata
+            header = {} if metadata is None else {"__metadata__": metadata}
+            position = 0
             for name, t in held.items():
                 end = position + len(t.data)
                 header[name] = {"dtype": t.dtype, "shape": t.shape,
@@ -180,6 +185,10 @@ class Operations:
     def total_size(c, error):
         """ERROR: so much too large"""
         c.size_error = int(error)
+
+    def metadata(c, value, spared=None):
+        """JSON [FILE]: __metadata__ of all shards, but of FILE; null: none"""
+        c.metadata, c.spared = json.loads(value), spared
 
     def unlist(c, *modules):
         """MODULE...: no longer in modules_to_not_convert"""

@@ -380,7 +380,7 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
     sabotage unset activation_scheme
     finds "$c \"activation_scheme\": \"dynamic\", found none; vLLM and SGLang raise"
     sabotage set activation_scheme '"static"'
-    finds "$c \"activation_scheme\": \"dynamic\", found static"
+    finds "$c \"activation_scheme\": \"dynamic\", found static; vLLM and SGLang raise"
     sabotage set weight_block_size '[64, 128]'
     finds "$c \"weight_block_size\": [128, 128]"
     sabotage unset weight_block_size

@@ -138,6 +138,11 @@ static void check_result(const f8_options *options)
     require(status == F8_OK, "verify: %s", err.message);
     require(!f8_verdict_fault(verdict, 0), "verify: %s",
             f8_verdict_fault(verdict, 0));
+    /* We carry all over, and write no member that nobody reads. */
+    require(!f8_verdict_warning(verdict, 0), "verify: %s",
+            f8_verdict_warning(verdict, 0));
+    require(!f8_verdict_note(verdict, 0), "verify: %s",
+            f8_verdict_note(verdict, 0));
     f8_verdict_free(verdict);
     status = f8_inspect(result, &inventory, &err);
     require(status == F8_OK, "inspect: %s", err.message);

@@ -201,7 +201,7 @@ def document(card, tensors, layers, kinds, groups, cells, overall, histogram):
                    "kept": kept, "kept_bytes": kept_bytes,
                    "parameters": quantised + kept_bytes // 2},
         "options": {"scales": "amax", "scale_dtype": "bf16", "layout": "card",
-                    "keep": [], "quantize": []},
+                    "rules": None, "shard_size": None, "overrides": []},
         "rules": rules, "overall": overall,
         "kinds": [{"name": name, "tensors": count, **measures}
                   for (name, count, measures) in groups["kinds"]],

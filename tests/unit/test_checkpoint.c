@@ -104,7 +104,7 @@ static void test_reading_order(void **state)
     assert_int_equal(stat(path_in(*state, "b.safetensors"), &st), 0);
     assert_int_equal(cp->files[1].bytes, st.st_size);
     assert_true(cp->files[1].mtime_ns == INT64_C(1000000000000000007));
-    assert_true(cp->files[0].header_hash != cp->files[1].header_hash);
+    assert_true(cp->files[0].head.hash != cp->files[1].head.hash);
     assert_int_equal(cp->tensors.count, 3);
     for (size_t i = 0; i < 3; i++) {
         assert_string_equal(cp->tensors.items[i].name, order[i]);

@@ -11,7 +11,7 @@
 typedef struct parsed {
     f8_arena names;
     f8_tensor_list list;
-    uint64_t hash;
+    f8_st_head head;
 } parsed;
 
 static void parsed_free(parsed *p)
@@ -30,7 +30,7 @@ static f8_status parse_file(const char *path, parsed *p, f8_error *err)
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &st), 0);
     f8_status status = f8_st_read_header(fd, (uint64_t)st.st_size, "f", 3,
-                                         &p->names, &p->list, &p->hash, err);
+                                         &p->names, &p->list, &p->head, err);
     assert_int_equal(close(fd), 0);
     return status;
 }
@@ -160,11 +160,38 @@ static void test_empty_header(void **state)
     parse_good(*state, "{}", 0, &p);
     assert_int_equal(p.list.count, 0);
     /* FNV-1a, 64 bits, of the two bytes, computed by hand in Python. */
-    assert_true(p.hash == UINT64_C(0x08f44b07b5901a25));
+    assert_true(p.head.hash == UINT64_C(0x08f44b07b5901a25));
     parsed_free(&p);
     parse_good(*state, "{\"__metadata__\":{}}", 0, &p);
     assert_int_equal(p.list.count, 0);
     parsed_free(&p);
+}
+
+static void test_metadata_format(void **state)
+{
+    static const struct {
+        const char *header;
+        bool has_metadata;
+        const char *format;
+    } cases[] = {
+        {"{}", false, ""},
+        {"{\"__metadata__\":{}}", true, ""},
+        {"{\"__metadata__\":{\"a\":\"format\",\"Format\":\"x\"}}", true, ""},
+        {"{\"__metadata__\":{\"a\":\"\",\"format\":\"pt\",\"z\":\"np\"}}", true,
+         "pt"},
+        {"{\"__metadata__\":{\"\\u0066ormat\":\"\\u0074f\"}}", true, "tf"},
+        /* 16 bytes with the NUL: what is longer is no format anyway. */
+        {"{\"__metadata__\":{\"format\":\"pt0123456789abcdef\"}}", true,
+         "pt0123456789abc"},
+    };
+    parsed p;
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        parse_good(*state, cases[i].header, 0, &p);
+        assert_int_equal(p.head.has_metadata, cases[i].has_metadata);
+        assert_string_equal(p.head.format, cases[i].format);
+        parsed_free(&p);
+    }
 }
 
 static void test_space(void **state)
@@ -291,7 +318,7 @@ static void test_file_of_the_python_package(void **state)
     (void)state;
     expect_ok(parse_file(path, &p, &err), &err);
     assert_int_equal(p.list.count, COUNT_OF(expected));
-    assert_true(p.hash == UINT64_C(0x29c61d23b92b57ac)); /* from Python */
+    assert_true(p.head.hash == UINT64_C(0x29c61d23b92b57ac)); /* from Python */
     for (size_t i = 0; i < COUNT_OF(expected); i++) {
         const f8_tensor *t = &p.list.items[i];
         assert_string_equal(t->name, expected[i].name);
@@ -782,6 +809,7 @@ int main(void)
         TEST_IN_DIR(test_fields),
         TEST_IN_DIR(test_bad_dtype_and_shape),
         TEST_IN_DIR(test_bad_offsets),
+        TEST_IN_DIR(test_metadata_format),
         TEST_IN_DIR(test_metadata_and_names),
         TEST_IN_DIR(test_tiling),
         TEST_IN_DIR(test_longest_texts),

@@ -1,0 +1,311 @@
+#!/usr/bin/env bats
+# What verify tells of all that stands beside the weights: other files,
+# __metadata__, and the members of quantization_config.
+
+# shellcheck disable=SC2154,SC2164  # set by helpers.bash; bats stops at cd
+load helpers
+
+setup_file() {
+    begin_file
+    make_source fused "$shared/src"
+    "$fp8cast" quantize "$shared/src" "$shared/good" --shard-size 2000000 \
+        --quiet
+    "$fp8cast" quantize "$shared/src" "$shared/e8m0" --scale-dtype ue8m0 \
+        --quiet
+}
+teardown_file() { end_file; }
+setup() {
+    begin_test
+    src=$shared/src
+    fresh
+}
+teardown() { end_test; }
+
+# fresh [RESULT]: ./dst is a good result again.
+fresh() {
+    rm -rf dst
+    cp -r "${1:-$shared/good}" dst
+}
+
+sabotage() {
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst "$@"
+}
+
+# tells LINE...: all that verify has to say, in any order: faults, warnings
+# and notes, each behind that word. The exit status follows from the faults.
+tells() {
+    local status=0
+    case $'\n'"$(printf '%s\n' "$@")" in
+        *$'\n'"fault "*) status=3 ;;
+    esac
+    program $status verify "$src" dst --json
+    "$PYTHON" -c '
+import json
+d = json.load(open("out"))
+for kind in "fault", "warning", "note":
+    assert d[kind + "s"] == len(d[kind + "_list"])
+    for line in d[kind + "_list"]:
+        print(kind, line)' | LC_ALL=C sort >told
+    if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi | LC_ALL=C sort >wanted
+    diff wanted told
+}
+
+@test "a good result: nothing" {
+    tells
+    program 0 verify "$src" dst
+    fails grep -q '^warning\|^note .*json' out
+}
+
+# ---- files -------------------------------------------------------------------
+
+@test "files that no loader opens: one note for all" {
+    echo "# Another card" >dst/README.md
+    first=README.md
+    tells "note $first: missing or not as in the source, like 0 more that no loader opens"
+    rm dst/LICENSE dst/assets/merges.txt
+    tells "note LICENSE: missing or not as in the source, like 2 more that no loader opens"
+    # What only the result has is its own business.
+    echo more >dst/HOWTO.md
+    echo '{}' >dst/recipe.yaml
+    tells "note LICENSE: missing or not as in the source, like 2 more that no loader opens"
+}
+
+@test "no tokenizer at all is a fault, another one a warning" {
+    rm dst/tokenizer.json
+    tells "fault tokenizer.json: missing, and no other tokenizer is there; transformers has none to load, vLLM and SGLang stop at the start"
+    program 3 verify "$src" dst --quiet
+    says "fp8cast: dst: 1 fault, the first: tokenizer.json: missing, and no other tokenizer is there; transformers has none to load, vLLM and SGLang stop at the start"
+    # What is no file is as good as none.
+    mkfifo dst/tokenizer.json
+    program 3 verify "$src" dst --json
+    holds out 'd["faults"] == 1' '"tokenizer.json: missing" in d["fault_list"][0]'
+    rm dst/tokenizer.json
+    # Neither does one in a folder help.
+    cp "$src/tokenizer.json" dst/assets/
+    program 3 verify "$src" dst --quiet
+    echo pieces >dst/tokenizer.model
+    tells "warning tokenizer.json: missing; text becomes tokens by it" \
+        "warning tokenizer.model: not in the source; text becomes tokens by it"
+}
+
+@test "a source without a tokenizer demands none" {
+    cp -r "$src" bare
+    rm bare/tokenizer.json dst/tokenizer.json
+    src=bare
+    tells
+}
+
+@test "files that loaders read: missing, other, more" {
+    # Of the same length, and of another.
+    printf '%s' "$(sed 's/endfor/endfur/' dst/chat_template.jinja)" >changed
+    cmp -s changed "$src/chat_template.jinja" || mv changed dst/chat_template.jinja
+    [ "$(stat -c %s dst/chat_template.jinja)" = \
+        "$(stat -c %s "$src/chat_template.jinja")" ]
+    echo >>dst/tokenizer_config.json
+    rm dst/generation_config.json dst/empty.txt
+    echo '{}' >dst/adapter_config.json
+    mkdir dst/additional_chat_templates
+    echo x >dst/additional_chat_templates/tool.jinja
+    tells "warning chat_template.jinja: not as in the source; prompts are made by it" \
+        "warning tokenizer_config.json: not as in the source; text becomes tokens by it" \
+        "warning generation_config.json: missing; vLLM and SGLang take how to sample and where to end from it" \
+        "warning empty.txt: missing; loaders, or the model's own code, may read it" \
+        "warning adapter_config.json: not in the source; transformers then loads the adapter that it names" \
+        "warning additional_chat_templates/tool.jinja: not in the source; prompts are made by it"
+    program 0 verify "$src" dst
+    grep -qxF "dst: no faults" out
+    [ "$(grep -c '^warning ' out)" -eq 6 ]
+    program 0 verify "$src" dst --quiet
+    [ ! -s out ]
+    [ ! -s err ]
+}
+
+@test "a long file that differs in its last byte" {
+    cp -r "$src" long
+    head -c 300000 /dev/zero | tr '\0' 'x' >long/vocab.bpe
+    { head -c 299999 long/vocab.bpe; echo; } >dst/vocab.bpe
+    src=long
+    tells "warning vocab.bpe: not as in the source; text becomes tokens by it"
+    cp long/vocab.bpe dst/
+    tells
+}
+
+@test "files whose place another takes" {
+    cp -r "$src" older
+    for file in vocab.json special_tokens_map.json preprocessor_config.json \
+        chat_template.json; do
+        echo '{}' >older/$file
+    done
+    rm dst/merges.txt
+    echo '{}' >dst/processor_config.json
+    src=older
+    tells "note vocab.json: missing; tokenizer.json takes its place" \
+        "note merges.txt: missing; tokenizer.json takes its place" \
+        "note special_tokens_map.json: missing; tokenizer_config.json takes its place" \
+        "note preprocessor_config.json: missing; processor_config.json takes its place" \
+        "note chat_template.json: missing; chat_template.jinja takes its place" \
+        "warning processor_config.json: not in the source; inputs are prepared by it"
+    rm dst/processor_config.json
+    program 3 verify "$src" dst --json
+    holds out 'd["fault_list"] == ["preprocessor_config.json: missing, and no "
+        "other preprocessor is there; transformers, vLLM and SGLang raise "
+        "where they take in images or sound"]'
+}
+
+@test "the model's own code" {
+    cp -r "$src" own
+    echo 'class C: pass' | tee own/configuration_x.py own/modeling_x.py \
+        >own/unnamed.py
+    sed -i '0,/{/s//{\n  "auto_map": {"AutoConfig": "configuration_x.C", "AutoModel": ["modeling_x.C", null], "AutoTokenizer": "a\/b--other.C"},/' \
+        own/config.json
+    rm -r dst
+    program 0 quantize own dst --quiet
+    src=own
+    tells
+    rm dst/*_x.py dst/unnamed.py
+    tells "fault configuration_x.py: missing, but auto_map of config.json names it; loaders that run the model's own code raise" \
+        "fault modeling_x.py: missing, but auto_map of config.json names it; loaders that run the model's own code raise" \
+        "warning unnamed.py: missing; code that loaders run where they are told to trust it"
+    cp own/*.py dst
+    echo 'import os' >>dst/modeling_x.py
+    echo 'import os' >dst/more.py
+    tells "warning modeling_x.py: not as in the source; code that loaders run where they are told to trust it" \
+        "warning more.py: not in the source; code that loaders run where they are told to trust it"
+}
+
+@test "a file that SGLang reads instead of config.json" {
+    echo '{}' >dst/quant_model_description.json
+    tells "fault quant_model_description.json: SGLang reads it in place of quantization_config, and takes the weights for ModelSlim's"
+}
+
+# ---- __metadata__ ------------------------------------------------------------
+
+@test "__metadata__: none, of another framework, without a format" {
+    n=$(find dst -name 'model-*.safetensors' | wc -l)
+    [ "$n" -gt 2 ]
+    first=$(cd dst && ls model-00001-*.safetensors)
+    second=$(cd dst && ls model-00002-*.safetensors)
+    sabotage metadata null
+    tells "note $first: no __metadata__, in $n of $n shards; early releases of transformers 4 raise"
+    fresh
+    sabotage metadata '{"format": "np"}' "$first"
+    tells "warning $second: __metadata__: expected \"format\": \"pt\", found np, in $((n - 1)) of $n shards; transformers 4 raises"
+    fresh
+    sabotage metadata '{}'
+    tells "warning $first: __metadata__: expected \"format\": \"pt\", found none, in $n of $n shards; transformers 4 raises"
+    fresh
+    sabotage metadata '{"made_by": "somebody", "format": "pt"}'
+    tells
+}
+
+# ---- quantization_config -----------------------------------------------------
+
+c="config.json: quantization_config:"
+
+@test "scale_fmt over scales that are no powers of two" {
+    sabotage set scale_fmt '"ue8m0"'
+    program 3 verify "$src" dst --json
+    # All but the blocks whose scale happens to be one.
+    "$PYTHON" - "$src" "$BATS_TEST_DIRNAME" >wanted <<'PYTHON_END'
+import sys
+sys.path.insert(0, sys.argv[2])
+import numpy as np
+import sabotage
+c = sabotage.Checkpoint("dst")
+scales = np.concatenate([
+    np.frombuffer(bytes(t.data), "<u2") for held in c.shards.values()
+    for name, t in held.items() if name.endswith(sabotage.SCALE)])
+others = int(np.count_nonzero(scales & 0x7f))
+print(f"config.json: quantization_config: \"scale_fmt\": \"ue8m0\", but "
+      f"{others} of {len(scales)} scales are no powers of two: on a GPU "
+      f"transformers makes some of them, and leaves the codes as they are, "
+      f"without a word")
+PYTHON_END
+    holds out "d['fault_list'] == [open('wanted').read().strip()]"
+    # Powers of two in BF16 are what it says.
+    rm -r dst
+    program 0 quantize "$src" dst --scales pow2 --quiet
+    sabotage set scale_fmt '"ue8m0"'
+    tells
+}
+
+@test "scale_fmt that is none, and that lacks" {
+    sabotage set scale_fmt '"float"'
+    tells
+    sabotage set scale_fmt '"fp32"'
+    tells "fault $c expected \"scale_fmt\": \"ue8m0\", \"float\" or none, found fp32; transformers raises"
+    sabotage set scale_fmt null
+    tells "fault $c expected \"scale_fmt\": \"ue8m0\", \"float\" or none, found no string; transformers raises"
+    fresh "$shared/e8m0"
+    tells
+    sabotage unset scale_fmt
+    tells "note $c no \"scale_fmt\": \"ue8m0\", though scales are F8_E8M0: SGLang does not round the scales of activations likewise"
+}
+
+@test "members that change how the weights are read" {
+    sabotage set store_dtype '"mxfp4"'
+    sabotage set routed_experts_quant_method '"mxfp4"'
+    sabotage set load_in_8bit true
+    sabotage set load_in_4bit 1
+    sabotage set modules_to_convert '["embed_tokens"]'
+    sabotage set dequantize true
+    sabotage set is_amax_kept true
+    b="transformers takes the weights for those of bitsandbytes"
+    tells "fault $c \"store_dtype\": vLLM takes the experts for MXFP4" \
+        "fault $c \"routed_experts_quant_method\": SGLang takes the experts for MXFP4" \
+        "fault $c \"load_in_8bit\": $b" "fault $c \"load_in_4bit\": $b" \
+        "fault $c \"modules_to_convert\": transformers makes embeddings of these names FP8, which none is here" \
+        "note $c \"dequantize\": transformers restores the weights to BF16 when it loads them" \
+        "note $c \"is_amax_kept\" is read by none of transformers, vLLM and SGLang"
+}
+
+@test "the same members, without effect" {
+    sabotage set store_dtype null
+    sabotage set routed_experts_quant_method '"fp8"'
+    sabotage set load_in_8bit false
+    sabotage set load_in_4bit 0
+    sabotage set modules_to_convert '[]'
+    sabotage set dequantize false
+    sabotage set fmt '"float8_e4m3fn"'
+    tells
+    sabotage unset fmt
+    tells
+}
+
+# ---- the list under its other name -------------------------------------------
+
+list_of() {
+    "$PYTHON" -c '
+import json
+print(json.dumps(json.load(open("dst/config.json"))["quantization_config"][
+    "modules_to_not_convert"]))'
+}
+
+@test "ignored_layers: the same, alone, empty, none" {
+    sabotage set ignored_layers "$(list_of)"
+    tells
+    sabotage set modules_to_not_convert null
+    tells
+    fresh
+    sabotage set ignored_layers '[]'
+    tells "fault $c \"ignored_layers\" is empty, and SGLang reads it in place of modules_to_not_convert"
+    sabotage set ignored_layers null
+    tells "fault $c \"ignored_layers\" is no array, and SGLang reads it in place of modules_to_not_convert"
+    sabotage set ignored_layers '"lm_head"'
+    tells "fault $c \"ignored_layers\" is no array, and SGLang reads it in place of modules_to_not_convert"
+    sabotage set ignored_layers "$(list_of)"
+    sabotage set modules_to_not_convert '"lm_head"'
+    tells "fault $c expected an array \"modules_to_not_convert\""
+}
+
+@test "ignored_layers that contradicts: each list by its name" {
+    sabotage set ignored_layers "$(list_of)"
+    sabotage list-too mtp.fc # a second time: another list, no other meaning
+    tells
+    fresh
+    sabotage set ignored_layers "$(list_of | sed 's/"lm_head", //')"
+    tells "fault config.json: ignored_layers: lm_head is not FP8 and not listed; a loader would convert it: vLLM and SGLang cast it into FP8 without a word or raise, transformers does on a GPU"
+    fresh
+    sabotage set ignored_layers "$(list_of | sed 's/\[/["mtp", /')"
+    tells 'fault config.json: ignored_layers: "mtp" also means mtp.layers.0.mlp.experts, which is FP8: vLLM raises, SGLang takes its codes for weights without a word'
+}
