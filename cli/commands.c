@@ -160,7 +160,8 @@ static bool suits(const f8_serving *serving, f8_engine which, uint64_t devices)
     else if (devices > 1 && !(engine.tp_sizes >> k & 1))
         message_error("--for %s:%u: does not load on so many devices (not on "
                       "%s)",
-                      engine.name, 1u << k, engine.limit);
+                      engine.name, 1u << k,
+                      f8_serving_limit(serving, which, 1u << k, false));
     else
         return true;
     return false;

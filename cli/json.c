@@ -73,34 +73,49 @@ static json_t *sizes(uint32_t set)
     return list;
 }
 
-static json_t *serving_engine(const f8_serving_engine *engine)
+/* What does not fit, one entry for each such size; like `limit`. */
+static json_t *limits(const f8_serving *serving, f8_engine which, bool spread)
 {
+    json_t *list = array();
+    for (unsigned n = 1; n <= F8_TP_MAX; n *= 2) {
+        const char *limit = f8_serving_limit(serving, which, n, spread);
+        if (limit)
+            append(list, string(limit));
+    }
+    return list;
+}
+
+static json_t *serving_engine(const f8_serving *serving, f8_engine which)
+{
+    f8_serving_engine engine;
     json_t *entry = object();
-    bool is_known = engine->is_divided && !engine->unknown;
-    put(entry, "name", string(engine->name));
-    put(entry, "version", string(engine->version));
+    f8_serving_get_engine(serving, which, &engine);
+    bool is_known = engine.is_divided && !engine.unknown;
+    put(entry, "name", string(engine.name));
+    put(entry, "version", string(engine.version));
     put(entry, "tensor_parallel",
-        is_known ? sizes(engine->tp_sizes) : json_null());
-    put(entry, "limit", string(engine->limit));
+        is_known ? sizes(engine.tp_sizes) : json_null());
+    put(entry, "limit", string(engine.limit));
+    put(entry, "limits",
+        is_known ? limits(serving, which, false) : json_null());
     put(entry, "experts_spread",
-        is_known ? sizes(engine->ep_sizes) : json_null());
-    put(entry, "experts_spread_limit", string(engine->ep_limit));
+        is_known ? sizes(engine.ep_sizes) : json_null());
+    put(entry, "experts_spread_limit", string(engine.ep_limit));
+    put(entry, "experts_spread_limits",
+        is_known ? limits(serving, which, true) : json_null());
     put(entry, "smaller_blocks",
-        is_known ? sizes(engine->small_sizes) : json_null());
-    put(entry, "not_known", string(engine->unknown));
-    put(entry, "warnings", count(engine->warnings));
+        is_known ? sizes(engine.small_sizes) : json_null());
+    put(entry, "not_known", string(engine.unknown));
+    put(entry, "warnings", count(engine.warnings));
     return entry;
 }
 
 static json_t *serving_document(const f8_serving *serving)
 {
-    f8_serving_engine engine;
     f8_finding finding;
     json_t *document = object(), *list = array(), *findings = array();
-    for (int e = 0; e < F8_ENGINE_COUNT; e++) {
-        f8_serving_get_engine(serving, (f8_engine)e, &engine);
-        append(list, serving_engine(&engine));
-    }
+    for (int e = 0; e < F8_ENGINE_COUNT; e++)
+        append(list, serving_engine(serving, (f8_engine)e));
     for (size_t i = 0; f8_serving_get_finding(serving, i, &finding); i++) {
         json_t *entry = object();
         put(entry, "engine", string(f8_engine_name(finding.engine)));

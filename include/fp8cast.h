@@ -326,6 +326,11 @@ F8_API f8_status f8_plan_serving(const f8_plan *plan, f8_serving **serving,
                                  f8_error *err);
 F8_API void f8_serving_get_engine(const f8_serving *serving, f8_engine engine,
                                   f8_serving_engine *out);
+/* What does not fit so many devices, a power of two up to F8_TP_MAX, like
+ * `limit`; `spread`: like `ep_limit`. NULL: they load it, or it is not known.
+ */
+F8_API const char *f8_serving_limit(const f8_serving *serving, f8_engine engine,
+                                    unsigned devices, bool spread);
 /* Finding i, warnings first; false past the end. */
 F8_API bool f8_serving_get_finding(const f8_serving *serving, size_t i,
                                    f8_finding *out);

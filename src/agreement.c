@@ -12,14 +12,20 @@
 #include "quant.h"
 
 /* What engines make of a fault; docs/loaders.md has it tried. */
-#define NOT_NOTICED "; vLLM and SGLang start without it and say nothing"
-#define TAKEN_FOR_WEIGHTS \
-    "vLLM raises, SGLang takes its codes for weights without a word"
+#define NOT_NOTICED                                                     \
+    "; vLLM and SGLang start without it and say nothing, transformers " \
+    "raises or names the key"
+#define TAKEN_FOR_WEIGHTS                                                 \
+    "vLLM raises, SGLang takes its codes for weights without a word, so " \
+    "does transformers on a GPU"
 
-#define STILL_FUSED                                                          \
-    ", where it is taken apart: left in BF16, vLLM and SGLang cast it into " \
-    "FP8 without a word; in FP8, SGLang does not read it and transformers "  \
-    "tells of keys"
+#define LEFT_IN_BF16                                                       \
+    ", where it is taken apart: vLLM and SGLang cast it into FP8 without " \
+    "a word, transformers too computes with other weights"
+#define LEFT_IN_FP8                                                          \
+    ", where it is taken apart: vLLM takes it, SGLang does not read it and " \
+    "says nothing, transformers tells of keys"
+#define BESIDE_OTHERS "; as others are apart, SGLang drops the later of those"
 
 /* ---- names, shapes, dtypes ----------------------------------------------- */
 
@@ -80,9 +86,14 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
     f8_counterpart *part = &v->parts[i];
 
     (void)f8_plan_set_action(&v->plan, i, F8_KEEP);
+    if (!to && f8_checkpoint_find(v->result, from->name))
+        return f8_problem(v->problems, err,
+                          "tensor %s: missing; it is still in %s", u->name,
+                          from->name);
     if (!to)
         return f8_problem(v->problems, err, "tensor %s: missing" NOT_NOTICED,
                           u->name);
+    v->has_apart = v->has_apart || rule->kind == F8_RULE_SPLIT;
     bool fp8 = to->dtype == F8_DTYPE_E4M3 && from->dtype != F8_DTYPE_E4M3;
     if (fp8 && !f8_plan_set_action(&v->plan, i, F8_QUANTIZE))
         return f8_fail_nomem(err, "the comparison");
@@ -108,9 +119,10 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
     return status;
 }
 
-/* Whether a tensor of the result is one of the source that is taken apart, or
- * such a one's scale. */
-static bool is_still_fused(const f8_agreement *v, const char *name)
+/* A tensor of the result that is one of the source that is taken apart, or
+ * such a one's scale: the weight of the two in the result, else NULL. */
+static const f8_tensor *find_still_fused(const f8_agreement *v,
+                                         const char *name)
 {
     char weight[F8_NAME_MAX_BYTES + 1];
     size_t n = strlen(name);
@@ -118,13 +130,30 @@ static bool is_still_fused(const f8_agreement *v, const char *name)
     if (f8_is_scale_name(name))
         n -= strlen(F8_SCALE_SUFFIX);
     if (n > F8_NAME_MAX_BYTES)
-        return false;
+        return NULL;
     memcpy(weight, name, n);
     weight[n] = '\0';
     const f8_checkpoint *source = v->plan.source;
     const f8_tensor *t = f8_checkpoint_find(source, weight);
-    return t && v->plan.decisions[t - source->tensors.items].rule->kind ==
-                    F8_RULE_SPLIT;
+    if (!t || v->plan.decisions[t - source->tensors.items].rule->kind !=
+                  F8_RULE_SPLIT)
+        return NULL;
+    return f8_checkpoint_find(v->result, weight);
+}
+
+static f8_status note_stranger(f8_agreement *v, const f8_tensor *t,
+                               f8_error *err)
+{
+    const f8_tensor *fused = find_still_fused(v, t->name);
+    bool fp8 = fused && fused->dtype == F8_DTYPE_E4M3;
+
+    return f8_problem(v->problems, err,
+                      "%s: tensor %s has no counterpart in the source%s%s",
+                      v->result->files[t->file].name, t->name,
+                      !fused ? ""
+                      : fp8  ? LEFT_IN_FP8
+                             : LEFT_IN_BF16,
+                      fp8 && v->has_apart ? BESIDE_OTHERS : "");
 }
 
 static f8_status match_tensors(f8_agreement *v, f8_error *err)
@@ -134,13 +163,8 @@ static f8_status match_tensors(f8_agreement *v, f8_error *err)
     for (uint64_t i = 0; i < v->plan.units_count && status == F8_OK; i++)
         status = match_unit(v, i, err);
     for (size_t i = 0; i < v->result->tensors.count && status == F8_OK; i++) {
-        const f8_tensor *t = &v->result->tensors.items[i];
         if (!v->expected[i])
-            status = f8_problem(v->problems, err,
-                                "%s: tensor %s has no counterpart in the "
-                                "source%s",
-                                v->result->files[t->file].name, t->name,
-                                is_still_fused(v, t->name) ? STILL_FUSED : "");
+            status = note_stranger(v, &v->result->tensors.items[i], err);
     }
     return status;
 }
@@ -212,10 +236,9 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
             !json_object_get(modules->quantised, module) && status == F8_OK)
             status = f8_problem(v->problems, err,
                                 "%s: %s: %s is not FP8 and not listed; a "
-                                "loader would convert it: vLLM and SGLang "
-                                "cast it into FP8 without a word or raise, "
-                                "transformers does on a GPU",
-                                F8_CONFIG_NAME, key, module);
+                                "loader would convert it: %s",
+                                F8_CONFIG_NAME, key, module,
+                                f8_module_unlisted(module));
     }
     return status;
 }
@@ -341,6 +364,8 @@ static f8_status check_modules(f8_agreement *v, const json_t *config,
     for (uint64_t i = 0; i < v->plan.units_count && !modules.failed; i++) {
         const f8_unit *u = &v->plan.units[i];
         const f8_rule *rule = v->plan.decisions[u->source].rule;
+        if (!v->parts[i].weight && u->action == F8_KEEP)
+            continue; /* missing: a fault already */
         f8_modules_add(&modules, v->plan.rules, u->name,
                        u->action == F8_QUANTIZE,
                        rule->linear || rule->kind != F8_RULE_KEEP);

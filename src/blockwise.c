@@ -68,8 +68,10 @@ static f8_status missing(const f8_checkpoint *cp, const f8_tensor *weight,
         return status;
     /* Who collects problems wants to know what engines make of them. */
     const char *then =
-        *seen ? ": vLLM raises, SGLang drops it without a word"
-              : "; vLLM and SGLang start without it and say nothing";
+        *seen ? ": vLLM and transformers raise, SGLang drops it without a "
+                "word or raises"
+              : "; vLLM and SGLang start without it and say nothing, "
+                "transformers raises";
     return f8_problem(
         problems, err, "tensor %s: FP8 without %s%s%s%s", weight->name,
         weight->name, F8_SCALE_SUFFIX,

@@ -19,6 +19,11 @@
  * of up to fifty times its text. */
 #define CONFIG_MAX_BYTES UINT64_C(4000000)
 
+/* Who collects problems wants to know what engines make of them: they read the
+ * files that the index names. */
+#define NOT_READ \
+    "; vLLM, SGLang and transformers do not read it and say nothing"
+
 /* ---- problems ------------------------------------------------------------ */
 
 f8_status f8_problem(f8_problems *problems, f8_error *err, const char *format,
@@ -263,8 +268,9 @@ static f8_status check_strays(opening *o)
                 cp->has_index
                     ? f8_problem(o->problems, o->err,
                                  "%s: lies beside the shards, but %s does "
-                                 "not name it",
-                                 entry->d_name, F8_INDEX_NAME)
+                                 "not name it%s",
+                                 entry->d_name, F8_INDEX_NAME,
+                                 o->problems ? NOT_READ : "")
                     : f8_problem(o->problems, o->err,
                                  "%s: lies beside %s, but there is no %s",
                                  entry->d_name, F8_SINGLE_NAME, F8_INDEX_NAME);

@@ -79,6 +79,27 @@ static f8_status check_pattern(const parser *p, unsigned i)
     return F8_OK;
 }
 
+/* NAME,NAME...: `value`, which is in word i. */
+static f8_status parse_names(parser *p, unsigned i, const char *value,
+                             const char *names[F8_MAX_PARTS], unsigned *count)
+{
+    const word *from = &p->words[i];
+
+    for (;;) {
+        size_t n = strcspn(value, ",");
+        if (n == 0 || *count == F8_MAX_PARTS)
+            return wrong(p, from->column + (unsigned)(value - from->text),
+                         "up to 8 part names with ',' between", value);
+        const char *name = f8_arena_copy(&p->rules->strings, value, n);
+        if (!name)
+            return f8_fail_nomem(p->err, "the rules");
+        names[(*count)++] = name;
+        if (!value[n])
+            return F8_OK;
+        value += n + 1;
+    }
+}
+
 /* parts=1:gate_proj,up_proj, or without an axis */
 static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
 {
@@ -93,19 +114,7 @@ static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
         rule->axis = (unsigned)(value[0] - '0');
         value += 2;
     }
-    for (;;) {
-        size_t n = strcspn(value, ",");
-        if (n == 0 || rule->parts_count == F8_MAX_PARTS)
-            return wrong(p, start + (unsigned)(value - text),
-                         "up to 8 part names with ',' between", value);
-        const char *name = f8_arena_copy(&p->rules->strings, value, n);
-        if (!name)
-            return f8_fail_nomem(p->err, "the rules");
-        rule->parts[rule->parts_count++] = name;
-        if (!value[n])
-            return F8_OK;
-        value += n + 1;
-    }
+    return parse_names(p, i, value, rule->parts, &rule->parts_count);
 }
 
 static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
@@ -319,7 +328,8 @@ static f8_status parse_list(parser *p)
     return F8_OK;
 }
 
-/* heads=KEY or heads=KEY*KEY,KEY*KEY...: what follows the `=` of word i. */
+/* heads=KEY,KEY... or heads=KEY*KEY,KEY*KEY...: what follows the `=` of word
+ * i. Several without dimensions need the names of their parts before them. */
 static f8_status parse_heads(parser *p, unsigned i, f8_parallel *parallel)
 {
     const char *value = p->words[i].text + strlen("heads=");
@@ -339,35 +349,79 @@ static f8_status parse_heads(parser *p, unsigned i, f8_parallel *parallel)
                                               value + star + 1, n - star - 1);
         if (!parallel->heads[k] || (star < n && !parallel->dims[k]))
             return f8_fail_nomem(p->err, "the rules");
-        if (!parallel->dims[k] && (k > 0 || value[n]))
+        if (parallel->names_count ? !parallel->dims[k] != !parallel->dims[0]
+                                  : !parallel->dims[k] && (k > 0 || value[n]))
             return wrong_word(p, i, "HEADS*DIMENSION for each of several");
         if (!value[n])
-            return F8_OK;
+            break;
         value += n + 1;
     }
+    if (parallel->names_count && parallel->names_count != parallel->parts_count)
+        return wrong_word(p, i, "heads for each name of parts=");
+    return F8_OK;
+}
+
+/* kv=KEY; behind parts= and heads=, those of the heads that are copied. */
+static f8_status parse_kv(parser *p, unsigned i, f8_parallel *parallel)
+{
+    parallel->kv = p->words[i].text + strlen("kv=");
+    for (unsigned k = 0; k < parallel->parts_count; k++) {
+        if (!strcmp(parallel->heads[k], parallel->kv))
+            return F8_OK;
+    }
+    return parallel->parts_count ? wrong_word(p, i, "kv= with a KEY of heads=")
+                                 : F8_OK;
+}
+
+/* shared, shared=ENGINE */
+static bool parse_shared(const char *text, f8_parallel *parallel)
+{
+    if (!strcmp(text, "shared=vllm") || !strcmp(text, "shared=sglang"))
+        parallel->shared_by = text + strlen("shared=");
+    else if (strcmp(text, "shared") != 0)
+        return false;
+    parallel->crowd = F8_CROWD_SHARED;
+    return true;
+}
+
+/* What only rows have that are divided. */
+static f8_status parse_column_flag(parser *p, unsigned i, f8_parallel *parallel)
+{
+    const char *text = p->words[i].text;
+    bool has_heads = parallel->parts_count > 0;
+    bool has_names = parallel->names_count > 0;
+
+    if (!strncmp(text, "parts=", 6) && !has_names && !has_heads &&
+        !parallel->kv)
+        return parse_names(p, i, text + 6, parallel->names,
+                           &parallel->names_count);
+    if (!strncmp(text, "heads=", 6) && !has_heads && !parallel->kv)
+        return parse_heads(p, i, parallel);
+    if (!strncmp(text, "kv=", 3) && text[3] && !parallel->kv &&
+        has_heads == has_names)
+        return parse_kv(p, i, parallel);
+    if (!strcmp(text, "interleaved") && parallel->dims[0] && !has_names)
+        parallel->interleaved = true;
+    else
+        return wrong_word(p, i,
+                          "experts, shared, parts=NAME,..., heads=KEY, kv=KEY "
+                          "or interleaved");
+    return F8_OK;
 }
 
 static f8_status parse_parallel_flag(parser *p, unsigned i,
                                      f8_parallel *parallel)
 {
     const char *text = p->words[i].text;
-    bool column = parallel->how == F8_DIVIDE_COLUMN;
-    bool free = !parallel->kv && !parallel->parts_count;
 
-    if (!strcmp(text, "experts") && parallel->how != F8_DIVIDE_WHOLE)
+    if (parallel->how == F8_DIVIDE_WHOLE)
+        return wrong_word(p, i, "nothing behind the pattern");
+    if (!strcmp(text, "experts"))
         parallel->crowd = F8_CROWD_EXPERTS;
-    else if (!strcmp(text, "shared") && parallel->how != F8_DIVIDE_WHOLE)
-        parallel->crowd = F8_CROWD_SHARED;
-    else if (column && free && !strncmp(text, "heads=", 6))
-        return parse_heads(p, i, parallel);
-    else if (column && free && !strncmp(text, "kv=", 3) && text[3])
-        parallel->kv = text + 3;
-    else
-        return wrong_word(p, i,
-                          column ? "experts, shared, heads=KEY or kv=KEY"
-                          : parallel->how == F8_DIVIDE_ROW
-                              ? "experts or shared"
-                              : "nothing behind the pattern");
+    else if (!parse_shared(text, parallel))
+        return parallel->how == F8_DIVIDE_COLUMN
+                   ? parse_column_flag(p, i, parallel)
+                   : wrong_word(p, i, "experts or shared");
     return F8_OK;
 }
 

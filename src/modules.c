@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "glob.h"
+
 /* ---- names --------------------------------------------------------------- */
 
 static bool ends_at(const char *text, size_t n, const char *end)
@@ -88,6 +90,40 @@ bool f8_module_is_plain(const char *entry)
                                   "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                   "0123456789_.-";
     return *entry && strspn(entry, allowed) == strlen(entry);
+}
+
+const char *f8_module_unlisted(const char *module)
+{
+    static const char linear_attention[] =
+        "vLLM casts it into FP8 without a word, SGLang raises, transformers "
+        "does on a GPU";
+    static const char head[] =
+        "transformers does on a GPU, vLLM and SGLang do not";
+    /* The first that matches. transformers leaves out what is of `mtp.`. */
+    static const struct {
+        const char *pattern, *effect;
+    } known[] = {
+        {"*.in_proj_a", linear_attention},
+        {"*.in_proj_b", linear_attention},
+        {"*.in_proj_ba", linear_attention},
+        {"mtp.*.shared_expert_gate",
+         "so far vLLM and SGLang do not, transformers does not read it"},
+        {"mtp.fc", "vLLM casts it into FP8 without a word, SGLang does not, "
+                   "transformers does not read it"},
+        {"mtp.*", "vLLM and SGLang cast it into FP8 without a word, "
+                  "transformers does not read it"},
+        {"*visual.*", "vLLM casts it into FP8 without a word, SGLang does "
+                      "not, transformers does on a GPU"},
+        {"*.shared_expert_gate", head},
+        {"*lm_head", head},
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (f8_glob_match(known[i].pattern, module))
+            return known[i].effect;
+    }
+    return "by the model, vLLM and SGLang cast it into FP8 without a word, "
+           "raise or leave it, transformers converts it on a GPU or leaves it";
 }
 
 void f8_module_kind(const char *tensor, char *kind, size_t size)

@@ -20,6 +20,10 @@ bool f8_module_captured(const char *entry, const char *module);
 /* Whether an entry is a plain name: loaders take others for patterns. */
 bool f8_module_is_plain(const char *entry);
 
+/* What engines make of a kept module that must be listed and is not: of each
+ * of them. docs/loaders.md has it tried. */
+const char *f8_module_unlisted(const char *module);
+
 /* What error statistics group a tensor by: the module's name behind the last
  * number in it, with `experts.` in front for an expert. Written to kind, cut
  * to fit. */

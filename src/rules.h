@@ -68,11 +68,21 @@ typedef struct f8_parallel {
     f8_divide how;
     f8_crowd crowd;
     const char *pattern; /* of results */
-    const char *kv;      /* heads that are copied where devices are more */
+    /* Of CROWD_SHARED: the engine whose devices each have it; NULL: of all. */
+    const char *shared_by;
+    /* Heads that are copied where devices are more; `.NAME`: as many as the
+     * rows are multiples of the elements of that tensor beside it. */
+    const char *kv;
+    /* The file has several layers' rows, one behind the other, under one name:
+     * what they are called. Without heads they are as many each. */
+    unsigned names_count;
+    const char *names[F8_MAX_PARTS];
     /* Rows are parts, one after the other, each of so many heads. */
     unsigned parts_count;
     const char *heads[F8_MAX_PARTS];
-    const char *dims[F8_MAX_PARTS]; /* of a head; NULL: all rows, one part */
+    const char *dims[F8_MAX_PARTS]; /* of a head; NULL: all heads are alike */
+    /* Not one after the other: a head of each, and again. */
+    bool interleaved;
 } f8_parallel;
 
 /* Of a layout: the file that takes the source tensors of a pattern. */

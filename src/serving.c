@@ -1,29 +1,18 @@
 /* serving.c - which engines will take a result, and where not. See serving.h.
- *
- * The rules of vLLM 0.32.0 and SGLang 0.5.23 for layers in FP8 blocks, as read
- * in their sources (docs/serving.md cites them): where a device's share of the
- * inputs or of one of several joined outputs cuts a block, its scale belongs to
- * two devices. Engines look at that in different places, some not at all, but
- * no such model computes what it should. */
+ * How a layer is divided, and whether a size suits it, is division.c's. */
 #include "serving.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "division.h"
 #include "modules.h"
 #include "quant.h"
 
-enum { SIZES = 7, SIZE_BITS = (1 << SIZES) - 1, SMALLEST_BLOCK = 32 };
+enum { SIZES = 7 };
 
 /* How experts lie: divided like all else, or whole on one device each. */
 typedef enum crowding { DIVIDED, SPREAD, CROWDINGS } crowding;
-
-/* What does not fit a size; unit NULL: nothing. */
-typedef struct obstacle {
-    const f8_unit *unit;
-    const char *of;         /* "rows", "columns", or config's key of heads */
-    uint64_t length, share; /* share 0: it cannot be divided */
-} obstacle;
 
 typedef enum complaint {
     UNREADABLE, /* transformers: the scales' grid does not divide the weight */
@@ -39,6 +28,8 @@ typedef struct group {
 
 struct f8_serving {
     f8_serving_engine engines[F8_ENGINE_COUNT];
+    /* What does not fit 2^k devices; NULL: all does, or it is not known. */
+    const char *limits[F8_ENGINE_COUNT][CROWDINGS][SIZES];
     f8_finding *findings;
     size_t count, capacity;
     f8_arena strings;
@@ -48,22 +39,11 @@ typedef struct survey {
     const f8_plan *plan;
     const char *unknown; /* why shares cannot be told; in the strings */
     bool failed;         /* memory ran out */
-    obstacle least[F8_ENGINE_COUNT][CROWDINGS][SIZES];
+    f8_obstacle least[F8_ENGINE_COUNT][CROWDINGS][SIZES];
     uint32_t small; /* sizes at which vLLM makes smaller blocks */
     group groups[COMPLAINTS][F8_MAX_KINDS];
     f8_serving *made;
 } survey;
-
-/* A linear layer, or what an engine joins into one of them. */
-typedef struct layer {
-    const f8_unit *unit;
-    const f8_parallel *how;
-    bool fp8, merged, last; /* last: of the merged */
-    unsigned parts;
-    uint64_t length[F8_MAX_PARTS]; /* rows of a part */
-    uint64_t heads[F8_MAX_PARTS];  /* 0: any share will do */
-    const char *keys[F8_MAX_PARTS];
-} layer;
 
 static const struct {
     const char *name, *version;
@@ -79,194 +59,38 @@ const char *f8_engine_name(f8_engine engine)
     return (unsigned)engine < F8_ENGINE_COUNT ? engines[engine].name : NULL;
 }
 
-/* ---- what the config says ------------------------------------------------ */
+/* ---- sizes --------------------------------------------------------------- */
 
-static void not_known(survey *s, const char *what, const char *where)
+static void not_known(survey *s, const f8_lack *lack)
 {
     if (s->unknown || s->failed)
         return;
-    s->unknown = f8_arena_printf(&s->made->strings, "%s %s", what, where);
+    s->unknown =
+        f8_arena_printf(&s->made->strings, "%s %s", lack->what, lack->where);
     s->failed = !s->unknown;
 }
 
-/* Rows that are parts of so many heads each. False: not known. */
-static bool find_parts(survey *s, layer *l)
+/* Which of two obstacles an engine's message names. vLLM looks at the columns
+ * of a row-parallel layer; at the rows of joined layers it does not, and fails
+ * later, when it cuts their scales. What says nothing is told last. */
+static bool is_plainer(f8_engine engine, const f8_obstacle *now,
+                       const f8_obstacle *before)
 {
-    const f8_parallel *how = l->how;
-    uint64_t sum = 0, dim = 0;
-
-    l->parts = how->parts_count;
-    for (unsigned i = 0; i < l->parts; i++) {
-        const char *missing = NULL;
-        l->keys[i] = how->heads[i];
-        l->heads[i] = f8_checkpoint_number(s->plan->source, how->heads[i]);
-        if (how->dims[i])
-            dim = f8_checkpoint_number(s->plan->source, how->dims[i]);
-        if (!l->heads[i])
-            missing = how->heads[i];
-        else if (how->dims[i] && !dim)
-            missing = how->dims[i];
-        if (missing) {
-            not_known(s, "config.json does not say", missing);
-            return false;
-        }
-        if (!how->dims[i]) { /* all rows; the share is theirs whatever */
-            l->length[i] = f8_unit_rows(l->unit);
-            return true;
-        }
-        if (!f8_mul_u64(l->heads[i], dim, &l->length[i]) ||
-            !f8_add_u64(sum, l->length[i], &sum))
-            sum = UINT64_MAX;
-    }
-    if (sum == f8_unit_rows(l->unit))
-        return true;
-    not_known(s, "config.json has other heads than", l->unit->name);
-    return false;
-}
-
-/* Whether the module is joined with its neighbours, and the last of them. */
-static void find_neighbours(const f8_rules *rules, layer *l)
-{
-    char kind[F8_KIND_BYTES];
-
-    f8_module_kind(l->unit->name, kind, sizeof kind);
-    const char *dot = strrchr(kind, '.');
-    const char *leaf = dot ? dot + 1 : kind;
-    for (size_t i = 0; i < rules->fused_count; i++) {
-        const f8_fused *fused = &rules->fused[i];
-        for (unsigned k = 0; k < fused->parts_count; k++) {
-            if (strcmp(fused->parts[k], leaf) != 0)
-                continue;
-            l->merged = true;
-            l->last = k == fused->parts_count - 1;
-        }
-    }
-}
-
-static bool find_layer(survey *s, const f8_unit *u, layer *l)
-{
-    *l = (layer){.unit = u,
-                 .how = f8_rules_find_parallel(s->plan->rules, u->name),
-                 .fp8 = u->action == F8_QUANTIZE,
-                 .parts = 1,
-                 .last = true};
-    if (!l->how) {
-        if (l->fp8)
-            not_known(s, "no 'parallel' of the rules names", u->name);
-        return false;
-    }
-    find_neighbours(s->plan->rules, l);
-    l->length[0] = f8_unit_rows(u);
-    if (l->how->kv) {
-        l->keys[0] = l->how->kv;
-        l->heads[0] = f8_checkpoint_number(s->plan->source, l->how->kv);
-        if (!l->heads[0]) {
-            not_known(s, "config.json does not say", l->how->kv);
-            return false;
-        }
-    } else if (l->how->parts_count) {
-        if (!find_parts(s, l))
-            return false;
-        l->merged = l->merged || l->parts > 1;
-    }
-    return true;
-}
-
-/* ---- whether a layer fits a number of devices ---------------------------- */
-
-/* A share of an expert's inner dimension. SGLang takes whole blocks. vLLM
- * spreads the scales over smaller blocks, should they divide all dimensions;
- * only its Triton kernels run these. */
-static bool expert_fits(f8_engine engine, uint64_t share, uint64_t other,
-                        bool *small)
-{
-    uint64_t block = F8_BLOCK;
-
-    if (share % F8_BLOCK == 0)
-        return true;
-    while (block && (share % block || other % block))
-        block /= 2; /* as the greatest common divisor with 128 */
-    *small = true;
-    return engine == F8_VLLM && block >= SMALLEST_BLOCK;
-}
-
-/* The rows of part i that each of n devices has; 0 when heads or rows cannot
- * be divided so. */
-static uint64_t share_of(const layer *l, unsigned i, unsigned n)
-{
-    uint64_t heads = l->heads[i];
-
-    if (l->how->kv && heads && n > heads) /* copies of a head */
-        return n % heads || l->length[i] % heads ? 0 : l->length[i] / heads;
-    if (heads ? heads % n : l->length[i] % n)
-        return 0;
-    return l->length[i] % n ? 0 : l->length[i] / n;
-}
-
-static bool column_fits(const layer *l, f8_engine engine, unsigned n,
-                        obstacle *why, bool *small)
-{
-    for (unsigned i = 0; i < l->parts; i++) {
-        uint64_t share = share_of(l, i, n);
-        /* A single layer may end within a block; so may the last of a merged
-         * one, but SGLang's only where it is not divided and never looks. */
-        bool end = i == l->parts - 1 && l->last;
-        bool may =
-            n == 1 && (!l->merged || (end && (engine == F8_VLLM ||
-                                              l->how->how == F8_DIVIDE_WHOLE)));
-        *why = (obstacle){l->unit, "rows", l->length[i], share};
-        if (!share && l->heads[i])
-            *why = (obstacle){l->unit, l->keys[i], l->heads[i], 0};
-        if (!share)
-            return false;
-        if (!l->fp8)
-            continue;
-        if (l->how->crowd == F8_CROWD_EXPERTS
-                ? !expert_fits(engine, share, f8_unit_cols(l->unit), small)
-                : share % F8_BLOCK && !may)
-            return false;
-    }
-    return true;
-}
-
-static bool row_fits(const layer *l, f8_engine engine, unsigned n,
-                     obstacle *why, bool *small)
-{
-    uint64_t cols = f8_unit_cols(l->unit);
-
-    *why = (obstacle){l->unit, "columns", cols, cols % n ? 0 : cols / n};
-    if (cols % n)
-        return false;
-    if (!l->fp8)
-        return true;
-    if (l->how->crowd == F8_CROWD_EXPERTS)
-        return expert_fits(engine, cols / n, f8_unit_rows(l->unit), small);
-    return n == 1 || cols / n % F8_BLOCK == 0;
-}
-
-/* vLLM looks at the columns of a row-parallel layer; at the rows of joined
- * layers it does not, and fails later, when it cuts their scales. So the
- * former is what its message names. */
-static bool is_plainer(f8_engine engine, const obstacle *now,
-                       const obstacle *before)
-{
+    if (now->is_silent != before->is_silent)
+        return before->is_silent;
     return engine == F8_VLLM && !strcmp(now->of, "columns") &&
            !strcmp(before->of, "rows");
 }
 
 /* Notes at which sizes this layer is in the way, if nothing was before it. */
-static void judge_layer(survey *s, const layer *l, f8_engine engine)
+static void judge_layer(survey *s, const f8_layer *l, f8_engine engine)
 {
     for (int mode = DIVIDED; mode < CROWDINGS; mode++) {
         for (unsigned k = 0; k < SIZES; k++) {
-            bool whole = l->how->how == F8_DIVIDE_WHOLE ||
-                         (mode == SPREAD && l->how->crowd != F8_CROWD_NONE);
-            unsigned n = whole ? 1 : 1u << k;
-            obstacle why, *found = &s->least[engine][mode][k];
+            f8_obstacle why, *found = &s->least[engine][mode][k];
             bool small = false;
-            bool good = l->how->how == F8_DIVIDE_ROW
-                            ? row_fits(l, engine, n, &why, &small)
-                            : column_fits(l, engine, n, &why, &small);
+            bool good =
+                f8_layer_fits(l, engine, 1u << k, mode == SPREAD, &why, &small);
             if (!good && (!found->unit || is_plainer(engine, &why, found)))
                 *found = why;
             if (good && small && mode == DIVIDED)
@@ -315,14 +139,18 @@ static void look(survey *s)
 {
     for (uint64_t i = 0; i < s->plan->units_count; i++) {
         const f8_unit *u = &s->plan->units[i];
-        layer l;
+        f8_layer l;
+        f8_lack lack;
         /* verify may have found FP8 that is no matrix: a fault already. */
         if (u->rank != 2 || !f8_unit_rows(u) || !f8_unit_cols(u))
             continue;
         if (u->action == F8_QUANTIZE)
             judge_shape(s, u);
-        if (!find_layer(s, u, &l))
+        if (!f8_layer_find(s->plan, u, &l, &lack)) {
+            if (lack.what)
+                not_known(s, &lack);
             continue;
+        }
         judge_layer(s, &l, F8_VLLM);
         judge_layer(s, &l, F8_SGLANG);
     }
@@ -335,19 +163,42 @@ static void kind_of(const f8_unit *u, char kind[F8_KIND_BYTES])
     f8_module_kind(u->name, kind, F8_KIND_BYTES);
 }
 
-/* "8: mlp.shared_expert.down_proj, 64 of 512 columns each" */
-static const char *describe_limit(f8_arena *strings, const obstacle *o,
+/* "64 of 512 columns each", "64 of 240 rows of k_proj each: raises" */
+static void describe_obstacle(f8_buf *text, const f8_obstacle *o)
+{
+    unsigned long long length = o->length, share = o->share;
+    bool whole = !share || share == length;
+
+    if (o->begin) {
+        f8_buf_printf(text, "%s begins at row %llu, within a block", o->part,
+                      (unsigned long long)o->begin);
+    } else {
+        if (!whole)
+            f8_buf_printf(text, "%llu of ", share);
+        f8_buf_printf(text, "%llu %s%s%s%s", length, o->of,
+                      o->part ? " of " : "", o->part ? o->part : "",
+                      whole ? "" : " each");
+    }
+    if (o->effect)
+        f8_buf_printf(text, ": %s", o->effect);
+}
+
+/* "8: mlp.shared_expert.down_proj, 64 of 512 columns each"; the strings own
+ * it. NULL: memory ran out. */
+static const char *describe_limit(f8_arena *strings, const f8_obstacle *o,
                                   unsigned devices)
 {
     char kind[F8_KIND_BYTES];
-    unsigned long long length = o->length, share = o->share;
+    f8_buf text = {0};
+    const char *limit = NULL;
 
     kind_of(o->unit, kind);
-    if (!share || share == length)
-        return f8_arena_printf(strings, "%u: %s, %llu %s", devices, kind,
-                               length, o->of);
-    return f8_arena_printf(strings, "%u: %s, %llu of %llu %s each", devices,
-                           kind, share, length, o->of);
+    f8_buf_printf(&text, "%u: %s, ", devices, kind);
+    describe_obstacle(&text, o);
+    if (!text.failed)
+        limit = f8_arena_copy(strings, text.data, text.length);
+    f8_buf_free(&text);
+    return limit;
 }
 
 static f8_status add_finding(f8_serving *made, f8_engine engine,
@@ -376,50 +227,58 @@ static f8_status add_finding(f8_serving *made, f8_engine engine,
     return F8_OK;
 }
 
-static uint32_t sizes_of(const obstacle *least)
+/* At which sizes nothing is in the way; the others' limits are described. */
+static f8_status judge_sizes(survey *s, f8_engine engine, crowding mode,
+                             uint32_t *sizes, const char **first, f8_error *err)
 {
-    uint32_t sizes = 0;
+    const f8_obstacle *least = s->least[engine][mode];
 
-    for (unsigned k = 0; k < SIZES; k++)
-        sizes |= least[k].unit ? 0 : 1u << k;
-    return sizes;
+    for (unsigned k = 0; k < SIZES; k++) {
+        if (!least[k].unit) {
+            *sizes |= 1u << k;
+            continue;
+        }
+        const char *limit =
+            describe_limit(&s->made->strings, &least[k], 1u << k);
+        if (!limit)
+            return f8_fail_nomem(err, "the findings");
+        s->made->limits[engine][mode][k] = limit;
+        *first = *first ? *first : limit;
+    }
+    return F8_OK;
 }
 
-static const char *limit_of(f8_arena *strings, const obstacle *least)
+static f8_status warn_of_one_device(survey *s, f8_engine engine,
+                                    const f8_obstacle *o, f8_error *err)
 {
-    for (unsigned k = 0; k < SIZES; k++) {
-        if (least[k].unit)
-            return describe_limit(strings, &least[k], 1u << k);
-    }
-    return NULL;
+    f8_buf text = {0};
+    const char *what = NULL;
+
+    f8_buf_puts(&text, "cannot be served, not even on one device: ");
+    describe_obstacle(&text, o);
+    if (!text.failed)
+        what = f8_arena_copy(&s->made->strings, text.data, text.length);
+    f8_buf_free(&text);
+    return add_finding(s->made, engine, true, what, o->unit, 1, err);
 }
 
 static f8_status conclude_engine(survey *s, f8_engine engine, f8_error *err)
 {
-    f8_serving *made = s->made;
-    f8_serving_engine *e = &made->engines[engine];
-    const obstacle *least = s->least[engine][DIVIDED];
+    f8_serving_engine *e = &s->made->engines[engine];
+    const f8_obstacle *least = s->least[engine][DIVIDED];
 
     e->unknown = s->unknown;
     if (s->unknown)
         return F8_OK;
-    e->tp_sizes = sizes_of(least);
-    e->ep_sizes = sizes_of(s->least[engine][SPREAD]);
+    f8_status status =
+        judge_sizes(s, engine, DIVIDED, &e->tp_sizes, &e->limit, err);
+    if (status == F8_OK)
+        status =
+            judge_sizes(s, engine, SPREAD, &e->ep_sizes, &e->ep_limit, err);
     e->small_sizes = engine == F8_VLLM ? s->small & e->tp_sizes : 0;
-    e->limit = limit_of(&made->strings, least);
-    e->ep_limit = limit_of(&made->strings, s->least[engine][SPREAD]);
-    if ((e->tp_sizes != SIZE_BITS && !e->limit) ||
-        (e->ep_sizes != SIZE_BITS && !e->ep_limit))
-        return f8_fail_nomem(err, "the findings");
-    if (!least[0].unit)
-        return F8_OK;
-    return add_finding(made, engine, true,
-                       f8_arena_printf(&made->strings,
-                                       "cannot be served, not even on one "
-                                       "device: %llu %s",
-                                       (unsigned long long)least[0].length,
-                                       least[0].of),
-                       least[0].unit, 1, err);
+    if (status == F8_OK && least[0].unit)
+        status = warn_of_one_device(s, engine, &least[0], err);
+    return status;
 }
 
 static f8_status conclude_shapes(survey *s, f8_error *err)
@@ -594,6 +453,16 @@ void f8_serving_get_engine(const f8_serving *serving, f8_engine engine,
                            f8_serving_engine *out)
 {
     *out = serving->engines[engine];
+}
+
+const char *f8_serving_limit(const f8_serving *serving, f8_engine engine,
+                             unsigned devices, bool spread)
+{
+    for (unsigned k = 0; k < SIZES; k++) {
+        if (devices == 1u << k)
+            return serving->limits[engine][spread ? SPREAD : DIVIDED][k];
+    }
+    return NULL;
 }
 
 bool f8_serving_get_finding(const f8_serving *serving, size_t i,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agreement.h"
+#include "mixup.h"
 #include "report.h"
 #include "serving.h"
 #include "source.h"
@@ -258,6 +259,30 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
     }
 }
 
+/* Codes that are right, but another matrix's: one fault, and no others are
+ * told of it. */
+static f8_status check_whose(verification *v, uint64_t unit,
+                             const f8_check *check, bool *told, f8_error *err)
+{
+    f8_problems *problems = &v->verdict->problems;
+    const char *whose = NULL;
+
+    /* Where no more faults are named it is not asked either. */
+    if ((!check->not_nearest && !check->far_scales) || check->odd_weights ||
+        check->bad_scales || check->nan_codes ||
+        problems->count >= F8_PROBLEMS_KEPT)
+        return F8_OK;
+    f8_status status =
+        f8_mixup_find(&v->pair, v->kernel, unit, &check->first, &whose, err);
+    *told = whose != NULL;
+    if (!whose)
+        return status;
+    return f8_problem(problems, err,
+                      "tensor %s: has the weights of %s; vLLM, SGLang and "
+                      "transformers compute with them and say nothing",
+                      v->pair.plan.units[unit].name, whose);
+}
+
 static f8_status matrix_faults(verification *v, const f8_unit *u,
                                const f8_check *check, f8_error *err)
 {
@@ -300,8 +325,6 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
                        "%llu, column %llu, block [%llu, %llu]",
                        u->name, (unsigned long long)check->not_nearest, elems,
                        row, col, row / F8_BLOCK, col / F8_BLOCK);
-    v->verdict->summary.codes_not_nearest += check->not_nearest;
-    v->verdict->summary.codes_nan += check->nan_codes;
     return status;
 }
 
@@ -317,7 +340,12 @@ static f8_status retire_matrix(verification *v, const f8_item *item,
         return F8_OK;
     f8_tally_unit(&v->verdict->report->tally, &v->pair.plan, item->unit,
                   &v->finds, v->hist);
-    f8_status status = matrix_faults(v, u, &v->check, err);
+    bool told = false;
+    f8_status status = check_whose(v, item->unit, &v->check, &told, err);
+    if (status == F8_OK && !told)
+        status = matrix_faults(v, u, &v->check, err);
+    v->verdict->summary.codes_not_nearest += v->check.not_nearest;
+    v->verdict->summary.codes_nan += v->check.nan_codes;
     v->verdict->summary.blocks += v->check.blocks;
     v->verdict->summary.blocks_amax += v->check.amax_blocks;
     v->verdict->summary.blocks_pow2 += v->check.pow2_blocks;

@@ -42,12 +42,18 @@ class Checkpoint:
         self.size_error = 0
         self.metadata = {"format": "pt"}
         self.spared = None  # a shard that keeps "pt"
+        self.not_indexed = set()  # files
 
     def home(self, name):
         return next(file for file, held in self.shards.items() if name in held)
 
     def __getitem__(self, name):
         return self.shards[self.home(name)][name]
+
+    def drop_weight(self, name):
+        for file in (self.home(name), self.home(name + SCALE)):
+            self.shards[file].pop(name, None)
+            self.shards[file].pop(name + SCALE, None)
 
     def write(self):
         weight_map, size = {}, self.size_error
@@ -61,8 +67,9 @@ class Checkpoint:
                 header[name] = {"dtype": t.dtype, "shape": t.shape,
                                 "data_offsets": [position, end]}
                 position = end
-                weight_map[name] = file
-            size += position
+                if file not in self.not_indexed:
+                    weight_map[name] = file
+            size += 0 if file in self.not_indexed else position
             text = json.dumps(header).encode()
             with open(os.path.join(self.folder, file), "wb") as out:
                 out.write(struct.pack("<Q", len(text)) + text)
@@ -176,11 +183,37 @@ class Operations:
         held[name] = Tensor("BF16", original.shape, original.read())
         del held[name + SCALE]
 
+    def leave_fused(c, name, source, fp8=None):
+        """NAME SOURCE [fp8]: the source's experts, not taken apart"""
+        original, = [t for t in reference.read_checkpoint(source)[0]
+                     if t.name == name]
+        parent, leaf = name.rsplit(".", 1)
+        parts = {"gate_up_proj": ("gate_proj", "up_proj"),
+                 "down_proj": ("down_proj",)}[leaf]
+        apart = [f"{parent}.{e}.{part}.weight"
+                 for e in range(original.shape[0]) for part in parts]
+        found = [(c[weight], c[weight + SCALE]) for weight in apart]
+        held = c.shards[c.home(apart[0])]
+        for weight in apart:
+            c.drop_weight(weight)
+        held[name] = Tensor("BF16", original.shape, original.read())
+        if fp8:
+            rows, cols = found[0][1].shape
+            held[name] = Tensor("F8_E4M3", original.shape, b"".join(
+                weight.data for weight, _ in found))
+            held[name + SCALE] = Tensor(
+                "BF16", [original.shape[0], len(parts) * rows, cols],
+                b"".join(scale.data for _, scale in found))
+
     def to_f32(c, name):
         """NAME: a kept BF16 tensor, exactly, in another type"""
         t = c[name]
         values = reference.to_float32(bytes(t.data), "BF16")
         t.dtype, t.data = "F32", bytearray(values.tobytes())
+
+    def outside_index(c, name):
+        """NAME: the index names no tensor of its shard"""
+        c.not_indexed.add(c.home(name))
 
     def total_size(c, error):
         """ERROR: so much too large"""

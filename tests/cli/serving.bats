@@ -15,9 +15,10 @@ teardown_file() { end_file; }
 setup() { begin_test; }
 teardown() { end_test; }
 
-# source_of DIR CONFIG TENSORS [BIASES]: a checkpoint of holes. TENSORS is Python: names to
-# shapes of one layer, below `model.layers.0.`; BIASES: of q, k and v to rows.
-# The ends of the model come with it (rows 256), the head unless it is tied.
+# source_of DIR CONFIG TENSORS [BIASES]: a checkpoint of holes. TENSORS is
+# Python: names to shapes of one layer, below `model.layers.0.`; BIASES: of q, k
+# and v to rows. The ends of the model come with it (rows 256), the head unless
+# it is tied. $prefix stands for another `model.`; $more has whole names.
 source_of() {
     "$PYTHON" - "$reference" "$@" <<'END'
 import json
@@ -26,17 +27,19 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import reference
 folder, config, tensors = sys.argv[2], eval(sys.argv[3]), eval(sys.argv[4])
-hidden = config["hidden_size"]
-all_ = {"model.embed_tokens.weight": [256, hidden],
-        "model.norm.weight": [hidden]}
+hidden = config.get("text_config", config)["hidden_size"]
+prefix = os.environ.get("prefix", "model.")
+all_ = {f"{prefix}embed_tokens.weight": [256, hidden],
+        f"{prefix}norm.weight": [hidden]}
 if not config.get("tie_word_embeddings"):
     all_["lm_head.weight"] = [256, hidden]
-layer = "model.layers.0."
+layer = f"{prefix}layers.0."
 for norm in ("input_layernorm", "post_attention_layernorm"):
     all_[f"{layer}{norm}.weight"] = [hidden]
 all_ |= {f"{layer}{name}.weight": shape for name, shape in tensors.items()}
 for name, rows in eval(sys.argv[5] if len(sys.argv) > 5 else "{}").items():
     all_[f"{layer}self_attn.{name}_proj.bias"] = [rows]
+all_ |= eval(os.environ.get("more", "{}"))
 os.makedirs(folder)
 json.dump(config, open(f"{folder}/config.json", "w"))
 header = reference.shard_header([(n, "BF16", s) for n, s in all_.items()])
@@ -170,6 +173,312 @@ llama() { # DIR INTER [MORE-CONFIG]: Llama-3.1-8B, its MLP aside
     [ "$(findings)" = "transformers|self_attn.kv_a_proj_with_mqa|1|refuses to dequantize [576, 7168]: its scales' grid does not divide it" ]
     program 1 plan src --rules my.rules --for transformers --quiet
     says "fp8cast: --for transformers: 1 warning, the first: refuses to dequantize [576, 7168]: its scales' grid does not divide it"
+}
+
+# limit ENGINE-INDEX SIZE TEXT: why the last plan --json says it does not load.
+limit() {
+    holds out "'$2: $3' in d['serving']['engines'][$1]['limits']"
+}
+
+@test "DeepSeek-V3.2: its indexer is on every device" {
+    # As DeepSeek-V3; 64 heads of 128 rows of the indexer, and 128 of its keys.
+    more="{'model.layers.0.mlp.gate.e_score_correction_bias': [1],
+        'model.layers.0.self_attn.indexer.k_norm.bias': [128]}" \
+        source_of src "{'model_type': 'deepseek_v32', 'hidden_size': 7168,
+        'num_attention_heads': 128}" \
+        "{'self_attn.q_a_proj': [1536, 7168],
+        'self_attn.q_b_proj': [24576, 1536],
+        'self_attn.kv_a_proj_with_mqa': [576, 7168],
+        'self_attn.kv_b_proj': [32768, 512],
+        'self_attn.o_proj': [7168, 16384], 'self_attn.q_a_layernorm': [1536],
+        'self_attn.kv_a_layernorm': [512],
+        'self_attn.indexer.wq_b': [8192, 1536],
+        'self_attn.indexer.wk': [128, 7168],
+        'self_attn.indexer.weights_proj': [64, 7168],
+        'self_attn.indexer.k_norm': [128],
+        'mlp.gate': [1, 7168],
+        $(mlp mlp.experts.0. 7168 2048), $(mlp mlp.shared_experts. 7168 2048)}"
+    program 0 plan src --json
+    # 2048 / 32 = 64; with experts spread the heads: 128 / 64 = 2, whose 384
+    # rows of queries, 512 of keys and values and 256 columns are whole blocks.
+    loads 0 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16, 32, 64]'
+    loads 1 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16, 32, 64]'
+    limit 1 32 'experts.gate_proj, 64 of 2048 rows each'
+}
+
+@test "ERNIE-4.5-21B-A3B and 300B-A47B: heads, and experts of 28 blocks" {
+    more="{'model.layers.0.mlp.moe_statics.e_score_correction_bias': [1, 1]}" \
+        source_of small "{'model_type': 'ernie4_5_moe', 'hidden_size': 2560,
+        'num_attention_heads': 20, 'num_key_value_heads': 4,
+        'tie_word_embeddings': True}" \
+        "{$(attention 2560 2560 512), 'mlp.gate': [1, 2560],
+        $(mlp mlp.experts.0. 2560 1536), $(mlp mlp.shared_experts. 2560 3072)}"
+    program 0 plan small --json
+    loads 0 '[1, 2, 4]' '[1, 2, 4]'
+    loads 1 '[1, 2, 4]' '[1, 2, 4]'
+    limit 0 8 'self_attn.q_proj, 20 num_attention_heads'
+    # 3584 / 4 = 7 blocks; beyond vLLM makes blocks of 64 at 8 (448 rows) and 32
+    # at 16 (224), and 112 rows at 32 leave 16. 28672 / 32 = 7 blocks.
+    more="{'model.layers.0.mlp.moe_statics.e_score_correction_bias': [1, 1]} | {
+        f'model.layers.1.mlp.{name}_proj.weight': shape for name, shape in (
+            ('gate', [28672, 8192]), ('up', [28672, 8192]),
+            ('down', [8192, 28672]))}" \
+        source_of large "{'model_type': 'ernie4_5_moe', 'hidden_size': 8192,
+        'num_attention_heads': 64, 'num_key_value_heads': 8,
+        'tie_word_embeddings': True}" \
+        "{$(attention 8192 8192 1024), 'mlp.gate': [1, 8192],
+        $(mlp mlp.experts.0. 8192 3584)}"
+    program 0 plan large --json
+    loads 0 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16, 32]'
+    loads 1 '[1, 2, 4]' '[1, 2, 4, 8, 16, 32]'
+    holds out 'd["serving"]["engines"][0]["smaller_blocks"] == [8, 16]'
+    limit 0 32 'experts.down_proj, 112 of 3584 columns each'
+    # 28672 / 64 = 448 of the dense layers, spread or not.
+    holds out 'd["serving"]["engines"][0]["experts_spread_limits"]
+        == ["64: mlp.down_proj, 448 of 28672 columns each"]'
+}
+
+@test "Hunyuan-A13B: a shared expert that is always divided" {
+    # 3072 / 8 = 3 blocks, 3072 / 16 = 1.5, of the shared one as of the others.
+    more="{'model.layers.0.mlp.gate.wg.weight': [64, 4096]}" \
+        source_of src "{'model_type': 'hunyuan_v1_moe', 'hidden_size': 4096,
+        'num_attention_heads': 32, 'num_key_value_heads': 8,
+        'tie_word_embeddings': True}" \
+        "{$(attention 4096 4096 1024), 'self_attn.query_layernorm': [128],
+        'self_attn.key_layernorm': [128], $(mlp mlp.experts.0. 4096 3072),
+        $(mlp mlp.shared_mlp. 4096 3072)}"
+    program 0 plan src --json
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    holds out 'd["serving"]["engines"][0]["experts_spread_limit"]
+        == "16: mlp.shared_mlp.down_proj, 192 of 3072 columns each"'
+}
+
+@test "Granite-3.0-3B-A800M: experts of four blocks, heads of half a one" {
+    # 24 heads of 64: 1536 / 8 = 192 rows and columns; 512 / 8 = 64 of an expert.
+    source_of src "{'model_type': 'granitemoe', 'hidden_size': 1536,
+        'num_attention_heads': 24, 'num_key_value_heads': 8,
+        'tie_word_embeddings': True}" \
+        "{$(attention 1536 1536 512),
+        'block_sparse_moe.router.layer': [40, 1536],
+        'block_sparse_moe.input_linear': [40, 1024, 1536],
+        'block_sparse_moe.output_linear': [40, 1536, 512]}"
+    program 0 plan src --json
+    loads 0 '[1, 2, 4]' '[1, 2, 4]'
+    loads 1 '[1, 2, 4]' '[1, 2, 4]'
+    limit 0 8 'self_attn.o_proj, 192 of 1536 columns each'
+    limit 0 16 'self_attn.q_proj, 24 num_attention_heads'
+    limit 1 8 'self_attn.q_proj, 192 of 1536 rows each'
+    program 0 plan src --keep '*.self_attn.*' --json
+    limit 1 8 'experts.gate_proj, 64 of 512 rows each'
+}
+
+@test "Phi-3.5-MoE: experts of 50 blocks" {
+    # 6400 / 2 = 25 blocks; of 1600 and 800 rows vLLM makes blocks of 64 and 32.
+    more="{'model.norm.bias': [4096], 'lm_head.bias': [256],
+        'model.layers.0.input_layernorm.bias': [4096],
+        'model.layers.0.post_attention_layernorm.bias': [4096]}" \
+        source_of src "{'model_type': 'phimoe', 'hidden_size': 4096,
+        'num_attention_heads': 32, 'num_key_value_heads': 8}" \
+        "{$(attention 4096 4096 1024), 'block_sparse_moe.gate': [16, 4096],
+        'block_sparse_moe.experts.0.w1': [6400, 4096],
+        'block_sparse_moe.experts.0.w2': [4096, 6400],
+        'block_sparse_moe.experts.0.w3': [6400, 4096]}"
+    program 0 plan src --json
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8, 16, 32]'
+    loads 1 '[1, 2]' '[1, 2, 4, 8, 16, 32]'
+    holds out 'd["serving"]["engines"][0]["smaller_blocks"] == [4, 8]'
+    limit 0 16 'experts.w2, 400 of 6400 columns each'
+    limit 1 4 'experts.w1, 1600 of 6400 rows each'
+}
+
+@test "Qwen3-VL-235B-A22B: experts of twelve blocks" {
+    # 1536 / 8 = 192 and 1536 / 16 = 96: blocks of 64 and 32; 48 rows leave 16.
+    prefix=model.language_model. more="{'model.language_model.layers.0.mlp.experts.gate_up_proj': [2, 3072, 4096],
+        'model.language_model.layers.0.mlp.experts.down_proj': [2, 4096, 1536]}" \
+        source_of src "{'model_type': 'qwen3_vl_moe', 'text_config': {
+        'hidden_size': 4096, 'num_attention_heads': 64,
+        'num_key_value_heads': 4, 'moe_intermediate_size': 1536}}" \
+        "{$(attention 4096 8192 512), 'self_attn.q_norm': [128],
+        'self_attn.k_norm': [128], 'mlp.gate': [2, 4096]}"
+    grep -v '^keep.*model.visual' "$root/rules/qwen3_vl_moe.rules" >my.rules
+    program 0 plan src --rules my.rules --json
+    loads 0 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16, 32, 64]'
+    loads 1 '[1, 2, 4]' '[1, 2, 4, 8, 16, 32, 64]'
+    holds out 'd["serving"]["engines"][0]["smaller_blocks"] == [8, 16]'
+    limit 1 8 'experts.gate_proj, 192 of 1536 rows each'
+}
+
+@test "Gemma 3, 1B and 4B: numbers of heads that no config has" {
+    # 6912 / 4 = 13.5 blocks; one head of keys and values, copied.
+    source_of small "{'model_type': 'gemma3_text', 'hidden_size': 1152,
+        'tie_word_embeddings': True}" \
+        "{$(attention 1152 1024 256), 'self_attn.q_norm': [256],
+        'self_attn.k_norm': [256], 'pre_feedforward_layernorm': [1152],
+        'post_feedforward_layernorm': [1152], $(mlp mlp. 1152 6912)}"
+    program 0 plan small --json
+    loads 0 '[1, 2]' '[1, 2]'
+    loads 1 '[1, 2]' '[1, 2]'
+    limit 0 4 'mlp.down_proj, 1728 of 6912 columns each'
+    limit 1 4 'mlp.gate_proj, 1728 of 6912 rows each'
+    limit 1 8 'self_attn.q_proj, 4 heads'
+    # 8 heads of queries; 10240 / 8 = 10 blocks. A tower of another model's
+    # heads is in nobody's way.
+    prefix=language_model.model. \
+        more="{'multi_modal_projector.mm_input_projection_weight': [1152, 2560],
+        'multi_modal_projector.mm_soft_emb_norm.weight': [1152],
+        'vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight':
+            [1153, 1152]}" \
+        source_of large "{'model_type': 'gemma3', 'tie_word_embeddings': True,
+        'text_config': {'hidden_size': 2560}}" \
+        "{$(attention 2560 2048 1024), 'self_attn.q_norm': [256],
+        'self_attn.k_norm': [256], 'pre_feedforward_layernorm': [2560],
+        'post_feedforward_layernorm': [2560], $(mlp mlp. 2560 10240)}"
+    program 0 plan large --json
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    limit 0 16 'self_attn.q_proj, 8 heads'
+}
+
+gemma4() { # DIR HIDDEN NORM Q KV INTER [MORE]: a layer of a text-only Gemma 4
+    more="{'model.layers.0.layer_scalar': [1]}" \
+        source_of "$1" "{'model_type': 'gemma4_text', 'hidden_size': $2,
+        'tie_word_embeddings': True}" \
+        "{$(attention "$2" "$4" "$5"), 'self_attn.q_norm': [$3],
+        'self_attn.k_norm': [$3], 'pre_feedforward_layernorm': [$2],
+        'post_feedforward_layernorm': [$2], $(mlp mlp. "$2" "$6")${7:+, $7}}"
+}
+
+@test "Gemma 4: layers of two kinds of heads, told by their norms" {
+    # 31B: 32 heads of 256 with 16 of keys, or of 512 with 4; 21504 / 8 = 21
+    # blocks, / 16 = 10.5.
+    gemma4 near 5376 256 8192 4096 21504
+    gemma4 far 5376 512 16384 2048 21504
+    for layer in near far; do
+        program 0 plan $layer --json
+        loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+        loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+        limit 0 16 'mlp.down_proj, 1344 of 21504 columns each'
+    done
+    # A layer alone would go on: four heads are copied, 32 divided.
+    program 0 plan far --json --keep '*.mlp.*'
+    loads 0 '[1, 2, 4, 8, 16, 32]' '[1, 2, 4, 8, 16, 32]'
+    # 26B-A4B: 2112 rows are 16.5 blocks. Kept, experts of 704 rows, 5.5 blocks,
+    # remain: vLLM makes blocks of 64 and 32 of 704, 352; 176 leave 16. SGLang
+    # takes none, spread or not.
+    gemma4 moe 2816 256 4096 2048 2112 "'router.proj': [1, 2816],
+        'post_feedforward_layernorm_1': [2816],
+        'post_feedforward_layernorm_2': [2816],
+        'pre_feedforward_layernorm_2': [2816],
+        $(mlp experts.0. 2816 704)"
+    sed 's/^keep.*router\..*scale /& optional /' \
+        "$root/rules/gemma4_text.rules" >my.rules
+    program 0 plan moe --rules my.rules --json
+    loads 0 '[]' '[]'
+    loads 1 '[]' '[]'
+    program 0 plan moe --rules my.rules --keep '*.mlp.*' --json
+    loads 0 '[1, 2]' '[1, 2, 4, 8, 16]'
+    loads 1 '[]' '[]'
+    holds out 'd["serving"]["engines"][0]["smaller_blocks"] == [1, 2]'
+}
+
+@test "Llama 4 Scout: 40 heads; a shared expert that SGLang always divides" {
+    # 8192 / 64 = 128, but 40 / 16.
+    prefix=language_model.model. more="{
+        'language_model.lm_head.weight': [256, 5120],
+        'language_model.model.layers.0.feed_forward.experts.gate_up_proj':
+            [2, 5120, 16384],
+        'language_model.model.layers.0.feed_forward.experts.down_proj':
+            [2, 8192, 5120]}" \
+        source_of src "{'model_type': 'llama4', 'tie_word_embeddings': True,
+        'text_config': {'hidden_size': 5120, 'num_attention_heads': 40,
+        'num_key_value_heads': 8}}" \
+        "{$(attention 5120 5120 1024), 'feed_forward.router': [2, 5120],
+        $(mlp feed_forward.shared_expert. 5120 8192)}"
+    grep -vE '^keep +(vision|multi)' "$root/rules/llama4.rules" >my.rules
+    program 0 plan src --rules my.rules --json
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    limit 1 16 'self_attn.q_proj, 40 num_attention_heads'
+    # Were its experts of 1024: 8 devices, 16 only where the shared one is whole.
+    source_of text "{'model_type': 'llama4_text', 'hidden_size': 4096,
+        'num_attention_heads': 32, 'num_key_value_heads': 8}" \
+        "{$(attention 4096 4096 1024), 'feed_forward.router': [1, 4096],
+        $(mlp feed_forward.shared_expert. 4096 1024),
+        $(mlp feed_forward.experts.0. 4096 1024)}"
+    program 0 plan text --json
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8, 16, 32]'
+    loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+}
+
+phi3() { # DIR HIDDEN HEADS KV QKV INTER
+    source_of "$1" "{'model_type': 'phi3', 'hidden_size': $2,
+        'num_attention_heads': $3, 'num_key_value_heads': $4}" \
+        "{'self_attn.qkv_proj': [$5, $2], 'self_attn.o_proj': [$2, $7],
+        'mlp.gate_up_proj': [2 * $6, $2], 'mlp.down_proj': [$2, $6]}"
+}
+
+@test "Phi-3 and Phi-4: queries, keys and values in one matrix" {
+    # Mini: 32 heads of 96; 3072 / 8 = 3 blocks. Medium and Phi-4: 40 heads of
+    # 128 and 10 of keys; 17920 / 2 = 70 blocks. Phi-4-mini: 24 and 8 heads.
+    phi3 mini 3072 32 32 9216 8192 3072
+    phi3 medium 5120 40 10 7680 17920 5120
+    phi3 four-mini 3072 24 8 5120 8192 3072
+    program 0 plan mini --json --for vllm:8
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    limit 0 16 'self_attn.o_proj, 192 of 3072 columns each'
+    limit 1 16 'self_attn.qkv_proj, 192 of 3072 rows of q_proj each: raises'
+    limit 1 64 'self_attn.qkv_proj, 32 num_attention_heads'
+    program 0 plan medium --json
+    loads 0 '[1, 2]' '[1, 2]'
+    limit 0 4 'self_attn.qkv_proj, 10 num_key_value_heads'
+    program 0 plan four-mini --json
+    loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
+    limit 0 16 'self_attn.qkv_proj, 24 num_attention_heads'
+    program 1 plan four-mini --for vllm:32 -q
+    says "fp8cast: --for vllm:32: does not load on so many devices (not on 32: self_attn.qkv_proj, 24 num_attention_heads)"
+}
+
+@test "one matrix whose parts cut blocks: which engine, which part, what" {
+    # 32 queries' heads of 64 are 16 blocks; one of keys and one of values share
+    # the next. Gate and up of 240 rows begin in blocks of their own.
+    phi3 src 2048 32 1 2176 240 2048
+    program 0 plan src --json
+    loads 0 '[]' '[]'
+    loads 1 '[]' '[]'
+    [ "$(findings | head -2)" = "vllm|self_attn.qkv_proj|1|cannot be served, not even on one device: v_proj begins at row 2112, within a block: raises
+sglang|self_attn.qkv_proj|1|cannot be served, not even on one device: 64 rows of k_proj: raises" ]
+    holds out 'all(f["tensor"] == "model.layers.0.self_attn.qkv_proj.weight"
+        for f in d["serving"]["findings"][:2])'
+    limit 0 1 'self_attn.qkv_proj, v_proj begins at row 2112, within a block: raises'
+    program 1 plan src --for vllm -q
+    says "fp8cast: --for vllm: 2 warnings, the first: cannot be served, not even on one device: v_proj begins at row 2112, within a block: raises"
+    program 0 plan src
+    # Without it vLLM takes the other on one device. On two it says nothing.
+    program 0 plan src --json --keep '*_attn.*' --keep '*.down_proj.*'
+    loads 0 '[1]' '[1]'
+    loads 1 '[]' '[]'
+    limit 0 2 'mlp.gate_up_proj, 120 of 240 rows of gate_proj each: scales of other rows, silently'
+    limit 0 4 'mlp.gate_up_proj, 60 of 240 rows of gate_proj each: raises'
+    program 1 plan src --keep '*_attn.*' --keep '*.down_proj.*' --for vllm:2 -q
+    says "fp8cast: --for vllm:2: does not load on so many devices (not on 2: mlp.gate_up_proj, 120 of 240 rows of gate_proj each: scales of other rows, silently)"
+    program 0 plan src --keep '*_attn.*' --keep '*.down_proj.*'
+    tr -s ' \n' ' ' <out | grep -qF "not 2: mlp.gate_up_proj, 120 of 240 rows of gate_proj each: scales of other rows, silently"
+    # verify of a result says the same.
+    program 0 quantize src dst --quiet
+    program 0 plan src --json
+    mv out planned
+    program 0 verify src dst --json
+    "$PYTHON" - <<'END'
+import json
+planned, verified = (json.load(open(f))["serving"] for f in ("planned", "out"))
+limits = [[e["limits"] for e in s["engines"]] for s in (planned, verified)]
+assert limits[0] == limits[1] and limits[0][0], limits
+told = [[f["what"] for f in s["findings"] if f["severity"] == "warning"]
+        for s in (planned, verified)]
+assert told[0] == told[1] and len(told[0]) > 1, told
+END
 }
 
 @test "ragged blocks: who refuses, who computes nonsense" {

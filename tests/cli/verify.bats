@@ -28,8 +28,11 @@ sabotage() {
 
 # finds FAULT...: verify exits with 3 and its faults are these, in any order
 # and no others. A fault is a shell pattern that a whole line matches.
-codes='vLLM raises, SGLang takes its codes for weights without a word'
-silent='vLLM and SGLang start without it and say nothing'
+codes='vLLM raises, SGLang takes its codes for weights without a word, so does transformers on a GPU'
+silent='vLLM and SGLang start without it and say nothing, transformers raises or names the key'
+unread='vLLM, SGLang and transformers do not read it and say nothing'
+whose='vLLM, SGLang and transformers compute with them and say nothing'
+apart='where it is taken apart'
 
 finds() {
     local fault line unexpected=0
@@ -156,18 +159,50 @@ accepts() {
     finds "tensor $L.0.input_layernorm.weight: expected BF16 or F8_E4M3, found F32"
 }
 
-@test "gate and up swapped" {
+@test "gate and up swapped: whose weights they are" {
+    for at in mlp.experts.2 mlp.shared_expert; do
+        a=$L.1.$at.gate_proj.weight b=$L.1.$at.up_proj.weight
+        sabotage swap $a $b
+        finds "tensor $a: has the weights of $b; $whose" \
+            "tensor $b: has the weights of $a; $whose"
+        holds out '50000 < d["codes_not_nearest"] < 65536' \
+            'd["codes_nan"] == 0'
+    done
+    # Stored one by one, and in the draft layer.
+    good=$shared/experts-good src=$shared/experts
+    a=mtp.layers.0.mlp.experts.1.gate_proj.weight
+    b=mtp.layers.0.mlp.experts.1.up_proj.weight
+    sabotage swap $a $b
+    finds "tensor $a: has the weights of $b; $whose" \
+        "tensor $b: has the weights of $a; $whose"
+}
+
+@test "experts and layers swapped: whose weights they are" {
+    a=$L.1.mlp.experts.0.down_proj.weight b=$L.1.mlp.experts.1.down_proj.weight
+    sabotage swap $a $b
+    finds "tensor $a: has the weights of $b; $whose" \
+        "tensor $b: has the weights of $a; $whose"
+    a=$L.0.linear_attn.out_proj.weight b=$L.2.linear_attn.out_proj.weight
+    sabotage swap $a $b
+    finds "tensor $a: has the weights of $b; $whose" \
+        "tensor $b: has the weights of $a; $whose"
+}
+
+@test "weights that are another's in part, or of a name that is not alike" {
+    # One code of the swapped ones is another: they are nobody's.
     a=$L.1.mlp.experts.2.gate_proj.weight b=$L.1.mlp.experts.2.up_proj.weight
     sabotage swap $a $b
+    cp -r dst once
+    good=once sabotage code-step $a 32767
     program 3 verify "$shared/src" dst --json
     holds out 'd["faults"] == 2' \
-        "any('tensor $a: ' in f and 'not the nearest' in f for f in d['fault_list'])" \
-        "any('tensor $b: ' in f and 'not the nearest' in f for f in d['fault_list'])"
-    # Two experts, too.
-    sabotage swap $L.1.mlp.experts.0.down_proj.weight \
-        $L.1.mlp.experts.1.down_proj.weight
+        "any('tensor $b: has the weights of $a; ' in f for f in d['fault_list'])" \
+        "any('tensor $a: codes that are not the nearest' in f for f in d['fault_list'])"
+    # Another layer's other half: two words differ.
+    sabotage swap $a $L.2.mlp.experts.2.up_proj.weight
     program 3 verify "$shared/src" dst --json
-    holds out 'd["faults"] == 2'
+    holds out 'd["faults"] == 2' \
+        'all("codes that are not the nearest" in f for f in d["fault_list"])'
 }
 
 # ---- names, shapes, places ---------------------------------------------------
@@ -175,9 +210,11 @@ accepts() {
 @test "a tensor too few" {
     sabotage drop $L.2.post_attention_layernorm.weight
     finds "tensor $L.2.post_attention_layernorm.weight: missing; $silent"
-    sabotage drop $L.2.mlp.experts.1.up_proj.weight
-    program 3 verify "$shared/src" dst --json
-    holds out "'tensor $L.2.mlp.experts.1.up_proj.weight: missing; $silent' in d['fault_list']"
+    name=$L.2.mlp.experts.1.up_proj.weight
+    sabotage drop $name
+    home=$(grep -lF "${name}_scale_inv" dst/*.safetensors)
+    finds "tensor $name: missing; $silent" \
+        "$(basename "$home"): tensor ${name}_scale_inv has no counterpart in the source"
 }
 
 @test "a tensor too many" {
@@ -187,9 +224,50 @@ accepts() {
 }
 
 @test "the fused tensor left beside its parts" {
-    sabotage add $L.0.mlp.experts.down_proj $L.0.mlp.experts.0.down_proj.weight
-    home=$(grep -lF "$L.0.mlp.experts.down_proj" dst/*.safetensors)
-    finds "$(basename "$home"): tensor $L.0.mlp.experts.down_proj has no counterpart in the source, where it is taken apart: left in BF16, vLLM and SGLang cast it into FP8 without a word; in FP8, SGLang does not read it and transformers tells of keys"
+    name=$L.0.mlp.experts.down_proj
+    sabotage add $name $L.0.mlp.experts.0.down_proj.weight
+    home=$(grep -lF "$name" dst/*.safetensors)
+    finds "$(basename "$home"): tensor $name has no counterpart in the source, $apart: vLLM takes it, SGLang does not read it and says nothing, transformers tells of keys; as others are apart, SGLang drops the later of those"
+}
+
+# still_fused NAME PART...: a line for each of what it should have become.
+still_fused() {
+    local e part
+    for e in 0 1 2; do
+        for part in "${@:2}"; do
+            echo "tensor ${1%.*}.$e.$part.weight: missing; it is still in $1"
+        done
+    done
+}
+
+@test "experts not taken apart: in BF16, in FP8, and all of them" {
+    for leaf in 'gate_up_proj gate_proj up_proj' 'down_proj down_proj'; do
+        # shellcheck disable=SC2086  # words
+        set -- $leaf
+        name=$L.0.mlp.experts.$1
+        mapfile -t gone < <(still_fused "$name" "${@:2}")
+        sabotage leave-fused "$name" "$shared/src"
+        home=$(basename "$(grep -lF "$name" dst/*.safetensors)")
+        finds "${gone[@]}" \
+            "$home: tensor $name has no counterpart in the source, $apart: vLLM and SGLang cast it into FP8 without a word, transformers too computes with other weights"
+        sabotage leave-fused "$name" "$shared/src" fp8
+        fp8="vLLM takes it, SGLang does not read it and says nothing, transformers tells of keys"
+        finds "${gone[@]}" \
+            "$home: tensor $name has no counterpart in the source, $apart: $fp8; as others are apart, SGLang drops the later of those" \
+            "$home: tensor ${name}_scale_inv has no counterpart in the source, $apart: $fp8; as others are apart, SGLang drops the later of those"
+    done
+    # None is apart: nothing is dropped for that.
+    sabotage nothing
+    for layer in $L.0 $L.1 $L.2 $L.3 mtp.layers.0; do
+        for part in gate_up_proj down_proj; do
+            "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst leave-fused \
+                $layer.mlp.experts.$part "$shared/src" fp8
+        done
+    done
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 5 * (3 + 2 * 3 + 2 * 2)' \
+        'not any("SGLang drops" in f for f in d["fault_list"])' \
+        'sum("SGLang does not read it" in f for f in d["fault_list"]) == 20'
 }
 
 @test "a scale in another shard" {
@@ -204,7 +282,7 @@ accepts() {
 @test "weight_scale instead of weight_scale_inv" {
     name=$L.3.self_attn.o_proj.weight
     sabotage rename ${name}_scale_inv ${name}_scale
-    finds "tensor $name: FP8 without ${name}_scale_inv, only _scale, which no loader of this format reads: vLLM raises, SGLang drops it without a word"
+    finds "tensor $name: FP8 without ${name}_scale_inv, only _scale, which no loader of this format reads: vLLM and transformers raise, SGLang drops it without a word or raises"
     sabotage rename-all _scale_inv _scale
     program 3 verify "$shared/src" dst --json
     holds out 'd["faults"] == 70'
@@ -213,7 +291,7 @@ accepts() {
 @test "no scale" {
     name=$L.3.self_attn.o_proj.weight
     sabotage drop ${name}_scale_inv
-    finds "tensor $name: FP8 without ${name}_scale_inv; $silent"
+    finds "tensor $name: FP8 without ${name}_scale_inv; vLLM and SGLang start without it and say nothing, transformers raises"
 }
 
 @test "a scale of another shape" {
@@ -285,7 +363,7 @@ END
     name=$L.3.self_attn
     sabotage to-bf16 $name.k_proj.weight "$shared/src"
     finds "$name.qkv_proj: some of its parts are FP8 and some not; engines load them as one" \
-        "config.json: modules_to_not_convert: $name.k_proj is not FP8 and not listed; a loader would convert it: vLLM and SGLang cast it into FP8 without a word or raise, transformers does on a GPU"
+        "config.json: modules_to_not_convert: $name.k_proj is not FP8 and not listed; a loader would convert it: by the model, vLLM and SGLang cast it into FP8 without a word, raise or leave it, transformers converts it on a GPU or leaves it"
 }
 
 @test "FP8 of only some experts" {
@@ -324,19 +402,58 @@ END
     holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])'
     sabotage nothing
     cp dst/model-00001-of-00008.safetensors dst/old.safetensors
-    finds "old.safetensors: lies beside the shards, but model.safetensors.index.json does not name it"
+    finds "old.safetensors: lies beside the shards, but model.safetensors.index.json does not name it; $unread"
+    # With all its tensors in it: each of them is missing.
+    sabotage outside-index $L.3.self_attn.o_proj.weight
+    home=$(grep -lF "$L.3.self_attn.o_proj.weight" dst/*.safetensors)
+    mapfile -t gone < <("$PYTHON" - "$reference" "$home" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+import reference
+for t in reference.read_shard(sys.argv[2]):
+    if not t.name.endswith("_scale_inv"):
+        print(f"tensor {t.name}")
+END
+    )
+    [ "${#gone[@]}" -gt 5 ]
+    finds "$(basename "$home"): lies beside the shards, but model.safetensors.index.json does not name it; $unread" \
+        "${gone[@]/%/: missing; $silent}"
+}
+
+# not_listed MODULE EFFECT: the fault of that, and no other.
+not_listed() {
+    sabotage unlist "$1"
+    finds "config.json: modules_to_not_convert: $1 is not FP8 and not listed; a loader would convert it: $2"
 }
 
 @test "modules_to_not_convert: too few" {
-    for module in $L.0.linear_attn.in_proj_a lm_head \
-        model.visual.blocks.0.attn.qkv mtp.fc mtp.layers.0.self_attn.q_proj \
-        $L.3.mlp.shared_expert_gate; do
-        sabotage unlist $module
-        finds "config.json: modules_to_not_convert: $module is not FP8 and not listed; a loader would convert it: vLLM and SGLang cast it into FP8 without a word or raise, transformers does on a GPU"
+    # As docs/loaders.md has it of qwen3_5_moe, module by module.
+    linear='vLLM casts it into FP8 without a word, SGLang raises, transformers does on a GPU'
+    not_listed $L.0.linear_attn.in_proj_a "$linear"
+    not_listed $L.0.linear_attn.in_proj_b "$linear"
+    vision='vLLM casts it into FP8 without a word, SGLang does not, transformers does on a GPU'
+    for module in blocks.0.attn.qkv blocks.0.attn.proj blocks.0.mlp.linear_fc1 \
+        blocks.0.mlp.linear_fc2 merger.linear_fc1 merger.linear_fc2; do
+        not_listed model.visual.$module "$vision"
     done
-    # Nobody takes a norm for a Linear.
+    not_listed mtp.fc 'vLLM casts it into FP8 without a word, SGLang does not, transformers does not read it'
+    for module in self_attn.q_proj self_attn.o_proj \
+        mlp.shared_expert.down_proj; do
+        not_listed mtp.layers.0.$module 'vLLM and SGLang cast it into FP8 without a word, transformers does not read it'
+    done
+    not_listed lm_head 'transformers does on a GPU, vLLM and SGLang do not'
+    not_listed $L.3.mlp.shared_expert_gate 'transformers does on a GPU, vLLM and SGLang do not'
+    not_listed mtp.layers.0.mlp.shared_expert_gate 'so far vLLM and SGLang do not, transformers does not read it'
+    # Nobody takes a norm or a router for a Linear.
     sabotage unlist $L.0.input_layernorm
     accepts
+    sabotage unlist $L.0.mlp.gate
+    accepts
+    # An empty list: each of them.
+    sabotage set modules_to_not_convert '[]'
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 26' \
+        'all("is not FP8 and not listed" in f for f in d["fault_list"])'
 }
 
 @test "modules_to_not_convert: too many" {

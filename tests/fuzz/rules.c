@@ -40,13 +40,17 @@ static void print_parallel(f8_buf *text, const f8_parallel *parallel)
 
     f8_buf_printf(text, "parallel %s %s%s", hows[parallel->how],
                   parallel->pattern, crowds[parallel->crowd]);
-    if (parallel->kv)
-        f8_buf_printf(text, " kv=%s", parallel->kv);
+    if (parallel->shared_by)
+        f8_buf_printf(text, "=%s", parallel->shared_by);
+    for (unsigned i = 0; i < parallel->names_count; i++)
+        f8_buf_printf(text, "%s%s", i ? "," : " parts=", parallel->names[i]);
     for (unsigned i = 0; i < parallel->parts_count; i++)
         f8_buf_printf(text, "%s%s%s%s", i ? "," : " heads=", parallel->heads[i],
                       parallel->dims[i] ? "*" : "",
                       parallel->dims[i] ? parallel->dims[i] : "");
-    f8_buf_puts(text, "\n");
+    if (parallel->kv)
+        f8_buf_printf(text, " kv=%s", parallel->kv);
+    f8_buf_puts(text, parallel->interleaved ? " interleaved\n" : "\n");
 }
 
 static bool is_in(const char *layout, const f8_section *section)

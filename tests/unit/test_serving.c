@@ -160,6 +160,242 @@ static void test_parts_of_one(void **state)
     f8_serving_free(serving);
 }
 
+/* Queries, keys and values in one matrix, with what became of their scales in
+ * vLLM 0.32.0: its QKVParallelLinear was made to load such a matrix whose rows
+ * and scales say which they are, for each device. R: a part's scales are more
+ * than there are left; S: none raises, and rows have others' scales. */
+static void test_stored_heads(void **state)
+{
+    static const struct {
+        unsigned heads, kv, dim;
+        const char *vllm; /* 1, 2, 4 and 8 devices */
+        uint32_t sglang;
+    } cases[] = {
+        {32, 32, 96, "++++", 0x0f},  /* Phi-3-mini */
+        {24, 8, 128, "++++", 0x0f},  /* Phi-4-mini */
+        {40, 10, 128, "++..", 0x03}, /* Phi-3-medium, Phi-4 */
+        {34, 34, 96, "+S..", 0},     /* keys begin in a block's middle */
+        {32, 1, 64, "RRRR", 0},      /* one head: half a block each */
+        {8, 1, 96, "++RR", 0},       /* keys and values keep their places */
+        {4, 4, 124, "+SS.", 0},      {2, 2, 120, "+S..", 0},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char config[128];
+        uint32_t fits = 0;
+        f8_serving *serving;
+        f8_serving_engine found;
+        const matrix qkv = {
+            "x.q.weight",
+            (uint64_t)(cases[i].heads + 2 * cases[i].kv) * cases[i].dim, 128};
+        snprintf(config, sizeof config,
+                 "{\"model_type\": \"f\", \"n\": %u, \"m\": %u}",
+                 cases[i].heads, cases[i].kv);
+        serving = serve(*state,
+                        "parallel column *.q.weight parts=q,k,v "
+                        "heads=n,m,m kv=m\n",
+                        config, &qkv, 1);
+        for (unsigned k = 0; k < 4; k++) {
+            const char *limit =
+                f8_serving_limit(serving, F8_VLLM, 1u << k, false);
+            char seen = cases[i].vllm[k];
+            fits |= seen == '+' ? 1u << k : 0;
+            assert_int_equal(!limit, seen == '+');
+            if (seen == 'R')
+                assert_non_null(strstr(limit, ": raises"));
+            if (seen == 'S')
+                assert_non_null(strstr(limit, ": scales of other rows, "
+                                              "silently"));
+        }
+        f8_serving_get_engine(serving, F8_VLLM, &found);
+        assert_int_equal(found.tp_sizes & 0x0f, fits);
+        f8_serving_get_engine(serving, F8_SGLANG, &found);
+        assert_int_equal(found.tp_sizes & 0x0f, cases[i].sglang);
+        f8_serving_free(serving);
+    }
+}
+
+/* Gate and up in one matrix: the same, of its MergedColumnParallelLinear. */
+static void test_stored_halves(void **state)
+{
+    static const struct {
+        uint64_t each;
+        const char *vllm; /* 1, 2, 4 devices */
+    } cases[] = {{8192, "+++"}, {192, "RRR"}, {160, "RRR"},
+                 {240, "+SR"},  {496, "+SS"}, {384, "+RR"}};
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const matrix both = {"x.u.weight", 2 * cases[i].each, 128};
+        f8_serving *serving = serve(*state, "parallel column * parts=gate,up\n",
+                                    CONFIG, &both, 1);
+        for (unsigned k = 0; k < 3; k++) {
+            const char *limit =
+                f8_serving_limit(serving, F8_VLLM, 1u << k, false);
+            const char *seen = cases[i].vllm[k] == 'R'   ? ": raises"
+                               : cases[i].vllm[k] == 'S' ? "silently"
+                                                         : NULL;
+            assert_int_equal(!limit, !seen);
+            if (seen)
+                assert_non_null(strstr(limit, seen));
+        }
+        f8_serving_free(serving);
+    }
+}
+
+/* What is said of them: whose rows, where they begin, what the engine does. */
+static void test_stored_sentences(void **state)
+{
+    const matrix both = {"x.1.u.weight", 384, 128};
+    const matrix odd = {"x.1.u.weight", 385, 128};
+    f8_serving *serving =
+        serve(*state, "parallel column * parts=gate,up\n", CONFIG, &both, 1);
+    f8_finding finding;
+    f8_serving_engine found;
+
+    assert_true(f8_serving_get_finding(serving, 0, &finding));
+    assert_int_equal(finding.engine, F8_VLLM);
+    assert_true(finding.is_warning);
+    assert_string_equal(finding.tensor, "x.1.u.weight");
+    assert_string_equal(finding.where, "u");
+    assert_string_equal(finding.what,
+                        "cannot be served, not even on one device: up begins "
+                        "at row 192, within a block: raises");
+    assert_true(f8_serving_get_finding(serving, 1, &finding));
+    assert_int_equal(finding.engine, F8_SGLANG);
+    assert_string_equal(finding.what,
+                        "cannot be served, not even on one device: 192 rows "
+                        "of gate: raises");
+    assert_string_equal(f8_serving_limit(serving, F8_VLLM, 1, false),
+                        "1: u, up begins at row 192, within a block: raises");
+    assert_string_equal(f8_serving_limit(serving, F8_SGLANG, 2, true),
+                        "2: u, 96 of 192 rows of gate each: raises");
+    assert_null(f8_serving_limit(serving, F8_TRANSFORMERS, 2, false));
+    assert_null(f8_serving_limit(serving, F8_VLLM, 3, false));
+    f8_serving_free(serving);
+    serving =
+        serve(*state, "parallel column * parts=gate,up\n", CONFIG, &odd, 1);
+    f8_serving_get_engine(serving, F8_VLLM, &found);
+    assert_string_equal(found.unknown, "no equal parts has x.1.u.weight");
+    f8_serving_free(serving);
+    /* Heads that are none of the rows, or a number beyond all. */
+    for (int huge = 0; huge < 2; huge++) {
+        serving = serve(*state, "parallel column * parts=a,b heads=n,m\n",
+                        huge ? "{\"model_type\": \"f\", \"n\": "
+                               "9223372036854775807, "
+                               "\"m\": 9223372036854775807}"
+                             : "{\"model_type\": \"f\", \"n\": 3, "
+                               "\"m\": 2}",
+                        &both, 1);
+        f8_serving_get_engine(serving, F8_VLLM, &found);
+        assert_string_equal(found.unknown,
+                            "config.json has other heads than x.1.u.weight");
+        f8_serving_free(serving);
+    }
+}
+
+/* Where BF16 is not in the way of blocks, heads still are. */
+static void test_stored_not_fp8(void **state)
+{
+    const matrix both[] = {{"x.1.q.weight", 240, 128},
+                           {"x.1.o.weight", 128, 8192}};
+    f8_serving *serving = serve(*state,
+                                "keep *.q.weight\n"
+                                "parallel row *\n"
+                                "parallel column *.q.weight parts=q,k,v "
+                                "heads=n,m,m kv=m\n",
+                                "{\"model_type\": \"f\", \"n\": 4, "
+                                "\"m\": 1}",
+                                both, 2);
+
+    expect_sizes(serving, F8_VLLM, 0x07, 0x07);
+    assert_string_equal(f8_serving_limit(serving, F8_VLLM, 16, false),
+                        "16: q, 4 n");
+    f8_serving_free(serving);
+}
+
+/* A head of each, and again: vLLM takes them for one layer of 384 and more
+ * rows, SGLang for four layers. */
+static void test_interleaved(void **state)
+{
+    static const char lines[] =
+        "parallel column * heads=n*d,n*d,m*d,m*d interleaved\n";
+    static const char config[] =
+        "{\"model_type\": \"f\", \"n\": 4, \"m\": 8, \"d\": 64}";
+    const matrix one = {"x.1.z.weight", 1536, 128};
+    f8_serving *serving = serve(*state, lines, config, &one, 1);
+
+    /* 1536 / 4 = 384 is three blocks; of 256 rows of queries two have 128. */
+    expect_sizes(serving, F8_VLLM, 0x07, 0x07);
+    expect_sizes(serving, F8_SGLANG, 0x03, 0x03);
+    assert_string_equal(f8_serving_limit(serving, F8_VLLM, 8, false),
+                        "8: z, 4 n");
+    assert_string_equal(f8_serving_limit(serving, F8_SGLANG, 4, false),
+                        "4: z, 64 of 256 rows each");
+    f8_serving_free(serving);
+    /* 12 heads of 20 rows: 240 on one device, 120 on two. */
+    const matrix ragged = {"x.1.z.weight", 240, 128};
+    serving = serve(*state, "parallel column * heads=n*d,m*d interleaved\n",
+                    "{\"model_type\": \"f\", \"n\": 4, \"m\": 8, "
+                    "\"d\": 20}",
+                    &ragged, 1);
+    expect_sizes(serving, F8_VLLM, 0x01, 0x01);
+    expect_sizes(serving, F8_SGLANG, 0, 0);
+    assert_string_equal(f8_serving_limit(serving, F8_VLLM, 2, false),
+                        "2: z, 120 of 240 rows each");
+    f8_serving_free(serving);
+}
+
+/* 256 rows: of heads of 64, four, whatever config.json says. */
+static void test_heads_by_a_norm(void **state)
+{
+    static const char lines[] = "parallel whole *\n"
+                                "parallel column *.q.weight heads=.n.weight\n"
+                                "parallel column *.k.weight kv=.n.weight\n";
+    const matrix both[] = {{"x.1.q.weight", 512, 128}, {"x.1.n.weight", 1, 64}};
+    const matrix copied[] = {{"x.1.k.weight", 512, 128},
+                             {"x.1.n.weight", 1, 256}};
+    f8_serving *serving = serve(*state, lines, CONFIG, both, 2);
+    f8_serving_engine found;
+
+    expect_sizes(serving, F8_VLLM, 0x07, 0x07);
+    f8_serving_free(serving);
+    serving = serve(*state, lines, CONFIG, copied, 2);
+    expect_sizes(serving, F8_VLLM, ALL, ALL);
+    f8_serving_free(serving);
+    static const matrix lacking[][2] = {
+        {{"x.1.q.weight", 512, 128}, {"x.2.n.weight", 1, 64}},
+        {{"x.1.q.weight", 512, 128}, {"x.1.n.weight", 1, 96}},
+        {{"q.weight", 512, 128}, {"n.weight", 1, 64}}};
+    for (size_t i = 0; i < COUNT_OF(lacking); i++) {
+        serving = serve(*state,
+                        "parallel whole *\n"
+                        "parallel column *q.weight heads=.n.weight\n",
+                        CONFIG, lacking[i], 2);
+        f8_serving_get_engine(serving, F8_VLLM, &found);
+        assert_non_null(found.unknown);
+        assert_non_null(
+            strstr(found.unknown, "no tensor beside tells the heads of "));
+        f8_serving_free(serving);
+    }
+}
+
+/* A shared expert that only one engine leaves whole. */
+static void test_shared_by_one(void **state)
+{
+    const matrix fits = {"x.o.weight", 128, 1024};
+    f8_serving *serving = serve(*state, "parallel row *.o.weight shared=vllm\n",
+                                CONFIG, &fits, 1);
+
+    expect_sizes(serving, F8_VLLM, 0x0f, ALL);
+    expect_sizes(serving, F8_SGLANG, 0x0f, 0x0f);
+    f8_serving_free(serving);
+    serving = serve(*state, "parallel row *.o.weight shared=sglang\n", CONFIG,
+                    &fits, 1);
+    expect_sizes(serving, F8_VLLM, 0x0f, 0x0f);
+    expect_sizes(serving, F8_SGLANG, 0x0f, ALL);
+    f8_serving_free(serving);
+}
+
 /* A number of heads that config.json does not have leaves sizes unknown. */
 static void test_heads_not_said(void **state)
 {
@@ -308,12 +544,40 @@ static void test_errors(void **state)
          "my.rules:1:16: expected experts or shared, found 'heads=b'"},
         {"parallel whole a experts\n",
          "my.rules:1:18: expected nothing behind the pattern, found 'experts'"},
+        {"parallel row a parts=b,c\n",
+         "my.rules:1:16: expected experts or shared, found 'parts=b,c'"},
+        {"parallel row a shared=transformers\n",
+         "my.rules:1:16: expected experts or shared, found "
+         "'shared=transformers'"},
         {"parallel column a kv=\n",
-         "my.rules:1:19: expected experts, shared, heads=KEY or kv=KEY, found "
-         "'kv='"},
+         "my.rules:1:19: expected experts, shared, parts=NAME,..., heads=KEY, "
+         "kv=KEY or interleaved, found 'kv='"},
         {"parallel column a kv=b heads=c\n",
-         "my.rules:1:24: expected experts, shared, heads=KEY or kv=KEY, found "
-         "'heads=c'"},
+         "my.rules:1:24: expected experts, shared, parts=NAME,..., heads=KEY, "
+         "kv=KEY or interleaved, found 'heads=c'"},
+        {"parallel column a heads=c kv=c\n",
+         "my.rules:1:27: expected experts, shared, parts=NAME,..., heads=KEY, "
+         "kv=KEY or interleaved, found 'kv=c'"},
+        {"parallel column a heads=c parts=b,d\n",
+         "my.rules:1:27: expected experts, shared, parts=NAME,..., heads=KEY, "
+         "kv=KEY or interleaved, found 'parts=b,d'"},
+        {"parallel column a heads=c interleaved\n",
+         "my.rules:1:27: expected experts, shared, parts=NAME,..., heads=KEY, "
+         "kv=KEY or interleaved, found 'interleaved'"},
+        {"parallel column a parts=b, heads=c\n",
+         "my.rules:1:27: expected up to 8 part names with ',' between, found "
+         "''"},
+        {"parallel column a parts=b,c kv=d\n",
+         "my.rules:1:29: expected experts, shared, parts=NAME,..., heads=KEY, "
+         "kv=KEY or interleaved, found 'kv=d'"},
+        {"parallel column a parts=b,c heads=d\n",
+         "my.rules:1:29: expected heads for each name of parts=, found "
+         "'heads=d'"},
+        {"parallel column a parts=b,c heads=d*e,d\n",
+         "my.rules:1:29: expected HEADS*DIMENSION for each of several, found "
+         "'heads=d*e,d'"},
+        {"parallel column a parts=b,c heads=d,e kv=f\n",
+         "my.rules:1:39: expected kv= with a KEY of heads=, found 'kv=f'"},
         {"parallel column a heads=\n",
          "my.rules:1:25: expected up to 8 of HEADS*DIMENSION, keys of "
          "config.json with ',' between, found ''"},
@@ -332,25 +596,8 @@ static void test_errors(void **state)
     expect_bad_rules(cases, COUNT_OF(cases));
 }
 
-/* Families of which it is not known yet how engines divide them; one of them
- * is refused. docs/serving.md lists them. */
-static bool is_not_known(const char *family)
-{
-    static const char *const names[] = {
-        "deepseek_v32", "ernie4_5_moe",   "gemma3",      "gemma3_text",
-        "gemma4",       "gemma4_text",    "gpt_oss",     "granitemoe",
-        "llama4",       "hunyuan_v1_moe", "llama4_text", "phi3",
-        "phimoe",       "qwen3_vl_moe"};
-
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        if (!strcmp(names[i], family))
-            return true;
-    }
-    return false;
-}
-
-/* Every other built-in family says how each weight that it quantises is
- * divided: a name is made of the pattern of its rule. */
+/* Every built-in family that is not refused says how each weight that it
+ * quantises is divided: a name is made of the pattern of its rule. */
 static void test_families_are_complete(void **state)
 {
     (void)state;
@@ -358,10 +605,7 @@ static void test_families_are_complete(void **state)
         f8_rules *rules = NULL;
         f8_error err = {0};
         expect_ok(f8_rules_load(f8_family_name(i), "", &rules, &err), &err);
-        assert_int_equal(rules->parallel_count == 0,
-                         is_not_known(f8_family_name(i)));
-        for (size_t k = 0; k < rules->rules_count && rules->parallel_count;
-             k++) {
+        for (size_t k = 0; k < rules->rules_count && !rules->refused; k++) {
             const f8_rule *rule = &rules->rules[k];
             char name[512], *at;
             if (rule->kind == F8_RULE_KEEP)
@@ -371,10 +615,14 @@ static void test_families_are_complete(void **state)
                 *at = '1';
                 memmove(at + 1, at + 3, strlen(at + 3) + 1);
             }
+            if (rule->into) /* beside the module, not the tensor */
+                *strrchr(name, '.') = '\0';
             char *leaf = strrchr(name, '.') + 1;
             for (unsigned p = 0; p == 0 || p < rule->parts_count; p++) {
                 if (rule->parts_count)
-                    snprintf(leaf, 64, "1.%s.weight", rule->parts[p]);
+                    snprintf(leaf, 64, "%s%s1.%s.weight",
+                             rule->into ? rule->into : "",
+                             rule->into ? "." : "", rule->parts[p]);
                 if (!f8_rules_find_parallel(rules, name))
                     fail_msg("%s: how is %s divided?", rules->label, name);
             }
@@ -390,6 +638,13 @@ int main(void)
         TEST_IN_DIR(test_column),
         TEST_IN_DIR(test_merged),
         TEST_IN_DIR(test_parts_of_one),
+        TEST_IN_DIR(test_stored_heads),
+        TEST_IN_DIR(test_stored_halves),
+        TEST_IN_DIR(test_stored_sentences),
+        TEST_IN_DIR(test_stored_not_fp8),
+        TEST_IN_DIR(test_interleaved),
+        TEST_IN_DIR(test_heads_by_a_norm),
+        TEST_IN_DIR(test_shared_by_one),
         TEST_IN_DIR(test_heads_not_said),
         TEST_IN_DIR(test_experts),
         TEST_IN_DIR(test_findings),
