@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define JOURNAL_MAX_BYTES UINT64_C(64000000)
+
 /* ---- small JSON files ---------------------------------------------------- */
 
 static f8_status load(const char *path, json_t **out, f8_error *err)
@@ -15,7 +17,7 @@ static f8_status load(const char *path, json_t **out, f8_error *err)
     json_error_t why = {.line = 0};
 
     *out = NULL;
-    f8_status status = f8_read_file(path, F8_JOURNAL_MAX_BYTES, &text, err);
+    f8_status status = f8_read_file(path, JOURNAL_MAX_BYTES, &text, err);
     if (status == F8_OK) {
         *out = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, &why);
         /* jansson gives no code to most allocations that fail. (Inside a

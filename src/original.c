@@ -1,11 +1,18 @@
 /* original.c - what a source was like. See original.h. */
 #include "original.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "blockwise.h"
+#include "json.h"
+
+#define JOURNAL_PATH F8_WORK_DIR "/" F8_JOURNAL_NAME
+/* As much as config.json: names of some thousand files. */
+#define JOURNAL_READ_BYTES UINT64_C(4000000)
 
 /* Of which results a record speaks: a folder may hold others by now. */
 #define NAMES_KEY "results"
@@ -49,40 +56,55 @@ static bool speaks_of(const json_t *original, const f8_checkpoint *checkpoint)
            json_is_object(json_object_get(original, TENSORS_KEY));
 }
 
+/* Our parser has the first word, as with config.json: the file may be a
+ * stranger's. */
+static f8_status parse(const char *path, const f8_buf *text, json_t **out,
+                       f8_error *err)
+{
+    json_error_t why;
+    f8_json json;
+
+    f8_json_begin(&json, text->data, text->length, path, NULL, err);
+    f8_status status = f8_json_skip(&json, JOURNAL_READ_BYTES);
+    if (status == F8_OK)
+        status = f8_json_finish(&json);
+    f8_json_free(&json);
+    if (status != F8_OK)
+        return status;
+    *out = json_loadb(text->data, text->length, JSON_REJECT_DUPLICATES, &why);
+    return *out ? F8_OK : f8_fail_nomem(err, path);
+}
+
+static f8_status read_record(const f8_checkpoint *checkpoint, const char *path,
+                             json_t **out, f8_error *err)
+{
+    f8_buf text = {0};
+    json_t *journal = NULL;
+
+    if (access(path, F_OK) != 0)
+        return errno == ENOENT || errno == ENOTDIR
+                   ? F8_OK
+                   : f8_fail_errno(err, errno, "%s: cannot stat", path);
+    f8_status status = f8_folder_read_file(&checkpoint->folder, JOURNAL_PATH,
+                                           JOURNAL_READ_BYTES, &text, err);
+    if (status == F8_OK)
+        status = parse(path, &text, &journal, err);
+    json_t *original = json_object_get(journal, F8_ORIGINAL_KEY);
+    if (speaks_of(original, checkpoint))
+        *out = json_incref(original);
+    json_decref(journal);
+    f8_buf_free(&text);
+    return status;
+}
+
 f8_status f8_original_read(const f8_checkpoint *checkpoint, json_t **out,
                            f8_error *err)
 {
-    static const char name[] = F8_WORK_DIR "/" F8_JOURNAL_NAME;
-    f8_buf text = {0};
-    json_error_t why;
-    char *path = f8_path_join(checkpoint->dir, name);
+    char *path = f8_path_join(checkpoint->dir, JOURNAL_PATH);
 
     *out = NULL;
-    if (!path)
-        return f8_fail_nomem(err, "a path");
-    bool found = access(path, F_OK) == 0;
-    f8_status status =
-        found ? f8_folder_read_file(&checkpoint->folder, name,
-                                    F8_JOURNAL_MAX_BYTES, &text, err)
-              : F8_OK;
-    if (found && status == F8_OK) {
-        json_t *journal =
-            json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, &why);
-        json_t *original = json_object_get(journal, F8_ORIGINAL_KEY);
-        if (!journal && (json_error_code(&why) == json_error_unknown ||
-                         json_error_code(&why) == json_error_out_of_memory))
-            status = f8_fail_nomem(err, path); /* as journal.c has it */
-        else if (!journal)
-            status = f8_fail(err, F8_ERR_FORMAT,
-                             "%s: not valid JSON; it says what the experts "
-                             "were like that --fuse restores, and may be "
-                             "deleted: then they become as published",
-                             path);
-        else if (speaks_of(original, checkpoint))
-            *out = json_incref(original);
-        json_decref(journal);
-    }
-    f8_buf_free(&text);
+    f8_status status = path ? read_record(checkpoint, path, out, err)
+                            : f8_fail_nomem(err, "a path");
     free(path);
     return status;
 }

@@ -12,8 +12,6 @@
 /* The member of the journal, and its file in our folder. */
 #define F8_ORIGINAL_KEY "original"
 #define F8_JOURNAL_NAME "journal.json"
-/* More than any has: a journal names each file of a result. */
-#define F8_JOURNAL_MAX_BYTES UINT64_C(64000000)
 
 /* Of a fused tensor, and of one that a `rename` knows. */
 #define F8_ORIGINAL_ALONG "fused"
