@@ -134,7 +134,7 @@ static const struct option {
     {"dtype", 0, "TYPE", ON_BACK, FIELD(DTYPE, value_dtype), 0, 0,
      "of the values: bf16, f16 or f32 (default: bf16)"},
     {"fuse", 0, NULL, ON_BACK, FLAG(fuse),
-     "put experts back into the fused tensors of the family"},
+     "give experts the original's form, fused or one by one"},
     {"for", 0, "ENGINE[:N]", ON(PLAN), FIELD(ENGINE, engines), 0, 0,
      "fail where vllm, sglang or transformers would; repeatable"},
     {"shard-size", 0, "SIZE", ON_WRITE, SIZE(shard_bytes),

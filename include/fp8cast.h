@@ -184,8 +184,9 @@ typedef struct f8_options {
                                memory, shard size, links and, for fuse, rules
                                are read                                     */
     f8_dtype value_dtype;   /* F8_FROM_FP8: BF16, F16 or F32; 0: BF16        */
-    bool fuse;       /* F8_FROM_FP8: experts that stand one by one become the
-                        fused tensors that the family's rules split         */
+    bool fuse;       /* F8_FROM_FP8: experts become what they were before: the
+                        fused tensors that the family's rules split, or stay
+                        one by one                                          */
     bool requantize; /* plan, F8_TO_FP8: a source in FP8 blockwise is taken,
                         as the values that it stands for                    */
 } f8_options;

@@ -469,8 +469,7 @@ static bool decide_alike(const f8_plan *plan, const f8_rules *rules)
 {
     for (size_t i = 0; i < plan->source->tensors.count; i++) {
         const f8_decision *d = &plan->decisions[i];
-        const f8_rule *rule =
-            f8_rules_find(rules, plan->source->tensors.items[i].name);
+        const f8_rule *rule = f8_rules_find(rules, d->name);
         f8_action action =
             rule && rule->kind != F8_RULE_KEEP ? F8_QUANTIZE : F8_KEEP;
         for (uint64_t k = 0; k < d->units_count; k++) {

@@ -221,9 +221,10 @@ static f8_status check_shape(const f8_tensor *first, const f8_tensor *t,
     return F8_OK;
 }
 
-/* The fused tensor of n entries, whose items follow each other from `items`.
- */
-static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
+/* The fused tensor of n entries, whose items follow each other from `items`;
+ * none where they stood one by one before. */
+static f8_status make_fused(f8_fusion *out, const json_t *original,
+                            const entry *entries, size_t n,
                             const f8_tensor **items, f8_error *err)
 {
     const f8_fuse_place *place = &entries->place;
@@ -237,11 +238,15 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
         name = f8_arena_copy(&out->strings, whole, strlen(whole));
     if (!name)
         return f8_fail_nomem(err, "the fused tensors");
+    f8_form form = f8_original_form(original, rule, name);
+    if (form == F8_FORM_APART)
+        return F8_OK;
     f8_status status = check_whole(entries, n, name, err);
-    if (status == F8_OK && rule->axis != 1)
+    if (status == F8_OK && form == F8_FORM_UNKNOWN)
         status = f8_fail(err, F8_ERR_REFUSED,
-                         "tensor %s: cannot be fused into %s, which lies "
-                         "transposed in published models (%s)",
+                         "tensor %s: cannot be fused into %s: expected rules "
+                         "with published=1, 2 or apart, which says which way "
+                         "that lies (%s)",
                          first->name, name, rule->text);
     for (size_t i = 0; i < n && status == F8_OK; i++) {
         status = check_shape(first, entries[i].tensor, name, err);
@@ -250,19 +255,22 @@ static f8_status make_fused(f8_fusion *out, const entry *entries, size_t n,
     if (status != F8_OK)
         return status;
     *fused = (f8_fused_tensor){.name = name,
+                               .across = form == F8_FORM_ACROSS,
                                .experts = n / rule->parts_count,
                                .parts = rule->parts_count,
                                .items = items};
     fused->shape[0] = fused->experts;
-    fused->shape[2] = first->shape[1];
-    if (!f8_mul_u64(first->shape[0], fused->parts, &fused->shape[1]))
+    fused->shape[fused->across ? 1 : 2] = first->shape[1];
+    if (!f8_mul_u64(first->shape[0], fused->parts,
+                    &fused->shape[fused->across ? 2 : 1]))
         return f8_fail(err, F8_ERR_REFUSED, "tensor %s: too many rows", name);
     out->count++;
     return F8_OK;
 }
 
-static f8_status group(const f8_checkpoint *cp, const entry *entries, size_t n,
-                       f8_fusion *out, f8_error *err)
+static f8_status group(const f8_checkpoint *cp, const json_t *original,
+                       const entry *entries, size_t n, f8_fusion *out,
+                       f8_error *err)
 {
     f8_status status = F8_OK;
 
@@ -270,7 +278,8 @@ static f8_status group(const f8_checkpoint *cp, const entry *entries, size_t n,
         for (end = i + 1;
              end < n && compare_fused(&entries[i], &entries[end]) == 0;)
             end++;
-        status = make_fused(out, entries + i, end - i, out->items + i, err);
+        status = make_fused(out, original, entries + i, end - i, out->items + i,
+                            err);
     }
     if (status != F8_OK || out->count == 0)
         return status;
@@ -284,7 +293,7 @@ static f8_status group(const f8_checkpoint *cp, const entry *entries, size_t n,
 }
 
 f8_status f8_fusion_find(const f8_checkpoint *cp, const f8_rules *rules,
-                         f8_fusion *out, f8_error *err)
+                         const json_t *original, f8_fusion *out, f8_error *err)
 {
     f8_status status;
     size_t count = cp->tensors.count, n = 0;
@@ -308,7 +317,7 @@ f8_status f8_fusion_find(const f8_checkpoint *cp, const f8_rules *rules,
     }
     if (n > 0)
         qsort(entries, n, sizeof *entries, compare_entries);
-    status = group(cp, entries, n, out, err);
+    status = group(cp, original, entries, n, out, err);
 out:
     free(entries);
     return status;

@@ -10,6 +10,7 @@
 #define F8_FUSE_H
 
 #include "checkpoint.h"
+#include "original.h"
 #include "rules.h"
 
 /* Where one matrix belongs, by its name alone. */
@@ -41,7 +42,9 @@ bool f8_fuse_name(const char *name, const f8_fuse_place *place,
 /* One fused tensor and its parts. */
 typedef struct f8_fused_tensor {
     const char *name;
-    uint64_t shape[3]; /* experts, parts x rows of one, cols */
+    uint64_t shape[3]; /* experts, parts x rows of one, cols; of one that lies
+                        * across experts, cols, parts x rows */
+    bool across;
     uint64_t experts;
     unsigned parts;          /* of an expert */
     const f8_tensor **items; /* [expert * parts + part], row-major order in
@@ -57,14 +60,15 @@ typedef struct f8_fusion {
     f8_arena strings;
 } f8_fusion;
 
-/* Finds every fused tensor of which the checkpoint has parts. Refused with
- * one line that names the tensor (F8_ERR_REFUSED): a part of an expert that
- * is missing, a part that is no matrix or not of the others' shape, a split
- * whose parts do not lie along axis 1. Dtypes
+/* Finds every fused tensor of which the checkpoint has parts, but for those
+ * that stood one by one before, as `original` or else the rules have it
+ * (original.h). Refused with one line that names the tensor (F8_ERR_REFUSED): a
+ * part of an expert that is missing, a part that is no matrix or not of the
+ * others' shape, a tensor of which nobody says which way it lay. Dtypes
  * are the caller's to compare. Scales (blockwise.h) have names that match no
  * part. out is emptied first; f8_fusion_free it in any case. */
 f8_status f8_fusion_find(const f8_checkpoint *checkpoint, const f8_rules *rules,
-                         f8_fusion *out, f8_error *err);
+                         const json_t *original, f8_fusion *out, f8_error *err);
 void f8_fusion_free(f8_fusion *fusion);
 
 #endif

@@ -100,6 +100,53 @@ static f8_status parse_names(parser *p, unsigned i, const char *value,
     }
 }
 
+/* rename FROM TO */
+static f8_status parse_rename(parser *p)
+{
+    f8_rules *rules = p->rules;
+    unsigned numbers[2] = {0, 0};
+
+    if (p->count != 3)
+        return wrong_word(p, p->count < 3 ? p->count : 3, "two name patterns");
+    for (unsigned i = 1; i < 3; i++) {
+        f8_status status = check_pattern(p, i);
+        if (status != F8_OK)
+            return status;
+        const char *at = p->words[i].text;
+        if (strpbrk(at, "*?"))
+            return wrong_word(p, i, "no wildcard but '{n}'");
+        for (; (at = strstr(at, "{n}")); numbers[i - 1]++) {
+            at += strlen("{n}");
+            if (*at && strchr("{0123456789", *at))
+                return wrong_word(p, i, "no digit behind a '{n}'");
+        }
+    }
+    if (numbers[0] != numbers[1])
+        return wrong_word(p, 2, "as many '{n}' as in the first pattern");
+    if (!f8_grow((void **)&rules->renames, &rules->renames_capacity,
+                 rules->renames_count, sizeof *rules->renames))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->renames[rules->renames_count++] =
+        (f8_rename){p->words[1].text, p->words[2].text};
+    return F8_OK;
+}
+
+/* published=1, published=2 or published=apart */
+static f8_status parse_published(const parser *p, unsigned i, f8_rule *rule)
+{
+    const char *value = p->words[i].text + strlen("published=");
+
+    if (!strcmp(value, "1"))
+        rule->published = F8_FORM_ALONG;
+    else if (!strcmp(value, "2"))
+        rule->published = F8_FORM_ACROSS;
+    else if (!strcmp(value, "apart"))
+        rule->published = F8_FORM_APART;
+    else
+        return wrong_word(p, i, "published=1, published=2 or published=apart");
+    return F8_OK;
+}
+
 /* parts=1:gate_proj,up_proj, or without an axis */
 static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
 {
@@ -149,6 +196,8 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
     else if (!strncmp(text, "parts=", 6) && rule->kind == F8_RULE_SPLIT &&
              rule->parts_count == 0)
         return parse_parts(p, i, rule);
+    else if (!strncmp(text, "published=", 10) && rule->kind == F8_RULE_SPLIT)
+        return parse_published(p, i, rule);
     else
         return wrong_word(
             p, i,
@@ -157,7 +206,8 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
                   "oneof=NAME"
             : rule->kind == F8_RULE_SPLIT
                 ? "experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, "
-                  "into=NAME, optional, group=NAME or oneof=NAME"
+                  "into=NAME, published=1, optional, group=NAME or "
+                  "oneof=NAME"
                 : "optional, group=NAME or oneof=NAME");
     return F8_OK;
 }
@@ -196,6 +246,9 @@ static f8_status parse_rule(parser *p, f8_rule_kind kind)
         return wrong_word(p, 0, "group= or oneof=, not both");
     f8_status split =
         kind == F8_RULE_SPLIT ? check_split(p, &rule, saw_experts) : F8_OK;
+    /* Who names the axis has said how they are published. */
+    if (rule.published == F8_FORM_UNKNOWN && rule.axis)
+        rule.published = rule.axis == 1 ? F8_FORM_ALONG : F8_FORM_ACROSS;
     if (split != F8_OK)
         return split;
     rule.text = f8_arena_printf(&rules->strings, "%s:%u: %s %s", rules->label,
@@ -513,6 +566,8 @@ static f8_status parse_line(parser *p)
         return parse_rule(p, F8_RULE_QUANTIZE);
     if (!strcmp(verb, "split"))
         return parse_rule(p, F8_RULE_SPLIT);
+    if (!strcmp(verb, "rename"))
+        return parse_rename(p);
     if (!strcmp(verb, "fused"))
         return parse_fused(p);
     if (!strcmp(verb, "model_type"))
@@ -531,8 +586,9 @@ static f8_status parse_line(parser *p)
         return parse_sentence(p, verb[0] == 'r');
     if (strcmp(verb, "family") != 0)
         return wrong_word(p, 0,
-                          "family, model_type, keep, quantize, split, fused, "
-                          "parallel, note, refuse, layout, file, list or end");
+                          "family, model_type, keep, quantize, split, rename, "
+                          "fused, parallel, note, refuse, layout, file, list "
+                          "or end");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
     p->rules->family = p->words[1].text;

@@ -80,7 +80,7 @@ f8_status f8_journal_read(const char *work_dir, f8_journal *journal,
                           f8_error *err)
 {
     memset(journal, 0, sizeof *journal);
-    journal->path = f8_path_join(work_dir, "journal.json");
+    journal->path = f8_path_join(work_dir, F8_JOURNAL_NAME);
     if (!journal->path)
         return f8_fail_nomem(err, "a path");
     if (access(journal->path, F_OK) != 0) {
@@ -159,8 +159,11 @@ f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
                           hash_value(plan->source_fingerprint), "plan",
                           hash_value(plan->fingerprint), "files", files)
               : NULL;
+    bool good =
+        journal && (plan->direction == F8_FROM_FP8 ||
+                    !json_object_set(journal, F8_ORIGINAL_KEY, plan->original));
 
-    if (!journal)
+    if (!good)
         status = f8_fail_nomem(err, "the journal");
     else if (!json_equal(journal, stored->stored))
         status = store(stored->path, journal, err);

@@ -53,6 +53,25 @@ static bool is_scale(const f8_members *m, size_t i)
 
 /* ---- pairs --------------------------------------------------------------- */
 
+/* The tensor that the rules know by this name, whatever it is called. */
+static const f8_tensor *find_known(const f8_checkpoint *cp,
+                                   const f8_rules *rules, const char *name)
+{
+    char buffer[F8_NAME_MAX_BYTES + 1];
+    const f8_rename *rename = NULL;
+    const f8_tensor *t = f8_checkpoint_find(cp, name);
+
+    if (!t && rules && f8_rules_called(rules, name, buffer, &rename))
+        t = f8_checkpoint_find(cp, buffer);
+    return t;
+}
+
+static const char *known_as(const f8_rules *rules, const char *name,
+                            char buffer[F8_NAME_MAX_BYTES + 1])
+{
+    return rules ? f8_rules_known_as(rules, name, buffer, NULL) : name;
+}
+
 static f8_side whole_side(const f8_members *m, const f8_tensor *t)
 {
     const f8_partner *partner = &m->partners[index_of(m, t)];
@@ -121,7 +140,13 @@ static f8_status pair_by_name(f8_pairs *out, f8_error *err)
 
     for (size_t i = 0; i < a->tensors.count && status == F8_OK; i++) {
         const f8_tensor *x = &a->tensors.items[i];
+        char buffer[F8_NAME_MAX_BYTES + 1];
         const f8_tensor *y = f8_checkpoint_find(b, x->name);
+        if (!y) { /* under the other name, unless that has its own pair */
+            y = find_known(b, out->rules,
+                           known_as(out->rules, x->name, buffer));
+            y = y && f8_checkpoint_find(a, y->name) ? NULL : y;
+        }
         if (!y || is_scale(&out->a, i) ||
             is_scale(&out->b, index_of(&out->b, y)))
             continue;
@@ -175,7 +200,7 @@ static const f8_tensor *find_fused(const f8_members *m, const f8_rules *rules,
     if (!f8_fuse_find(rules, alone->name, place) ||
         !f8_fuse_name(alone->name, place, fused))
         return NULL;
-    const f8_tensor *t = f8_checkpoint_find(m->checkpoint, fused);
+    const f8_tensor *t = find_known(m->checkpoint, rules, fused);
     if (!t || m->is_taken[index_of(m, t)] || is_scale(m, index_of(m, t)) ||
         t->rank != 3 || t->elems == 0 || t->shape[0] > F8_MAX_EXPERTS ||
         t->shape[1] % place->rule->parts_count != 0 ||
@@ -261,8 +286,10 @@ static f8_status add_missing_parts(f8_pairs *out, f8_members *m,
     for (uint64_t i = 0; i < count && status == F8_OK; i++) {
         if (taken[i])
             continue;
+        char buffer[F8_NAME_MAX_BYTES + 1];
         f8_single single = {
-            .name = f8_split_name(&out->strings, t->name, rule, i),
+            .name = f8_split_name(
+                &out->strings, known_as(out->rules, t->name, buffer), rule, i),
             .tensor = t,
             .is_part = true,
             .part_shape = {t->shape[1] / rule->parts_count, t->shape[2]}};

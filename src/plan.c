@@ -168,6 +168,7 @@ static f8_status decide_scale(f8_plan *plan, uint32_t i, f8_decision *d,
 {
     const f8_tensor *weight = plan->pairs.partners[i].other;
 
+    d->name = plan->source->tensors.items[i].name;
     d->action = F8_DEQUANTIZE;
     d->decided_by =
         f8_arena_printf(&plan->strings, "scale of %s", weight->name);
@@ -181,7 +182,13 @@ static f8_status decide(f8_plan *plan, const f8_options *options,
     bool fp8 = f8_plan_scale(
                    plan, (uint32_t)(t - plan->source->tensors.items)) != NULL;
 
-    d->rule = f8_rules_find(plan->rules, t->name);
+    char buffer[F8_NAME_MAX_BYTES + 1];
+    d->name = f8_rules_known_as(plan->rules, t->name, buffer, &d->rename);
+    d->name = d->rename ? f8_arena_copy(&plan->strings, buffer, strlen(buffer))
+                        : t->name;
+    if (!d->name)
+        return f8_fail_nomem(err, "the plan");
+    d->rule = f8_rules_find(plan->rules, d->name);
     if (!d->rule)
         return f8_fail(err, F8_ERR_RULES,
                        "%s: no rule of %s names tensor %s; expected one to "
@@ -348,7 +355,7 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
         d->across ? d->part_shape[0] * f8_dtype_bytes(t->dtype) : part_bytes;
     for (uint64_t i = 0; i < d->units_count && status == F8_OK; i++) {
         f8_unit unit = {.name =
-                            f8_split_name(&plan->strings, t->name, d->rule, i),
+                            f8_split_name(&plan->strings, d->name, d->rule, i),
                         .source = source,
                         .rank = 2,
                         .shape = d->part_shape,
@@ -366,7 +373,7 @@ static f8_status add_split(f8_plan *plan, uint32_t source, f8_error *err)
 static f8_status add_whole(f8_plan *plan, uint32_t source, f8_error *err)
 {
     const f8_tensor *t = &plan->source->tensors.items[source];
-    f8_unit unit = {.name = t->name,
+    f8_unit unit = {.name = plan->decisions[source].name,
                     .source = source,
                     .rank = (uint16_t)t->rank,
                     .shape = t->shape,
@@ -585,8 +592,8 @@ static uint64_t hash_plan(const f8_plan *plan)
         h = hash_text(h, u->name);
         h = hash_number(h, (uint64_t)u->action);
         h = hash_number(h, u->shard);
-        if (u->stride) /* lies transposed */
-            h = hash_number(h, u->stride);
+        if (u->stride || u->to_stride) /* lies transposed */
+            h = hash_number(h, u->stride + u->to_stride);
     }
     for (size_t i = 0; i < json_array_size(plan->not_converted); i++)
         h = hash_text(
@@ -622,6 +629,8 @@ static f8_status decide_way(f8_plan *plan, const f8_options *options,
     if (plan->direction == F8_FROM_FP8)
         return f8_plan_decide_back(plan, options, err);
     f8_status status = f8_plan_decide(plan, options, err);
+    if (status == F8_OK)
+        status = f8_plan_record(plan, err);
     return status == F8_OK ? list_modules(plan, err) : status;
 }
 
@@ -695,6 +704,7 @@ void f8_plan_clear(f8_plan *plan)
     free(plan->kinds);
     free(plan->layers);
     json_decref(plan->not_converted);
+    json_decref(plan->original);
     f8_arena_free(&plan->strings);
 }
 

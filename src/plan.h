@@ -6,6 +6,7 @@
 
 #include "blockwise.h"
 #include "fuse.h"
+#include "original.h"
 #include "rules.h"
 #include "sidefiles.h"
 
@@ -41,12 +42,18 @@ typedef struct f8_unit {
      * has the matrix transposed: each column of the result is a run there, and
      * the next one begins so many elements behind it. */
     uint64_t stride;
+    /* The same the other way round, where fused experts become transposed: 0,
+     * or the elements from one column of the matrix to the next in the
+     * result, where each is a run. */
+    uint64_t to_stride;
     uint64_t data_begin;  /* in the result shard's data */
     uint64_t scale_begin; /* quantised */
 } f8_unit;
 
 /* What was decided for one source tensor. */
 typedef struct f8_decision {
+    const char *name;        /* by which the rules know the tensor */
+    const f8_rename *rename; /* that led to it; NULL: the tensor has it */
     const f8_rule *rule;
     const char *decided_by;
     f8_action action;
@@ -73,6 +80,8 @@ struct f8_plan {
     f8_blockwise pairs; /* of a source in FP8; else without partners */
     f8_rules *rules;    /* NULL where none are needed */
     f8_fusion fusion;   /* of experts, on the way back */
+    json_t *original;   /* what the source was like (original.h), or, on the
+                         * way back, its source; NULL: not known */
     f8_side_files sides;
     f8_scale_dtype scale_dtype;
     f8_scales choice;
@@ -142,6 +151,9 @@ f8_status f8_plan_number_results(f8_plan *plan, f8_error *err);
 /* How the tensors that are taken apart lie, once all are decided: checks their
  * shapes and fills `across` of their decisions. See orient.c. */
 f8_status f8_plan_orient(f8_plan *plan, f8_error *err);
+
+/* Fills plan->original of a plan to FP8, once its results are numbered. */
+f8_status f8_plan_record(f8_plan *plan, f8_error *err);
 
 /* Frees what the plan owns, not the plan itself. */
 void f8_plan_clear(f8_plan *plan);

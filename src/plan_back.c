@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arrange.h"
 
@@ -67,21 +68,39 @@ static void add_units(f8_plan *plan, uint32_t i, uint64_t *count,
             u->rows = t->shape[t->rank - 2];
             u->cols = t->shape[t->rank - 1];
         }
+        u->to_stride = result->to_stride;
         u->bytes = t->bytes / d->units_count;
         u->offset = t->offset + k * u->bytes;
         f8_unit_find_scales(plan, u, k, 0);
     }
 }
 
-static void add_whole(f8_plan *plan, uint32_t i, uint64_t *count)
+/* What the original called the tensor of this name; NULL when memory ran out.
+ */
+static const char *called(f8_plan *plan, const char *name)
+{
+    char buffer[F8_NAME_MAX_BYTES + 1];
+
+    if (!plan->rules ||
+        !f8_original_called(plan->original, plan->rules, name, buffer))
+        return name;
+    return f8_arena_copy(&plan->strings, buffer, strlen(buffer));
+}
+
+static f8_status add_whole(f8_plan *plan, uint32_t i, uint64_t *count,
+                           f8_error *err)
 {
     const f8_tensor *t = tensor(plan, i);
-    const f8_unit result = {
-        .name = t->name, .rank = (uint16_t)t->rank, .shape = t->shape};
+    const f8_unit result = {.name = called(plan, t->name),
+                            .rank = (uint16_t)t->rank,
+                            .shape = t->shape};
     uint64_t first = *count;
 
+    if (!result.name)
+        return f8_fail_nomem(err, "the plan");
     add_units(plan, i, count, &result);
     plan->units[first].parts = *count - first;
+    return F8_OK;
 }
 
 /* What a source tensor is in the result. */
@@ -108,6 +127,12 @@ static f8_status check_dtypes(const f8_plan *plan, const f8_fused_tensor *fused,
                            fused->items[0]->name, fused->name,
                            f8_dtype_name(dtype_of(plan, first)));
     }
+    if (fused->across && f8_dtype_bytes(dtype_of(plan, first)) > 4)
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "tensor %s: expected BF16, F16 or F32 to transpose into "
+                       "%s, found %s",
+                       fused->items[0]->name, fused->name,
+                       f8_dtype_name(dtype_of(plan, first)));
     return F8_OK;
 }
 
@@ -116,10 +141,13 @@ static f8_status add_fused(f8_plan *plan, const f8_fused_tensor *fused,
                            uint64_t *count, f8_error *err)
 {
     uint64_t first = *count, n = fused->experts * fused->parts;
-    const f8_unit result = {
-        .name = fused->name, .rank = 3, .shape = fused->shape};
+    const f8_unit result = {.name = called(plan, fused->name),
+                            .rank = 3,
+                            .shape = fused->shape,
+                            .to_stride = fused->across ? fused->shape[2] : 0};
 
-    f8_status status = check_dtypes(plan, fused, err);
+    f8_status status = result.name ? check_dtypes(plan, fused, err)
+                                   : f8_fail_nomem(err, "the plan");
     for (uint64_t k = 0; k < n && status == F8_OK; k++)
         add_units(plan,
                   (uint32_t)(fused->items[k] - plan->source->tensors.items),
@@ -150,7 +178,7 @@ static f8_status make_units(f8_plan *plan, f8_error *err)
         if (f8_plan_is_scale(plan, i) || (part > 0 && placed[part - 1]))
             continue;
         if (part == 0) {
-            add_whole(plan, i, &count);
+            status = add_whole(plan, i, &count, err);
             continue;
         }
         placed[part - 1] = true;
@@ -177,7 +205,10 @@ f8_status f8_plan_decide_back(f8_plan *plan, const f8_options *options,
     if (status == F8_OK && plan->rules)
         status = f8_arrange(plan->rules, NULL, err);
     if (status == F8_OK && plan->rules)
-        status = f8_fusion_find(plan->source, plan->rules, &plan->fusion, err);
+        status = f8_original_read(plan->source, &plan->original, err);
+    if (status == F8_OK && plan->rules)
+        status = f8_fusion_find(plan->source, plan->rules, plan->original,
+                                &plan->fusion, err);
     for (uint32_t i = 0; i < count && status == F8_OK; i++)
         status = decide(plan, i, err);
     if (status == F8_OK)

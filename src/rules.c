@@ -121,6 +121,7 @@ void f8_rules_free(f8_rules *rules)
         return;
     free(rules->model_types);
     free(rules->rules);
+    free(rules->renames);
     free(rules->fused);
     free(rules->parallel);
     free(rules->sections);
@@ -128,6 +129,66 @@ void f8_rules_free(f8_rules *rules)
     free(rules->notes);
     f8_arena_free(&rules->strings);
     free(rules);
+}
+
+/* ---- names --------------------------------------------------------------- */
+
+/* Writes `to` with the numbers that the `{n}` of `from` stand for in name, in
+ * their order; false when from does not match all of it. No digit follows a
+ * `{n}` in either, so that there is one reading only. */
+static bool rename_to(const char *from, const char *to, const char *name,
+                      char buffer[F8_NAME_MAX_BYTES + 1])
+{
+    size_t length = 0;
+
+    if (!f8_glob_match(from, name))
+        return false;
+    for (;;) {
+        size_t n = strcspn(to, "{");
+        size_t same = strcspn(from, "{");
+        size_t digits = strspn(name + same, "0123456789");
+        if (length + n + digits > F8_NAME_MAX_BYTES)
+            return false;
+        memcpy(buffer + length, to, n);
+        length += n;
+        if (!to[n])
+            break;
+        memcpy(buffer + length, name + same, digits);
+        length += digits;
+        name += same + digits;
+        from += same + strlen("{n}");
+        to += n + strlen("{n}");
+    }
+    buffer[length] = '\0';
+    return true;
+}
+
+const char *f8_rules_known_as(const f8_rules *rules, const char *name,
+                              char buffer[F8_NAME_MAX_BYTES + 1],
+                              const f8_rename **rename)
+{
+    const f8_rename *found = NULL;
+
+    for (size_t i = 0; i < rules->renames_count && !found; i++) {
+        const f8_rename *r = &rules->renames[i];
+        if (rename_to(r->from, r->to, name, buffer))
+            found = r;
+    }
+    if (rename)
+        *rename = found;
+    return found ? buffer : name;
+}
+
+bool f8_rules_called(const f8_rules *rules, const char *name,
+                     char buffer[F8_NAME_MAX_BYTES + 1],
+                     const f8_rename **rename)
+{
+    for (size_t i = 0; i < rules->renames_count; i++) {
+        *rename = &rules->renames[i];
+        if (rename_to((*rename)->to, (*rename)->from, name, buffer))
+            return true;
+    }
+    return false;
 }
 
 /* ---- use ----------------------------------------------------------------- */

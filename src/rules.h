@@ -22,6 +22,14 @@ typedef enum f8_rule_kind {
     F8_RULE_SPLIT
 } f8_rule_kind;
 
+/* How a checkpoint has the experts that a split takes apart. */
+typedef enum f8_form {
+    F8_FORM_UNKNOWN,
+    F8_FORM_APART, /* one by one */
+    F8_FORM_ALONG, /* fused, the parts along axis 1 */
+    F8_FORM_ACROSS /* fused, along axis 2: each matrix lies transposed */
+} f8_form;
+
 typedef struct f8_rule {
     f8_rule_kind kind;
     const char *pattern;
@@ -36,10 +44,18 @@ typedef struct f8_rule {
     unsigned axis;
     const char *rows, *columns;
     const char *into; /* where its results go, beside it; NULL: under it */
+    /* Of a split: what the family's published checkpoints have. */
+    f8_form published;
     /* Of a keep: what some loader calls the module in place of the words
      * behind the last number of its name; NULL: no such loader. */
     const char *also;
 } f8_rule;
+
+/* `rename FROM TO`: tensors that some writer calls otherwise. Both patterns
+ * have the same number of `{n}` and no other wildcard. */
+typedef struct f8_rename {
+    const char *from, *to;
+} f8_rename;
 
 /* Sibling modules that engines join into one. */
 typedef struct f8_fused {
@@ -105,6 +121,8 @@ typedef struct f8_rules {
     size_t model_types_count, model_types_capacity;
     f8_rule *rules;
     size_t rules_count, rules_capacity;
+    f8_rename *renames;
+    size_t renames_count, renames_capacity;
     f8_fused *fused;
     size_t fused_count, fused_capacity;
     f8_parallel *parallel;
@@ -130,6 +148,18 @@ void f8_rules_free(f8_rules *rules);
 
 /* The last rule that matches name, or NULL. */
 const f8_rule *f8_rules_find(const f8_rules *rules, const char *name);
+
+/* The name by which the rules know a tensor: what the first `rename` that
+ * matches makes of it, written to buffer, else name itself. *rename, which may
+ * be NULL, becomes that directive or NULL. */
+const char *f8_rules_known_as(const f8_rules *rules, const char *name,
+                              char buffer[F8_NAME_MAX_BYTES + 1],
+                              const f8_rename **rename);
+/* The reverse: what tensors that the rules know as `name` may be called. False
+ * when no rename leads there. */
+bool f8_rules_called(const f8_rules *rules, const char *name,
+                     char buffer[F8_NAME_MAX_BYTES + 1],
+                     const f8_rename **rename);
 
 /* The last `parallel` that matches a result's name, or NULL: not known. */
 const f8_parallel *f8_rules_find_parallel(const f8_rules *rules,

@@ -43,7 +43,7 @@ static f8_status find_seats(f8_plan *plan, seat *seats, f8_error *err)
     f8_status status = F8_OK;
 
     for (size_t i = 0; i < tensors->count && status == F8_OK; i++) {
-        const char *tensor = tensors->items[i].name;
+        const char *tensor = plan->decisions[i].name;
         if (!f8_arrange_file(plan->rules, tensor, &name))
             status = f8_fail(err, F8_ERR_RULES,
                              "layout %s: no 'file' of %s names tensor %s",
@@ -193,6 +193,18 @@ static f8_status cut_shards(f8_plan *plan, f8_error *err)
     return F8_OK;
 }
 
+/* Where in its result a unit begins that lies there transposed, less where it
+ * would begin behind all before it: the parts of an expert lie side by side. */
+static uint64_t beside(const f8_plan *plan, const f8_unit *u)
+{
+    uint64_t parts = u->to_stride ? u->to_stride / u->rows : 1;
+    uint64_t number = (uint64_t)(u - plan->units) - plan->results[u->result];
+
+    return number % parts *
+           (f8_unit_result_bytes(plan, u) -
+            u->rows * f8_dtype_bytes(f8_unit_dtype(plan, u)));
+}
+
 /* Offsets in one shard: larger elements first, so that all are aligned. */
 static void place_units(f8_plan *plan, const f8_shard *shard)
 {
@@ -203,7 +215,7 @@ static void place_units(f8_plan *plan, const f8_shard *shard)
         for (uint64_t i = 0; i < shard->units_count; i++) {
             f8_unit *u = &plan->units[shard->first_unit + i];
             if (f8_dtype_bytes(f8_unit_dtype(plan, u)) == size) {
-                u->data_begin = at;
+                u->data_begin = at - (u->to_stride ? beside(plan, u) : 0);
                 at += f8_unit_result_bytes(plan, u);
             }
             if (u->action == F8_QUANTIZE && scale_elem == size) {

@@ -104,6 +104,17 @@ TRANSPOSE(uint8_t)
 TRANSPOSE(uint16_t)
 TRANSPOSE(uint32_t)
 
+void f8_transpose(const void *from, void *to, size_t rows, size_t cols,
+                  size_t elem_bytes)
+{
+    if (elem_bytes == 1)
+        transpose_uint8_t(from, to, rows, cols);
+    else if (elem_bytes == 2)
+        transpose_uint16_t(from, to, rows, cols);
+    else
+        transpose_uint32_t(from, to, rows, cols);
+}
+
 f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
                          uint64_t stride, size_t elem_bytes,
                          const f8_item *item, void *buffer, void *spare,
@@ -122,12 +133,7 @@ f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
                             offset + ((item->col + c) * stride + item->row) *
                                          elem_bytes,
                             handle->path, err);
-    if (elem_bytes == 1)
-        transpose_uint8_t(spare, buffer, width, height);
-    else if (elem_bytes == 2)
-        transpose_uint16_t(spare, buffer, width, height);
-    else
-        transpose_uint32_t(spare, buffer, width, height);
+    f8_transpose(spare, buffer, width, height, elem_bytes);
     *data = buffer;
     return status;
 }

@@ -42,6 +42,11 @@ f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
                          const f8_item *item, void *buffer, void *spare,
                          unsigned char **data, f8_error *err);
 
+/* Element (r, c) of a packed rows x cols matrix to place (c, r). Both lie on
+ * addresses that an element of so many bytes may have. */
+void f8_transpose(const void *from, void *to, size_t rows, size_t cols,
+                  size_t elem_bytes);
+
 /* Where an item's scales lie in its matrix's scale tensor: they are always in
  * one piece, because a panel narrower than the matrix is one band high. */
 typedef struct f8_scale_range {

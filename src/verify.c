@@ -264,7 +264,7 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
 static f8_status check_whose(verification *v, uint64_t unit,
                              const f8_check *check, bool *told, f8_error *err)
 {
-    f8_problems *problems = &v->verdict->problems;
+    f8_problems *problems = &v->verdict->findings.faults;
     const char *whose = NULL;
 
     /* Where no more faults are named it is not asked either. */

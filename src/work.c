@@ -31,7 +31,7 @@ void f8_work_describe(const f8_plan *plan, uint64_t unit, f8_work *work)
     const f8_unit *u = &plan->units[unit];
 
     memset(work, 0, sizeof *work);
-    work->matrix = u->action != F8_KEEP || u->stride;
+    work->matrix = u->action != F8_KEEP || u->stride || u->to_stride;
     work->shard = u->shard;
     work->bytes = u->bytes;
     work->dtype = plan->source->tensors.items[u->source].dtype;
@@ -96,13 +96,38 @@ static f8_status write_rows(const job *j, const unsigned char *rows,
     return status;
 }
 
+/* Writes packed rows of a matrix that lies transposed in the result; `spare`
+ * has room for as many. Its columns are runs of a kilobyte or less there, with
+ * the other parts' between them, which follow soon: they go through the
+ * cache. */
+static f8_status write_across(const job *j, const unsigned char *rows,
+                              size_t elem_bytes, unsigned char *spare,
+                              f8_error *err)
+{
+    const f8_item *item = j->item;
+    const f8_output *out = j->out;
+    uint64_t at = out->data_start + j->unit->data_begin;
+    size_t n = (size_t)item->rows * elem_bytes;
+    f8_status status = F8_OK;
+
+    f8_transpose(rows, spare, (size_t)item->rows, (size_t)item->cols,
+                 elem_bytes);
+    for (uint64_t c = 0; c < item->cols && status == F8_OK; c++)
+        status = f8_write_at(
+            out->file.fd, spare + c * n, n,
+            at +
+                ((item->col + c) * j->unit->to_stride + item->row) * elem_bytes,
+            out->temporary, err);
+    return status;
+}
+
 /* ---- quantising ---------------------------------------------------------- */
 
 static f8_status fail_value(const job *j, const f8_spot *spot, f8_error *err)
 {
     const f8_tensor *t = j->source;
     const f8_unit *u = j->unit;
-    bool part = u->name != t->name;
+    bool part = j->plan->decisions[u->source].rule->kind == F8_RULE_SPLIT;
 
     return f8_fail(err, F8_ERR_VALUE,
                    "%s: tensor %s%s%s, row %llu, column %llu: expected a "
@@ -274,7 +299,12 @@ static f8_status dequantise_item(const job *j, f8_error *err)
         j->worker->out + offset_of(j, elem_bytes) % F8_ALIGN;
 
     f8_status status = restore(j, dtype, values, err);
-    return status == F8_OK ? write_rows(j, values, elem_bytes, err) : status;
+    if (status != F8_OK)
+        return status;
+    /* The codes have been read. */
+    return j->unit->to_stride
+               ? write_across(j, values, elem_bytes, j->worker->in, err)
+               : write_rows(j, values, elem_bytes, err);
 }
 
 /* Old codes and new ones share a buffer, since a chunk holds four bytes for
@@ -320,7 +350,7 @@ static f8_status copy_item(const job *j, f8_error *err)
     return f8_file_write(&out->file, data, n, to, out->temporary, err);
 }
 
-/* A matrix that is kept, but lies transposed in the source. */
+/* A matrix that is kept, but lies transposed in the source or in the result. */
 static f8_status copy_across(const job *j, f8_error *err)
 {
     unsigned char *rows;
@@ -330,6 +360,10 @@ static f8_status copy_across(const job *j, f8_error *err)
         return status;
     size_t elem_bytes = f8_dtype_bytes(j->source->dtype);
     size_t n = (size_t)(j->item->rows * j->item->cols) * elem_bytes;
+    if (j->unit->to_stride) { /* from where elements may not be aligned */
+        memcpy(j->worker->out, rows, n);
+        return write_across(j, j->worker->out, elem_bytes, j->worker->in, err);
+    }
     unsigned char *aligned =
         j->worker->out + offset_of(j, elem_bytes) % F8_ALIGN;
     memcpy(aligned, rows, n);
@@ -361,7 +395,8 @@ f8_status f8_work_do(const f8_plan *plan, const f8_kernel *kernel,
     if (status != F8_OK)
         return status;
     if (u->action == F8_KEEP)
-        return u->stride ? copy_across(&j, err) : copy_item(&j, err);
+        return u->stride || u->to_stride ? copy_across(&j, err)
+                                         : copy_item(&j, err);
     if (!j.scale)
         return quantise_item(&j, outcome, err);
     return u->action == F8_QUANTIZE ? requantise_item(&j, outcome, err)

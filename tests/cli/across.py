@@ -5,7 +5,8 @@
 
 Matrices with ragged edges, so wide that a worker with little memory takes a
 band in panels, in three dtypes, quantised and kept; each result must be, byte
-for byte, what tests/reference makes of it, and verify must find what differs.
+for byte, what tests/reference makes of it, verify must find what differs, and
+`dequantize --fuse` must bring back the source, of kept ones every byte.
 """
 
 import json
@@ -77,6 +78,33 @@ def apart(program, source, result, rules):
     assert len(found["b"]["only"]) == 2 * 3 + 2 + 2, found
 
 
+def comes_back(program, folder, result, dtype, options, keep):
+    """The source's tensors, transposed as they were: of kept experts the same
+    bytes, of quantised ones what each matrix has that is restored alone."""
+    back, apart = (os.path.join(folder, name) for name in ("back", "apart"))
+    small = ["--dtype", dtype.lower(), "--threads", "1", "--memory", "1MB"]
+    run(program, "dequantize", result, back, "--fuse", *small, *options)
+    run(program, "dequantize", result, apart, *small)
+    source, found, alone = (
+        {one.name: one for one in reference.read_checkpoint(path)[0]}
+        for path in (os.path.join(folder, "source"), back, apart))
+    assert source.keys() == found.keys(), found.keys()
+    for name, tensor in found.items():
+        assert (tensor.dtype, tensor.shape) == (source[name].dtype,
+                                                source[name].shape), name
+        if keep:
+            assert tensor.read() == source[name].read(), name
+        size = reference.ELEMENT_BYTES[dtype]
+        values = np.frombuffer(tensor.read(), f"u{size}").reshape(tensor.shape)
+        parts = ["gate", "up"] if name.endswith("gate_up") else [
+            name.rpartition(".")[2]]
+        parent = name.rpartition(".")[0]
+        for expert, matrix in enumerate(values):
+            for part, columns in zip(parts, np.split(matrix, len(parts), 1)):
+                one = alone[f"{parent}.{expert}.{part}.weight"]
+                assert columns.T.tobytes() == one.read(), one.name
+
+
 def check(program, folder, dtype, keep):
     os.makedirs(folder)
     rules = os.path.join(folder, "my.rules")
@@ -95,6 +123,7 @@ def check(program, folder, dtype, keep):
     difference = reference.compare(result, theirs)
     assert difference is None, f"{folder}: {difference}"
     run(program, "verify", source, result, *options, "--memory", "1MB")
+    comes_back(program, folder, result, dtype, ["--rules", rules], keep)
     if keep:
         apart(program, source, result, rules)
     name = "m.experts.1.up.weight"

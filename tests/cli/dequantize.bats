@@ -117,6 +117,74 @@ budget() {
     by_numpy fused apart back
 }
 
+# there_and_back SOURCE: --fuse gives SOURCE's names, dtypes and shapes.
+there_and_back() {
+    rm -rf there back
+    program 0 quantize "$1" there
+    program 0 dequantize there back --fuse
+    by_numpy shapes "$1" back
+}
+
+@test "--fuse: experts that the source had one by one stay so, here or there" {
+    # All fused but those of the draft layer; none fused; in one layer only.
+    make_source per-expert draft
+    there_and_back draft
+    program 0 inspect back --tensors
+    grep -q 'mtp.layers.0.mlp.experts.0.up_proj.weight' out
+    grep -q 'model.language_model.layers.0.mlp.experts.gate_up_proj' out
+    # Whoever looks at the result alone has them all fused, as published.
+    rm -r there/.fp8cast
+    program 0 dequantize there published --fuse
+    program 0 inspect published --tensors
+    [ "$(grep -c 'experts.gate_up_proj .* bytes,' out)" -eq 5 ]
+    ! grep -q 'experts\.[0-9]' out
+    make_source trunk-per-expert trunk
+    there_and_back trunk
+    "$PYTHON" - "$reference" "$shared/src" mixed <<'END'
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import fp8_source
+tensors = fp8_source.read(sys.argv[2])
+module = "model.language_model.layers.1.mlp.experts"
+dtype, (experts, rows, cols), data = tensors.pop(module + ".down_proj")
+size = len(data) // experts
+for e in range(experts):
+    tensors[f"{module}.{e}.down_proj.weight"] = (
+        dtype, (rows, cols), data[e * size:(e + 1) * size])
+os.mkdir(sys.argv[3])
+fp8_source.write(sys.argv[3], {"model.safetensors": tensors},
+                 open(sys.argv[2] + "/config.json").read())
+END
+    there_and_back mixed
+}
+
+@test "--fuse: what another result's journal says is not believed" {
+    make_source per-expert draft
+    program 0 quantize draft there
+    cp -r "$shared/fp8" other
+    rm other/.fp8cast/journal.json
+    cp there/.fp8cast/journal.json other/.fp8cast/
+    # All of its tensors but one: the journal is of others.
+    "$PYTHON" - "$reference" other <<'END'
+import glob, os, sys
+sys.path.insert(0, sys.argv[1])
+import fp8_source
+tensors = fp8_source.read(sys.argv[2])
+del tensors["model.language_model.norm.weight"]
+for old in glob.glob(sys.argv[2] + "/*.safetensors*"):
+    os.remove(old)
+fp8_source.write(sys.argv[2], {"model.safetensors": tensors},
+                 open(sys.argv[2] + "/config.json").read())
+END
+    program 0 dequantize other back --fuse
+    program 0 inspect back --tensors
+    [ "$(grep -c 'experts.gate_up_proj .* bytes,' out)" -eq 5 ]
+    echo '{"original' >there/.fp8cast/journal.json
+    refuses 'fp8cast: there/.fp8cast/journal.json:1:11: expected no control character in a string' \
+        dequantize there again --fuse
+    program 0 dequantize there again
+}
+
 @test "what is exactly FP8 comes back byte for byte" {
     # Values that are codes times powers of two are what they were.
     program 0 dequantize "$shared/fp8" exact --fuse

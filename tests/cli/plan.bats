@@ -258,7 +258,7 @@ wrong_rules() {
 
 @test "rules: the column of what is wrong" {
     f='family mine'
-    verbs='expected family, model_type, keep, quantize, split, fused, parallel, note, refuse, layout, file, list or end'
+    verbs='expected family, model_type, keep, quantize, split, rename, fused, parallel, note, refuse, layout, file, list or end'
     wrong_rules "@:2:1: $verbs, found 'kep'" "$f" 'kep a.weight'
     wrong_rules "@:3:3: $verbs, found 'KEEP'" "$f" '# fine' '  KEEP a.weight'
     wrong_rules "@:2:5: expected a name pattern at the end of the line" \
@@ -290,7 +290,7 @@ wrong_rules() {
         "$f" 'split a.experts.b parts=1:c'
     wrong_rules "@:2:18: expected 'parts=1:NAME,...' at the end of the line" \
         "$f" 'split a experts=0'
-    wrong_rules "@:2:9: expected experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found 'experts=1'" \
+    wrong_rules "@:2:9: expected experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, into=NAME, published=1, optional, group=NAME or oneof=NAME, found 'experts=1'" \
         "$f" 'split a experts=1 parts=1:c'
     wrong_rules "@:2:25: expected the axis of the parts, '1:' or '2:', found '3:c'" \
         "$f" 'split a experts=0 parts=3:c'

@@ -7,6 +7,7 @@
 #include "arrange.h"
 
 static const char *const kinds[] = {"keep", "quantize", "split"};
+static const char *const forms[] = {"", "apart", "1", "2"};
 
 static void print_rule(f8_buf *text, const f8_rule *rule)
 {
@@ -21,6 +22,8 @@ static void print_rule(f8_buf *text, const f8_rule *rule)
             f8_buf_printf(text, " rows=%s columns=%s", rule->rows,
                           rule->columns);
     }
+    if (rule->kind == F8_RULE_SPLIT && rule->published)
+        f8_buf_printf(text, " published=%s", forms[rule->published]);
     if (rule->into)
         f8_buf_printf(text, " into=%s", rule->into);
     if (rule->also)
@@ -83,6 +86,9 @@ static void print(f8_buf *text, const f8_rules *rules)
     f8_buf_printf(text, "family %s\n", rules->family);
     for (size_t i = 0; i < rules->model_types_count; i++)
         f8_buf_printf(text, "model_type %s\n", rules->model_types[i]);
+    for (size_t i = 0; i < rules->renames_count; i++)
+        f8_buf_printf(text, "rename %s %s\n", rules->renames[i].from,
+                      rules->renames[i].to);
     print_rules(text, rules, NULL);
     for (size_t i = 0; i < rules->fused_count; i++) {
         const f8_fused *fused = &rules->fused[i];
@@ -112,6 +118,25 @@ static void check_find(const f8_rules *rules)
         /* A pattern without placeholders is a name that matches it. */
         require(strpbrk(name, "{?*") || (found && found >= &rules->rules[i]),
                 "no rule, or an earlier one, was found for '%s'", name);
+    }
+}
+
+/* A rename and its reverse undo each other. */
+static void check_renames(const f8_rules *rules)
+{
+    char there[F8_NAME_MAX_BYTES + 1], back[F8_NAME_MAX_BYTES + 1];
+
+    for (size_t i = 0; i < rules->renames_count; i++) {
+        const char *name = rules->renames[i].from;
+        const f8_rename *rename = NULL, *reverse = NULL;
+        if (strchr(name, '{'))
+            continue; /* a pattern, no name */
+        const char *known = f8_rules_known_as(rules, name, there, &rename);
+        require(known == name || rename, "'%s' renamed by nothing", name);
+        require(!rename || f8_rules_called(rules, known, back, &reverse),
+                "'%s' does not lead back", known);
+        require(!rename || reverse != rename || !strcmp(back, name),
+                "'%s' leads back to '%s', not '%s'", known, back, name);
     }
 }
 
@@ -162,6 +187,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(!strcmp(first.data, second.data), "printed\n%sand again\n%s",
             first.data, second.data);
     check_find(rules);
+    check_renames(rules);
     check_layouts(rules, again);
     f8_buf_free(&first);
     f8_buf_free(&second);

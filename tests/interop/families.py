@@ -47,6 +47,9 @@ class Family:
         self.build = build
 
 
+# As published, and as transformers has them in memory: experts fused, and some
+# modules under other names.
+MEMORY = ("plain", "memory")
 MULTIMODAL = "AutoModelForImageTextToText"
 TOKENS = {"image_token_id": 500, "video_token_id": 501,
           "vision_start_token_id": 502, "vision_end_token_id": 503}
@@ -138,21 +141,23 @@ FAMILIES = {
     "qwen3_5_text": Family(
         {**QWEN3_5_TEXT, "intermediate_size": 384}, draft="qwen3_5",
         published={"full_attention_interval": 4}),
-    "qwen3_moe": Family({**TEXT, **EXPERTS}),
+    "qwen3_moe": Family({**TEXT, **EXPERTS}, variants=MEMORY),
     "qwen3": Family(TEXT),
     "qwen2": Family(PLAIN),
-    "qwen2_moe": Family({**PLAIN, **EXPERTS, **SHARED}),
+    "qwen2_moe": Family({**PLAIN, **EXPERTS, **SHARED},
+                        variants=MEMORY),
     "llama": Family(TEXT, defects={"sglang": NO_BLOCKS}),
     "mistral": Family(TEXT, defects={"sglang": NO_BLOCKS}),
     "mixtral": Family({**PLAIN, "num_local_experts": 4,
-                       "intermediate_size": 128}),
+                       "intermediate_size": 128}, variants=MEMORY),
     "qwen3_next": Family(
         {**QWEN3_5_TEXT,
          "rope_parameters": {**ROPE, "partial_rotary_factor": 0.25},
-         **EXPERTS, **SHARED}, draft="qwen3_5",
+         **EXPERTS, **SHARED}, draft="qwen3_5", variants=MEMORY,
         published={"full_attention_interval": 4}),
     "deepseek_v3": Family({**PLAIN, **MLA, "rope_parameters": YARN},
-                          draft="deepseek", defects={"transformers": RAGGED},
+                          draft="deepseek", variants=MEMORY,
+                          defects={"transformers": RAGGED},
                           published={"topk_method": "noaux_tc",
                                      "scoring_func": "sigmoid",
                                      "moe_layer_freq": 1}),
@@ -160,7 +165,7 @@ FAMILIES = {
         {**TEXT, "n_routed_experts": 4, "n_shared_experts": 1,
          "num_experts_per_tok": 2, "moe_intermediate_size": 128,
          "first_k_dense_replace": 1, "num_nextn_predict_layers": 1,
-         "use_qk_norm": True}, draft="deepseek"),
+         "use_qk_norm": True}, draft="deepseek", variants=MEMORY),
     "qwen3_vl": Family(
         {"text_config": {**TEXT, "rope_parameters": MROPE},
          "vision_config": {**VISION, "deepstack_visual_indexes": [0]},
@@ -174,22 +179,24 @@ FAMILIES = {
         sizes=("hidden_size", "moe_intermediate_size")),
     "kimi_k2": Family(
         {**PLAIN, **MLA, "rope_parameters": YARN, "num_nextn_predict_layers": 0},
-        build="deepseek_v3", defects={"transformers": UNKNOWN},
+        build="deepseek_v3", variants=MEMORY, defects={"transformers": UNKNOWN},
         published={"model_type": "kimi_k2", "topk_method": "noaux_tc",
                    "scoring_func": "sigmoid", "moe_layer_freq": 1}),
     "deepseek_v32": Family(
         {**PLAIN, **MLA, "rope_parameters": YARN, "index_n_heads": 4,
          "index_head_dim": 128, "index_topk": 16},
-        draft="deepseek", defects={"transformers": RAGGED},
+        draft="deepseek", variants=MEMORY, defects={"transformers": RAGGED},
         published={"topk_method": "noaux_tc", "scoring_func": "sigmoid",
                    "moe_layer_freq": 1}),
     "ernie4_5_moe": Family(
         {**TEXT, "moe_num_experts": 4, "moe_k": 2,
          "moe_intermediate_size": 128, "moe_num_shared_experts": 1,
-         "moe_layer_start_index": 1, "moe_layer_end_index": 1}),
+         "moe_layer_start_index": 1, "moe_layer_end_index": 1},
+        variants=MEMORY),
     "hunyuan_v1_moe": Family(
         {**TEXT, "num_experts": 4, "moe_topk": 2,
          "moe_intermediate_size": 384, "num_shared_expert": 1},
+        variants=MEMORY,
         published={"use_mixed_mlp_moe": True, "use_cla": False,
                    "use_qk_norm": True}),
     "gemma3_text": Family(TEXT),
@@ -202,13 +209,14 @@ FAMILIES = {
              "vision_use_head": False}}, auto=MULTIMODAL, variants=("hub",)),
     "phi3": Family({**PLAIN, "pad_token_id": 0},
                    defects={"sglang": NO_BLOCKS}),
-    "phimoe": Family(PHIMOE, published={
+    "phimoe": Family(PHIMOE, variants=MEMORY, published={
         "architectures": ["PhiMoEForCausalLM"]}),
     "phimoe.saved": Family(PHIMOE, build="phimoe",
                            defects={"sglang": NO_RENAMING}),
     "granitemoe": Family(
         {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2},
-        variants=("granite", "per-expert"), defects={"transformers": NO_JOIN}),
+        variants=("granite", "per-expert", "memory"),
+        defects={"transformers": NO_JOIN}),
     "gemma4_text": Family(GEMMA4, defects={"sglang": PER_LAYER}),
     "gemma4_text.moe": Family(
         GEMMA4_MOE, build="gemma4_text", variants=("fused", "per-expert"),
@@ -230,10 +238,11 @@ FAMILIES = {
         auto=MULTIMODAL, across=True,
         defects={"transformers": NO_JOIN}),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
-                     "num_experts_per_tok": 2, "intermediate_size": 128}),
+                     "num_experts_per_tok": 2, "intermediate_size": 128},
+                    variants=MEMORY),
     "minimax_m2": Family({**TEXT, "num_local_experts": 4,
                           "num_experts_per_tok": 2,
-                          "intermediate_size": 128},
+                          "intermediate_size": 128}, variants=MEMORY,
                          published={"rotary_dim": 64, "scoring_func": "sigmoid",
                                     "use_routing_bias": True,
                                     "use_qk_norm": True,
@@ -241,6 +250,7 @@ FAMILIES = {
     "granite": Family({**PLAIN}),
     "seed_oss": Family({**TEXT}),
     "glm4_moe_lite": Family({**PLAIN, **MLA}, draft="deepseek",
+                            variants=MEMORY,
                             defects={"transformers": RAGGED},
                             published={"topk_method": "noaux_tc"}),
     "ministral3": Family(

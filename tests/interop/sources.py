@@ -4,7 +4,9 @@
     sources.py FOLDER FAMILY...     writes FOLDER/FAMILY/VARIANT/source
 
 What save_pretrained leaves out (the draft layers) is added; the fused variant
-has the experts in the layout that the family's publisher uses.
+has the experts in the layout that the family's publisher uses. The memory
+variant is what transformers has in memory and saves where it is told not to
+bring back the published form, which lies in FOLDER/FAMILY/memory/published.
 """
 
 import copy
@@ -96,14 +98,28 @@ def add_draft(family, found, config):
     return {**found, **DRAFTS[family.draft](found, last, target)}
 
 
+def make_memory(folder, model, found, config, saved):
+    written = os.path.join(folder, "saved")
+    model.save_pretrained(written, save_original_format=False)
+    tensors.write(os.path.join(folder, "source"), tensors.read(written),
+                  config, like=saved)
+    tensors.write(os.path.join(folder, "published"), found, config,
+                  like=saved)
+
+
 def make(folder, name):
     family = FAMILIES[name]
     saved = os.path.join(folder, name, "saved")
-    build(family, name).save_pretrained(saved)
+    model = build(family, name)
+    model.save_pretrained(saved)
     config = tensors.read_config(saved)
     config.get("text_config", config).update(family.published)
     found = add_draft(family, tensors.read(saved), config)
     for variant in family.variants:
+        if variant == "memory":
+            make_memory(os.path.join(folder, name, variant), model,
+                        tensors.read(saved), config, saved)
+            continue
         tensors.write(os.path.join(folder, name, variant, "source"),
                       tensors.LAYOUTS[variant](found), config, like=saved)
 

@@ -195,8 +195,9 @@ LAYOUTS = {"plain": lambda found: found, "granite": lambda found: found,
 
 
 def published(tensors, variant, usual):
-    """From a variant to the usual one, which all loaders read."""
-    if variant == usual:
+    """From a variant to the usual one, which all loaders read. What was in
+    memory came with its published form."""
+    if variant in (usual, "memory"):
         return tensors
     return LAYOUTS[usual](transpose(tensors) if variant == "transposed"
                           else tensors)

@@ -194,6 +194,7 @@ class Tensor:
     def __init__(self, path, name, dtype, shape, begin, end, data_start):
         self.path, self.name = path, name
         self.dtype, self.shape = dtype, shape
+        self.known = name  # by the rules; plan_results sets it
         self.begin, self.end = begin, end
         self.data_start = data_start
 
@@ -334,6 +335,8 @@ class Rule:
                 self.into = value
             elif key == "also":
                 self.also = value
+            elif key == "published":
+                pass  # says nothing about the result
             else:
                 raise Refused(f"{where}: flag {word}")
         require((self.action == "split") == (self.parts is not None),
@@ -349,6 +352,7 @@ class Rules:
     def __init__(self, path, layout="card"):
         self.rules, self.fused, self.model_types = [], [], []
         self.files, self.sorted_list = [], False
+        self.renames = []
         self.section, met = "card", layout == "card"
         self.notes, self.refused = [], None
         with open(path, encoding="utf-8") as file:
@@ -384,6 +388,10 @@ class Rules:
             parts = words[3:]
             listed = parts[-1] == "listed"
             self.fused.append((words[1], parts[:len(parts) - listed], listed))
+        elif words[0] == "rename":
+            taken = "([0-9]+)".join(re.escape(piece) for piece
+                                    in words[1].split("{n}"))
+            self.renames.append((re.compile(taken), words[2].split("{n}")))
         elif words[0] == "parallel":
             pass  # says nothing about the result
         elif words[0] == "model_type":
@@ -394,6 +402,16 @@ class Rules:
             self.notes.append(" ".join(words[1:]))
         else:
             require(words[0] == "family", f"{where}: directive {words[0]}")
+
+    def known_as(self, name):
+        """What the rules call a source tensor."""
+        for regex, pieces in self.renames:
+            found = regex.fullmatch(name)
+            if found:
+                numbers = list(found.groups()) + [""]
+                return "".join(piece + number for piece, number
+                               in zip(pieces, numbers))
+        return name
 
     def file_of(self, tensor):
         """The file that the layout names for a source tensor, or None."""
@@ -504,7 +522,7 @@ def split_axes(tensors, rules, config):
     tensors together."""
     axes, fitting, possible = {}, {}, {1, 2}
     for tensor in tensors:
-        rule = rules.decide(tensor.name)
+        rule = rules.decide(tensor.known)
         if rule is None or rule.parts is None:
             continue
         require(len(tensor.shape) == 3, f"{tensor.name}: not of rank 3")
@@ -527,15 +545,17 @@ def split_axes(tensors, rules, config):
 def plan_results(tensors, rules, overrides, config):
     """Every source tensor's results, in writing order."""
     require(rules.refused is None, f"refused: {rules.refused}")
-    rules.check_all_used([tensor.name for tensor in tensors])
+    for tensor in tensors:
+        tensor.known = rules.known_as(tensor.name)
+    rules.check_all_used([tensor.known for tensor in tensors])
     axes = split_axes(tensors, rules, config)
     results = []
     # File by file where the layout names files: dicts keep their order.
     by_file = {}
     for tensor in tensors:
-        by_file.setdefault(rules.file_of(tensor.name), []).append(tensor)
+        by_file.setdefault(rules.file_of(tensor.known), []).append(tensor)
     for tensor in [tensor for group in by_file.values() for tensor in group]:
-        rule = rules.decide(tensor.name)
+        rule = rules.decide(tensor.known)
         require(rule is not None, f"{tensor.name}: no rule matches")
         override = last_override(overrides, tensor.name)
         quantized = rule.action != "keep" if override is None else override
@@ -545,15 +565,15 @@ def plan_results(tensors, rules, overrides, config):
         # counts as one when --keep keeps it.
         linear = "linear" in rule.flags or rule.action != "keep"
         if rule.parts is None:
-            results.append(Result(tensor, tensor.name, tensor.shape, 0,
+            results.append(Result(tensor, tensor.known, tensor.shape, 0,
                                   quantized, linear))
             continue
         axis = axes[tensor.name]
         require(tensor.shape[axis] % len(rule.parts) == 0,
                 f"{tensor.name}: shape {tensor.shape} cannot be split")
-        parent = tensor.name.rpartition(".")[0]
+        parent = tensor.known.rpartition(".")[0]
         if rule.into is not None:
-            above = own_module(tensor.name).rpartition(".")[0]
+            above = own_module(tensor.known).rpartition(".")[0]
             parent = f"{above}.{rule.into}" if above else rule.into
         rows = tensor.shape[axis] // len(rule.parts)
         cols = tensor.shape[3 - axis]
@@ -629,7 +649,7 @@ def modules_to_not_convert(results, rules):
         if not result.quantized:
             module = listed_module(result.name)
             entries[module] = entries.get(module, False) or result.linear
-        rule = rules.decide(result.source.name)
+        rule = rules.decide(result.source.known)
         if rule.also is not None and not result.quantized:
             words = re.match(r"(?:.*\.[0-9]+\.)?", result.name).group()
             entries[words + rule.also] = True
@@ -663,7 +683,7 @@ def pack_files(results, rules):
     """The same of a layout that names files: (names, shards)."""
     files = {}
     for result in results:
-        files.setdefault(rules.file_of(result.source.name), []).append(result)
+        files.setdefault(rules.file_of(result.source.known), []).append(result)
     return ([f"{name}.safetensors" for name in files], list(files.values()))
 
 

@@ -355,7 +355,7 @@ static void test_fusion(void **state)
     f8_fusion found;
     f8_error err = {0};
 
-    expect_ok(f8_fusion_find(cp, rules, &found, &err), &err);
+    expect_ok(f8_fusion_find(cp, rules, NULL, &found, &err), &err);
     assert_int_equal(found.count, 2);
     const f8_fused_tensor *down = &found.tensors[0], *up = &found.tensors[1];
     assert_string_equal(down->name, "l.1.experts.down_proj");
@@ -420,7 +420,7 @@ static void test_not_fusible(void **state)
             open_with(*state, FP8_CONFIG, cases[i].tensors, cases[i].count);
         f8_fusion found;
         f8_error err = {0};
-        expect_error(f8_fusion_find(cp, rules, &found, &err), &err,
+        expect_error(f8_fusion_find(cp, rules, NULL, &found, &err), &err,
                      F8_ERR_REFUSED, cases[i].message);
         f8_fusion_free(&found);
         f8_checkpoint_free(cp);

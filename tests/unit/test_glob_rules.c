@@ -272,6 +272,78 @@ static void test_ways_to_split(void **state)
     f8_rules_free(rules);
 }
 
+/* What a split's axis says of published models, and what overrules it. */
+static void test_published(void **state)
+{
+    static const f8_form expected[] = {F8_FORM_ALONG,  F8_FORM_ACROSS,
+                                       F8_FORM_APART,  F8_FORM_ACROSS,
+                                       F8_FORM_ACROSS, F8_FORM_UNKNOWN};
+    f8_rules *rules = load_good(
+        *state, "family f\n"
+                "split a experts=0 parts=1:x\n"
+                "split b experts=0 parts=2:x\n"
+                "split c experts=0 parts=1:x published=apart\n"
+                "split d published=2 experts=0 parts=1:x\n"
+                "split e experts=0 parts=x rows=r columns=c published=2\n"
+                "split f experts=0 parts=x rows=r columns=c\n");
+
+    for (size_t i = 0; i < COUNT_OF(expected); i++)
+        assert_int_equal(rules->rules[i].published, expected[i]);
+    f8_rules_free(rules);
+}
+
+static void test_renames(void **state)
+{
+    f8_rules *rules =
+        load_good(*state, "family f\n"
+                          "keep *\n"
+                          "rename  m.{n}.mlp.{n}.gate  m.{n}.moe.{n}.router.w\n"
+                          "rename  a  b.c\n"
+                          "rename  {n}x  y{n}\n");
+    static const char *const pairs[][2] = {
+        {"m.0.mlp.17.gate", "m.0.moe.17.router.w"},
+        {"m.12.mlp.003.gate", "m.12.moe.003.router.w"},
+        {"a", "b.c"},
+        {"12x", "y12"}};
+    static const char *const others[] = {"m.0.mlp.1.gates", "m.mlp.1.gate",
+                                         "aa", "x", "1x2"};
+    char buffer[F8_NAME_MAX_BYTES + 1];
+    const f8_rename *rename;
+
+    for (size_t i = 0; i < COUNT_OF(pairs); i++) {
+        assert_string_equal(
+            f8_rules_known_as(rules, pairs[i][0], buffer, &rename),
+            pairs[i][1]);
+        assert_int_equal(rename - rules->renames, i < 2 ? 0 : i - 1);
+        assert_true(f8_rules_called(rules, pairs[i][1], buffer, &rename));
+        assert_string_equal(buffer, pairs[i][0]);
+        assert_false(f8_rules_called(rules, pairs[i][0], buffer, &rename));
+    }
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        assert_ptr_equal(f8_rules_known_as(rules, others[i], buffer, &rename),
+                         others[i]);
+        assert_null(rename);
+    }
+    f8_rules_free(rules);
+}
+
+/* What would be longer than a tensor's name may be is no match. */
+static void test_rename_too_long(void **state)
+{
+    char name[F8_NAME_MAX_BYTES + 1], buffer[F8_NAME_MAX_BYTES + 1];
+    f8_rules *rules = load_good(*state, "family f\nkeep *\n"
+                                        "rename a{n} bc{n}\n");
+
+    memset(name, '7', sizeof name - 1);
+    name[0] = 'a';
+    name[F8_NAME_MAX_BYTES] = '\0';
+    assert_ptr_equal(f8_rules_known_as(rules, name, buffer, NULL), name);
+    name[F8_NAME_MAX_BYTES - 1] = '\0';
+    assert_ptr_equal(f8_rules_known_as(rules, name, buffer, NULL), buffer);
+    assert_int_equal(strlen(buffer), F8_NAME_MAX_BYTES);
+    f8_rules_free(rules);
+}
+
 static void test_most_parts(void **state)
 {
     f8_rules *rules =
@@ -343,7 +415,8 @@ static void test_directive_errors(void **state)
         {"family a b\n", "my.rules:1:10: expected one family name, found 'b'"},
         {"\n# c\n  kepp a\n",
          "my.rules:3:3: expected family, model_type, keep, quantize, split, "
-         "fused, parallel, note, refuse, layout, file, list or end, found "
+         "rename, fused, parallel, note, refuse, layout, file, list or end, "
+         "found "
          "'kepp'"},
         {"refuse # nothing\n",
          "my.rules:1:7: expected a reason at the end of the line"},
@@ -372,6 +445,36 @@ static void test_pattern_errors(void **state)
          "my.rules:1:12: expected '{n}', the only placeholder, found '{n'"},
         {"quantize a}b\n",
          "my.rules:1:11: expected '{n}', the only placeholder, found '}b'"},
+    };
+    check_bad(*state, cases, COUNT_OF(cases));
+}
+
+static void test_rename_errors(void **state)
+{
+    static const bad_rules cases[] = {
+        {"rename a\n",
+         "my.rules:1:9: expected two name patterns at the end of the line"},
+        {"rename a b c\n",
+         "my.rules:1:12: expected two name patterns, found 'c'"},
+        {"rename a.{m} b\n",
+         "my.rules:1:10: expected '{n}', the only placeholder, found '{m}'"},
+        {"rename a b.*\n",
+         "my.rules:1:10: expected no wildcard but '{n}', found 'b.*'"},
+        {"rename a? b\n",
+         "my.rules:1:8: expected no wildcard but '{n}', found 'a?'"},
+        {"rename a.{n}{n} b.{n}.{n}\n",
+         "my.rules:1:8: expected no digit behind a '{n}', found 'a.{n}{n}'"},
+        {"rename a.{n} b.{n}2\n",
+         "my.rules:1:14: expected no digit behind a '{n}', found 'b.{n}2'"},
+        {"rename a.{n} b.{n}.{n}\n",
+         "my.rules:1:14: expected as many '{n}' as in the first pattern, "
+         "found 'b.{n}.{n}'"},
+        {"split a experts=0 parts=1:x published=3\n",
+         "my.rules:1:29: expected published=1, published=2 or "
+         "published=apart, found 'published=3'"},
+        {"keep a published=1\n",
+         "my.rules:1:8: expected optional, linear, always, also=NAME, "
+         "group=NAME or oneof=NAME, found 'published=1'"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
 }
@@ -416,15 +519,18 @@ static void test_split_errors(void **state)
                                 "the end of the line"},
         {"split a experts=1 parts=1:x\n",
          "my.rules:1:9: expected experts=0, parts=1:NAME,..., rows=KEY, "
-         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "columns=KEY, into=NAME, published=1, optional, group=NAME or "
+         "oneof=NAME, found "
          "'experts=1'"},
         {"split a experts=0 parts=1:x parts=1:y\n",
          "my.rules:1:29: expected experts=0, parts=1:NAME,..., rows=KEY, "
-         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "columns=KEY, into=NAME, published=1, optional, group=NAME or "
+         "oneof=NAME, found "
          "'parts=1:y'"},
         {"split a experts=0 parts=1:x linear\n",
          "my.rules:1:29: expected experts=0, parts=1:NAME,..., rows=KEY, "
-         "columns=KEY, into=NAME, optional, group=NAME or oneof=NAME, found "
+         "columns=KEY, into=NAME, published=1, optional, group=NAME or "
+         "oneof=NAME, found "
          "'linear'"},
         {"split a experts=0 parts=0:x\n",
          "my.rules:1:25: expected the axis of the parts, '1:' or '2:', found "
@@ -663,6 +769,10 @@ int main(void)
         cmocka_unit_test(test_question_mark_takes_a_whole_character),
         TEST_IN_DIR(test_every_directive),
         TEST_IN_DIR(test_ways_to_split),
+        TEST_IN_DIR(test_published),
+        TEST_IN_DIR(test_renames),
+        TEST_IN_DIR(test_rename_too_long),
+        TEST_IN_DIR(test_rename_errors),
         TEST_IN_DIR(test_most_parts),
         TEST_IN_DIR(test_comment_behind_a_word),
         TEST_IN_DIR(test_last_rule_wins),
