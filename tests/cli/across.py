@@ -47,6 +47,18 @@ def make_source(folder, dtype):
         json.dump({"model_type": "x", "inter": INTER, "hidden": HIDDEN}, file)
 
 
+def exchange(folder, one, other):
+    """Swaps two weights of a result, with their scales."""
+    found = {t.name: t for t in reference.read_checkpoint(folder)[0]}
+    for end in ("", "_scale_inv"):
+        pair = found[one + end], found[other + end]
+        data = [t.read() for t in pair]
+        for tensor, bytes_ in zip(pair, reversed(data)):
+            with open(tensor.path, "r+b") as file:
+                file.seek(tensor.data_start + tensor.begin)
+                file.write(bytes_)
+
+
 def run(program, *arguments, status=0):
     ran = subprocess.run([program, *arguments, "--quiet"], text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -126,6 +138,13 @@ def check(program, folder, dtype, keep):
     comes_back(program, folder, result, dtype, ["--rules", rules], keep)
     if keep:
         apart(program, source, result, rules)
+    else:
+        swapped = "m.experts.1.gate.weight", "m.experts.1.up.weight"
+        exchange(result, *swapped)
+        said = run(program, "verify", source, result, *options, status=3)
+        assert f"tensor {swapped[0]}: has the weights of {swapped[1]}" in said, \
+            said
+        exchange(result, *swapped)
     name = "m.experts.1.up.weight"
     spoil(result, name, 600)
     said = run(program, "verify", source, result, *options, "--memory", "1MB",
