@@ -136,6 +136,8 @@ def check(program, path, folder):
     differ = sorted(set(entries) ^ set(listed))
     assert not differ, f"{path}: modules_to_not_convert: {differ[:6]}"
 
+    if variant == "memory":
+        compares(program, source, result, path)
     comes_back(program, source, result, path)
     comes_back_as_published(program, result, path)
     one_by_one(program, source, tensors, config, path)
@@ -163,6 +165,17 @@ def matrices_of(values, count, across):
     """One a part of each expert, in the order of the results' names."""
     for expert in values:
         yield from np.split(expert.T if across else expert, count)
+
+
+def compares(program, source, result, path):
+    """diff finds each tensor's counterpart, whatever it is called."""
+    ran = subprocess.run([program, "diff", source, result, "--json"],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         check=False)
+    found = json.loads(ran.stdout)
+    assert ran.returncode == 3, ran  # config.json, and what is FP8
+    assert found["a"]["only"] == found["b"]["only"] == [], f"{path}: {found}"
+    assert found["values"], f"{path}: nothing compared"
 
 
 def comes_back(program, source, result, path):

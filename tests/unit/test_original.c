@@ -192,13 +192,16 @@ static void expect_published(const char *dir)
     f8_plan_free(plan);
 }
 
+#define ANOTHER                                                    \
+    "{\"original\":{\"results\":\"0123456789abcdef\",\"tensors\":" \
+    "{\"{n}.p.experts.up\":\"fused\"}}}"
+
 static void test_unknown(void **state)
 {
     static const char *const others[] = {
         "{}", "[]", "{\"original\":null}",
         "{\"original\":{\"tensors\":{\"{n}.p.experts.up\":\"fused\"}}}",
-        "{\"original\":{\"results\":\"0123456789abcdef\",\"tensors\":"
-        "{\"{n}.p.experts.up\":\"fused\"}}}"};
+        ANOTHER};
 
     put_source(*state, fp8_config, result, COUNT_OF(result));
     expect_published(*state);
