@@ -179,7 +179,8 @@ static void test_problems(void **state)
     assert_int_equal(problems.total, 3);
     assert_string_equal(problems.lines[0],
                         "tensor a: FP8 without a_scale_inv; vLLM and SGLang "
-                        "start without it and say nothing");
+                        "start without it and say nothing, transformers "
+                        "raises");
     assert_string_equal(
         problems.lines[1],
         "tensor b_scale_inv: expected shape [1, 1], found [2, 2]");
