@@ -15,9 +15,8 @@
 #define NOT_NOTICED                                                     \
     "; vLLM and SGLang start without it and say nothing, transformers " \
     "raises or names the key"
-#define TAKEN_FOR_WEIGHTS                                                 \
-    "vLLM raises, SGLang takes its codes for weights without a word, so " \
-    "does transformers on a GPU"
+#define TAKEN_FOR_WEIGHTS \
+    "vLLM raises, SGLang takes its codes for weights without a word"
 
 #define LEFT_IN_BF16                                                       \
     ", where it is taken apart: vLLM and SGLang cast it into FP8 without " \
@@ -26,6 +25,13 @@
     ", where it is taken apart: vLLM takes it, SGLang does not read it and " \
     "says nothing, transformers tells of keys"
 #define BESIDE_OTHERS "; as others are apart, SGLang drops the later of those"
+
+/* Of codes that are taken for weights; it leaves out what is of `mtp.`. */
+static const char *transformers_too(const char *name)
+{
+    return strncmp(name, "mtp.", 4) != 0 ? ", so does transformers on a GPU"
+                                         : "";
+}
 
 /* ---- names, shapes, dtypes ----------------------------------------------- */
 
@@ -112,8 +118,8 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
     if (fp8 && rule->always)
         status = f8_problem(v->problems, err,
                             "tensor %s: FP8, but no loader takes it in FP8 "
-                            "(%s): " TAKEN_FOR_WEIGHTS,
-                            u->name, rule->text);
+                            "(%s): " TAKEN_FOR_WEIGHTS "%s",
+                            u->name, rule->text, transformers_too(u->name));
     if (fp8 && status == F8_OK)
         status = match_scale(v, part, err);
     return status;
@@ -259,8 +265,9 @@ static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
     if (hit)
         return f8_problem(
             v->problems, err,
-            "%s: %s: \"%s\" also means %s, which is FP8: " TAKEN_FOR_WEIGHTS,
-            F8_CONFIG_NAME, key, entry, hit);
+            "%s: %s: \"%s\" also means %s, which is FP8: " TAKEN_FOR_WEIGHTS
+            "%s",
+            F8_CONFIG_NAME, key, entry, hit, transformers_too(hit));
     return F8_OK;
 }
 
