@@ -15,7 +15,7 @@
     "raises or names the key"
 #define TAKEN_FOR_WEIGHTS                                                 \
     "vLLM raises, SGLang takes its codes for weights without a word, so " \
-    "does transformers on a GPU"
+    "does transformers on a GPU with what it reads"
 
 #define LEFT_IN_BF16                                                       \
     ", where it is taken apart: vLLM and SGLang cast it into FP8 without " \

@@ -28,7 +28,7 @@ sabotage() {
 
 # finds FAULT...: verify exits with 3 and its faults are these, in any order
 # and no others. A fault is a shell pattern that a whole line matches.
-codes='vLLM raises, SGLang takes its codes for weights without a word, so does transformers on a GPU'
+codes='vLLM raises, SGLang takes its codes for weights without a word, so does transformers on a GPU with what it reads'
 silent='vLLM and SGLang start without it and say nothing, transformers raises or names the key'
 unread='vLLM, SGLang and transformers do not read it and say nothing'
 whose='vLLM, SGLang and transformers compute with them and say nothing'
