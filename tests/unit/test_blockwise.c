@@ -177,9 +177,10 @@ static void test_problems(void **state)
 
     expect_ok(f8_blockwise_read(cp, &problems, &found, &err), &err);
     assert_int_equal(problems.total, 3);
-    assert_string_equal(problems.lines[0],
-                        "tensor a: FP8 without a_scale_inv; vLLM and SGLang "
-                        "start without it and say nothing");
+    assert_string_equal(
+        problems.lines[0],
+        "tensor a: FP8 without a_scale_inv; vLLM and SGLang "
+        "start without it and say nothing, transformers raises");
     assert_string_equal(
         problems.lines[1],
         "tensor b_scale_inv: expected shape [1, 1], found [2, 2]");
