@@ -8,7 +8,6 @@
  * no such model computes what it should. */
 #include "division.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "modules.h"
@@ -257,7 +256,7 @@ static bool cuts_block(const f8_share *part, f8_engine engine, unsigned n)
 static bool stored_fits(const f8_layer *l, f8_engine engine, unsigned n,
                         f8_obstacle *why)
 {
-    const f8_share *cut = NULL, *ragged = NULL;
+    const f8_share *cut = NULL, *ragged = &l->parts[0];
     bool loads = engine == F8_VLLM && vllm_loads(l, n);
 
     for (unsigned i = l->count; i-- > 0;) {
@@ -269,7 +268,6 @@ static bool stored_fits(const f8_layer *l, f8_engine engine, unsigned n,
     if (!cut && (loads || engine == F8_SGLANG))
         return true;
     const f8_share *part = cut ? cut : ragged;
-    assert(part); /* were all parts' blocks whole, it would load */
     *why = (f8_obstacle){.unit = l->unit,
                          .of = "rows",
                          .part = part->name,

@@ -304,7 +304,7 @@ print(json.dumps(json.load(open("dst/config.json"))["quantization_config"][
     tells
     fresh
     sabotage set ignored_layers "$(list_of | sed 's/"lm_head", //')"
-    tells "fault config.json: ignored_layers: lm_head is not FP8 and not listed; a loader would convert it: vLLM and SGLang cast it into FP8 without a word or raise, transformers does on a GPU"
+    tells "fault config.json: ignored_layers: lm_head is not FP8 and not listed; a loader would convert it: transformers does on a GPU, vLLM and SGLang do not"
     fresh
     sabotage set ignored_layers "$(list_of | sed 's/\[/["mtp", /')"
     tells 'fault config.json: ignored_layers: "mtp" also means mtp.layers.0.mlp.experts, which is FP8: vLLM raises, SGLang takes its codes for weights without a word'
