@@ -64,6 +64,7 @@ static void numbers(const f8_diff_summary *s)
     fact("different", s->different);
     fact("of other dtype", s->dtypes);
     fact("of other shape", s->shapes);
+    fact("of other name", s->renamed);
     fact("in other files", s->moved);
     fact("config differences", s->settings);
     message_line("%-26s%19s", "time", text_seconds(s->seconds).text);

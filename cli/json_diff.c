@@ -126,6 +126,7 @@ json_t *json_diff(const f8_diff *diff)
     put(document, "different", count(summary.different));
     put(document, "other_dtype", count(summary.dtypes));
     put(document, "other_shape", count(summary.shapes));
+    put(document, "other_name", count(summary.renamed));
     put(document, "in_other_files", count(summary.moved));
     put(document, "config_differences", count(summary.settings));
     put(document, "config", diff_config(diff));

@@ -560,6 +560,7 @@ typedef struct f8_diff_summary {
                                   their experts one by one */
     uint64_t a_only, b_only;   /* tensors, or parts of fused ones */
     uint64_t dtypes, shapes;   /* pairs of another dtype, of another shape */
+    uint64_t renamed;          /* pairs that the rules know by one name */
     uint64_t settings;         /* differences of config.json */
     uint64_t a_bare, b_bare;   /* FP8 weights without scales that fit: their
                                   codes were compared as they are */

@@ -115,6 +115,8 @@ static void count_pair(f8_diff_summary *s, const f8_diff *diff, const listed *l)
     const char *y = diff->b->files[pair->b.tensor->file].name;
 
     s->moved += strcmp(x, y) != 0;
+    s->renamed += !pair->a.is_part && !pair->b.is_part &&
+                  strcmp(pair->a.tensor->name, pair->b.tensor->name) != 0;
     s->dtypes += !pair->same_dtype;
     s->shapes += !pair->same_shape;
     if (!pair->is_comparable)
@@ -150,7 +152,7 @@ static void fill_summary(f8_diff *diff)
     }
     s->same = s->identical == diff->pairs.count && s->a_only == 0 &&
               s->b_only == 0 && s->a_fused == 0 && s->b_fused == 0 &&
-              s->settings == 0;
+              s->renamed == 0 && s->settings == 0;
 }
 
 /* ---- order --------------------------------------------------------------- */

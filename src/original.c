@@ -139,7 +139,8 @@ const char *f8_original_called(const json_t *original, const f8_rules *rules,
     const f8_rename *rename = NULL;
 
     if (!original || !f8_rules_called(rules, name, buffer, &rename) ||
-        strcmp(said_of(original, rename->from, buffer), F8_ORIGINAL_RENAMED))
+        strcmp(said_of(original, rename->from, buffer), F8_ORIGINAL_RENAMED) !=
+            0)
         return NULL;
     return buffer;
 }

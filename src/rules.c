@@ -145,18 +145,18 @@ static bool rename_to(const char *from, const char *to, const char *name,
         return false;
     for (;;) {
         size_t n = strcspn(to, "{");
-        size_t same = strcspn(from, "{");
-        size_t digits = strspn(name + same, "0123456789");
+        size_t plain = strcspn(from, "{");
+        size_t digits = strspn(name + plain, "0123456789");
         if (length + n + digits > F8_NAME_MAX_BYTES)
             return false;
         memcpy(buffer + length, to, n);
         length += n;
         if (!to[n])
             break;
-        memcpy(buffer + length, name + same, digits);
+        memcpy(buffer + length, name + plain, digits);
         length += digits;
-        name += same + digits;
-        from += same + strlen("{n}");
+        name += plain + digits;
+        from += plain + strlen("{n}");
         to += n + strlen("{n}");
     }
     buffer[length] = '\0';

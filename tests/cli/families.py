@@ -176,6 +176,28 @@ def compares(program, source, result, path):
     assert ran.returncode == 3, ran  # config.json, and what is FP8
     assert found["a"]["only"] == found["b"]["only"] == [], f"{path}: {found}"
     assert found["values"], f"{path}: nothing compared"
+    # Also where nothing but names differs.
+    for kept in "", "-kept":
+        same_but_names(program, source, result + kept, path)
+
+
+def same_but_names(program, source, result, path):
+    """The kept tensors that memory calls otherwise: so many pairs."""
+    model_type, variant = kind_of(path)
+    if result.endswith("-kept"):
+        subprocess.run([program, "quantize", source, result, "--keep", "*",
+                        "--quiet"], check=True)
+    ran = subprocess.run([program, "diff", source, result, "--json"],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         check=False)
+    found = json.loads(ran.stdout)
+    renamed = [tensor.name for tensor in reference.read_checkpoint(source)[0]
+               if len(tensor.shape) < 3
+               and results_of(tensor.name, tensor.shape, model_type,
+                              variant) != [tensor.name]]
+    assert not found["same"] and found["other_name"] == len(renamed), path
+    if result.endswith("-kept"):
+        assert found["different"] == 0, path
 
 
 def comes_back(program, source, result, path):
