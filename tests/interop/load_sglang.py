@@ -11,7 +11,6 @@ import concurrent.futures
 import functools
 import os
 import re
-import socket
 import sys
 import types
 
@@ -21,11 +20,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Wants a GPU's library when it is imported.
 sys.modules.setdefault("sgl_kernel", types.ModuleType("sgl_kernel"))
 
+import alone  # noqa: E402, F401
 import torch  # noqa: E402
 from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
 from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
-from sglang.srt.distributed.bootstrap import (  # noqa: E402
-    init_parallel_runtime)
+import sglang.srt.distributed.bootstrap as bootstrap  # noqa: E402
+from sglang.srt.distributed.device_communicators import (  # noqa: E402
+    pynccl, shm_broadcast)
+from sglang.srt.distributed.parallel_state import (  # noqa: E402
+    destroy_distributed_environment, destroy_model_parallel)
 from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
 from sglang.srt.model_loader.loader import (  # noqa: E402
     _get_quantization_config, _initialize_model)
@@ -46,7 +49,12 @@ torch.cuda.get_device_capability = lambda *_: (9, 0)
 # does not have.
 mllama4.Llama4ForConditionalGeneration._has_vision_weights = (
     lambda model, config: hasattr(config, "vision_config"))
-started = False
+# There are no threads to bind, no NCCL, and no other devices' processes to wait
+# for.
+bootstrap._bind_threads_if_cpu = lambda **_: None
+pynccl.NCCLLibrary = None
+shm_broadcast.MessageQueue.create_from_process_group = lambda *_, **__: None
+started = None
 
 
 class AtOnce:
@@ -71,17 +79,20 @@ class AtOnce:
 concurrent.futures.ThreadPoolExecutor = AtOnce
 
 
-def start(settings):
-    """Once a process: what the engine's scheduler does before it loads."""
+def start(settings, size, rank):
+    """What the engine's scheduler does before it loads."""
     global started
-    if started:
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    init_parallel_runtime(server_args=settings, device="cpu", dist_port=port)
-    initialize_moe_config()
-    started = True
+    if started != (size, rank):
+        destroy_model_parallel()
+        destroy_distributed_environment()
+    publish(settings, role="scheduler",
+            ranks=SpawnRanks(world_rank=rank, gpu_id=0))
+    if started != (size, rank):
+        bootstrap.init_parallel_runtime(server_args=settings, device="cpu",
+                                        dist_port=1)
+    if started is None:
+        initialize_moe_config()
+    started = size, rank
 
 
 def kind(folder):
@@ -94,15 +105,14 @@ def attention(folder):
             else "torch_native")
 
 
-def build(folder):
+def build(folder, size=1, rank=0):
     settings = ServerArgs(
         model_path=folder, device="cpu", skip_tokenizer_init=True,
         dtype="bfloat16", load_format="safetensors",
         attention_backend=attention(folder), disable_radix_cache=True,
+        tp_size=size,
         enable_multimodal=kind(folder) == "llama4" or None)
-    publish(settings, role="scheduler",
-            ranks=SpawnRanks(world_rank=0, gpu_id=0))
-    start(settings)
+    start(settings, size, rank)
     for label in ["model", "draft"] if tensors.has_draft(folder) else ["model"]:
         config = ModelConfig.from_server_args(
             settings, model_path=folder, is_draft_model=label == "draft")

@@ -10,21 +10,24 @@ what decides names, shapes or copies is.
 import functools
 import os
 import sys
-import tempfile
 
 os.environ["VLLM_TARGET_DEVICE"] = "cpu"
 os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import alone  # noqa: E402, F401
 import torch  # noqa: E402
+from vllm.distributed.device_communicators import (  # noqa: E402
+    shm_broadcast)
+import vllm.distributed.parallel_state as parallel_state  # noqa: E402
 import vllm.model_executor.layers.quantization.fp8 as fp8  # noqa: E402
 import vllm.model_executor.models.registry as registry  # noqa: E402
 import vllm.platforms.cpu as cpu  # noqa: E402
 from vllm.config import set_current_vllm_config  # noqa: E402
 from vllm.distributed import (  # noqa: E402
-    destroy_model_parallel, init_distributed_environment,
-    initialize_model_parallel)
+    destroy_distributed_environment, destroy_model_parallel,
+    init_distributed_environment, initialize_model_parallel)
 from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.model_executor.model_loader.utils import (  # noqa: E402
     initialize_model)
@@ -45,6 +48,9 @@ class NoKernel:
 registry._run_in_subprocess = lambda function: function()
 fp8.init_fp8_linear_kernel = lambda **settings: NoKernel()
 fp8.select_fp8_moe_backend = lambda **settings: (None, None)
+# What would wait for the other devices' processes.
+parallel_state._node_count = lambda group: 1
+shm_broadcast.MessageQueue.create_from_process_group = lambda *_, **__: None
 
 
 def dense_attention(choose):
@@ -59,17 +65,17 @@ cpu.CpuPlatform.get_attn_backend_cls = dense_attention(
     cpu.CpuPlatform.get_attn_backend_cls)
 
 
-def start(config):
-    """Groups of one process; which of them there are depends on the model."""
+def start(config, size, rank):
+    """Groups of `size` devices, seen from one; which of them there are depends
+    on the model."""
     with set_current_vllm_config(config):
-        if not torch.distributed.is_initialized():
-            init_distributed_environment(
-                1, 0, f"file://{tempfile.mkdtemp()}/store", 0, backend="gloo")
         destroy_model_parallel()
-        initialize_model_parallel(1)
+        destroy_distributed_environment()
+        init_distributed_environment(size, rank, "fake://", 0, backend="gloo")
+        initialize_model_parallel(size)
 
 
-def build(folder):
+def build(folder, size=1, rank=0):
     settings = {}
     if tensors.has_draft(folder):
         settings["speculative_config"] = {"method": "mtp",
@@ -77,8 +83,8 @@ def build(folder):
     config = EngineArgs(
         model=folder, skip_tokenizer_init=True, enforce_eager=True,
         dtype="bfloat16", max_model_len=128, load_format="safetensors",
-        **settings).create_engine_config()
-    start(config)
+        tensor_parallel_size=size, **settings).create_engine_config()
+    start(config, size, rank)
     models = [("model", config.model_config)]
     if settings:
         models.append(("draft",

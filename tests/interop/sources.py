@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Tiny random checkpoints, built and saved by transformers' own classes.
 
-    sources.py FOLDER FAMILY...     writes FOLDER/FAMILY/VARIANT/source
+    sources.py FOLDER NAME...     writes FOLDER/NAME/VARIANT/source
+
+NAME is a family's, or a divided model's.
 
 What save_pretrained leaves out (the draft layers) is added; the fused variant
 has the experts in the layout that the family's publisher uses.
@@ -15,6 +17,7 @@ import torch
 import transformers
 
 import tensors
+from divided import DIVIDED
 from families import FAMILIES
 
 SEED = 20261124
@@ -97,7 +100,7 @@ def add_draft(family, found, config):
 
 
 def make(folder, name):
-    family = FAMILIES[name]
+    family = {**FAMILIES, **DIVIDED}[name]
     saved = os.path.join(folder, name, "saved")
     build(family, name).save_pretrained(saved)
     config = tensors.read_config(saved)
@@ -105,7 +108,8 @@ def make(folder, name):
     found = add_draft(family, tensors.read(saved), config)
     for variant in family.variants:
         tensors.write(os.path.join(folder, name, variant, "source"),
-                      tensors.LAYOUTS[variant](found), config, like=saved)
+                      tensors.LAYOUTS[variant](found, family.across), config,
+                      like=saved)
 
 
 def main():
