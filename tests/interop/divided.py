@@ -17,16 +17,17 @@ from programs import fp8cast
 ENGINES = ("vllm", "sglang")
 MOST = 16  # devices
 # Whose linear attention and two key-value heads are Qwen3.6-35B-A3B's, by
-# halves; its experts have the true 512 rows.
+# halves; its experts have the true 512 rows. Engines want no fewer experts than
+# devices.
 HYBRID = {**QWEN3_5_TEXT, "num_attention_heads": 8, "linear_key_head_dim": 128,
           "linear_num_key_heads": 8, "linear_value_head_dim": 128,
-          "linear_num_value_heads": 16, **EXPERTS,
+          "linear_num_value_heads": 16, **EXPERTS, "num_experts": 8,
           "moe_intermediate_size": 512,
           "shared_expert_intermediate_size": 512}
 DENSE = {**TEXT, "num_attention_heads": 16, "num_key_value_heads": 4,
          "intermediate_size": 3072}
 WAIST = {**PLAIN, **MLA, "rope_parameters": YARN, "qk_nope_head_dim": 128,
-         "intermediate_size": 2048}
+         "intermediate_size": 2048, "n_routed_experts": 8}
 
 
 def like(name, config, **changes):
@@ -48,13 +49,12 @@ DIVIDED = {
             **ROPE, "partial_rotary_factor": 0.25}}),
     "qwen3@Qwen3-8B": like("qwen3", DENSE),
     # Shares of k_proj end within a block, before those of v_proj.
-    "qwen3@heads-of-64": like(
-        "qwen3", {**DENSE, "head_dim": 64}),
+    "qwen3@heads-of-64": like("qwen3", {**DENSE, "head_dim": 64}),
     "llama@Llama-3.1-8B": like("llama", {**DENSE, "intermediate_size": 3584}),
     # vLLM makes smaller blocks of the experts' scales.
     "qwen3_moe@Qwen3-30B-A3B": like(
-        "qwen3_moe", {**TEXT, **EXPERTS, "num_attention_heads": 16,
-                      "num_key_value_heads": 4,
+        "qwen3_moe", {**TEXT, **EXPERTS, "num_experts": 16,
+                      "num_attention_heads": 16, "num_key_value_heads": 4,
                       "moe_intermediate_size": 768}),
     "deepseek_v3@DeepSeek-V3": like(
         "deepseek_v3", {**WAIST, "num_attention_heads": 16,
@@ -66,6 +66,8 @@ DIVIDED = {
                         "num_key_value_heads": 8,
                         "moe_intermediate_size": 1024}),
 }
+# The one of which broken checkpoints are loaded too.
+SPOILED = next(iter(DIVIDED))
 
 
 def model_type_of(name):
@@ -87,7 +89,8 @@ def claims_of(command, *arguments):
 def undivided(job):
     """The claims of rules that let every device have all of every layer."""
     text = fp8cast("rules", model_type_of(job["family"])).stdout
-    changed = re.sub(r"(?m)^parallel +\w+ +(\S+).*$", r"parallel whole \1", text)
+    changed = re.sub(r"(?m)^parallel +\w+ +(\S+).*$",
+                     r"parallel whole \1", text)
     path = job["result"] + ".rules"
     with open(path, "w", encoding="utf-8") as file:
         file.write(changed)
@@ -102,8 +105,8 @@ def jobs_of(count, job):
     count.check(claims == found and "fault" not in claims,
                 f"{job['label']}: plan and verify say the same of engines",
                 [str(claims), str(found)])
-    loaders = [engine for engine in ENGINES if engine not in
-               DIVIDED[job["family"]].defects]
+    defects = DIVIDED[job["family"]].defects
+    loaders = [engine for engine in ENGINES if engine not in defects]
     job = {**job, "claims": claims, "undivided": undivided(job)}
     size, jobs = 2, []
     while size <= MOST:
@@ -116,7 +119,7 @@ def jobs_of(count, job):
 
 
 def spoiled_jobs(jobs):
-    """Loaded on two devices; a list of what is kept is of all sizes."""
+    """The same on two devices, where no other modules need be listed."""
     return [{**job, "size": 2, "loaders": ENGINES} for job in jobs
             if job["kind"] != "probe"]
 

@@ -114,7 +114,7 @@ def divided_jobs_of(count, work, name):
     for layout in family.layouts:
         job = prepare(count, work, name, family, family.variants[0], layout)
         jobs += divided.jobs_of(count, job) if job else []
-        if job and name == next(iter(divided.DIVIDED)):
+        if job and layout == "card" and name == divided.SPOILED:
             jobs += divided.spoiled_jobs(spoil(job, sabotage.spoil))
     return jobs
 
