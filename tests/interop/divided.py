@@ -15,19 +15,19 @@ from families import (EXPERTS, FAMILIES, MLA, PLAIN, QWEN3_5_TEXT, ROPE,
 from programs import fp8cast
 
 ENGINES = ("vllm", "sglang")
-MOST = 16  # devices
+MOST_SPREAD = 8
 # Whose linear attention and two key-value heads are Qwen3.6-35B-A3B's, by
 # halves; its experts have the true 512 rows. Engines want no fewer experts than
 # devices.
 HYBRID = {**QWEN3_5_TEXT, "num_attention_heads": 8, "linear_key_head_dim": 128,
           "linear_num_key_heads": 8, "linear_value_head_dim": 128,
-          "linear_num_value_heads": 16, **EXPERTS, "num_experts": 8,
+          "linear_num_value_heads": 16, **EXPERTS, "num_experts": 16,
           "moe_intermediate_size": 512,
           "shared_expert_intermediate_size": 512}
 DENSE = {**TEXT, "num_attention_heads": 16, "num_key_value_heads": 4,
          "intermediate_size": 3072}
 WAIST = {**PLAIN, **MLA, "rope_parameters": YARN, "qk_nope_head_dim": 128,
-         "intermediate_size": 2048, "n_routed_experts": 8}
+         "intermediate_size": 2048, "n_routed_experts": 16}
 
 
 def like(name, config, **changes):
@@ -77,11 +77,13 @@ def model_type_of(name):
 # ---- jobs -------------------------------------------------------------------
 
 def claims_of(command, *arguments):
-    """{engine: {"sizes", "limit"}} as plan or verify says it; or a fault."""
+    """{engine: {"sizes", "spread", "limit"}} as plan or verify says it; or a
+    fault."""
     done = fp8cast(command, *arguments, "--json")
     if done.returncode:
         return {"fault": done.stdout}
     return {one["name"]: {"sizes": one["tensor_parallel"],
+                          "spread": one["experts_spread"],
                           "limit": one["limit"]}
             for one in json.loads(done.stdout)["serving"]["engines"]}
 
@@ -99,23 +101,31 @@ def undivided(job):
 
 
 def jobs_of(count, job):
-    """One a size: those that an engine is said to load, and one more."""
+    """One a size: those that an engine is said to load, and one more; and those
+    that it is said to load only with experts spread."""
     claims = claims_of("plan", job["source"], "--layout", job["layout"])
     found = claims_of("verify", job["source"], job["result"])
     count.check(claims == found and "fault" not in claims,
                 f"{job['label']}: plan and verify say the same of engines",
                 [str(claims), str(found)])
     defects = DIVIDED[job["family"]].defects
-    loaders = [engine for engine in ENGINES if engine not in defects]
     job = {**job, "claims": claims, "undivided": undivided(job)}
-    size, jobs = 2, []
-    while size <= MOST:
-        to_try = [engine for engine in loaders
-                  if size <= 2 * max(claims[engine]["sizes"])]
-        if to_try:
-            jobs.append({**job, "size": size, "loaders": to_try})
-        size *= 2
+    jobs = []
+    for size in (2, 4, 8, 16):
+        for spread in (False, True):
+            loaders = [engine for engine in ENGINES if engine not in defects
+                       and is_tried(claims[engine], size, spread)]
+            if loaders:
+                jobs.append({**job, "size": size, "spread": spread,
+                             "loaders": loaders})
     return jobs
+
+
+def is_tried(claim, size, spread):
+    if spread:
+        return (size <= MOST_SPREAD and size in claim["spread"]
+                and size not in claim["sizes"])
+    return size <= 2 * max(claim["sizes"])
 
 
 def spoiled_jobs(jobs):
@@ -128,10 +138,11 @@ def spoiled_jobs(jobs):
 
 def judge_size(count, job, engine, faults):
     claim, size = job["claims"][engine], job["size"]
-    label = f"{job['label']}, {size} devices: {engine}"
+    spread = ", experts spread" if job["spread"] else ""
+    label = f"{job['label']}, {size} devices{spread}: {engine}"
     details = [f"{check}: {text}" for check, texts in faults.items()
                for text in texts]
-    if size in claim["sizes"]:
+    if size in claim["sizes"] or job["spread"]:
         count.check(not faults, f"{label} loads every share", details)
         return
     count.check(faults, f"{label} does not load, as said: {claim['limit']}")
@@ -144,7 +155,8 @@ def judge_undivided(count, label, jobs, results):
     """Claims that are not true must be seen not to be."""
     for engine in ENGINES:
         seen = {job["size"]: not faults for job, faults
-                in zip(jobs, results[engine]) if faults is not None}
+                in zip(jobs, results[engine])
+                if faults is not None and not job["spread"]}
         sizes = jobs[0]["undivided"].get(engine, {}).get("sizes", [])
         if seen:
             count.check(any((size in sizes) != loads for size, loads

@@ -1,8 +1,9 @@
 """What both engines' checks share: watched loads, and their comparison.
 
-An engine module gives `build(folder, size, rank)`: for one of `size` devices
-(label, model, load) of the model and its draft; load(pairs) is the engine's own
-load_weights.
+An engine module gives `build(folder, size, rank, spread)`: at a size of tensor
+parallelism, with experts spread or not, for one device (label, model, load) of
+the model and its draft; load(pairs) is the engine's own load_weights. And
+`devices(size, spread)`: how many there are.
 """
 
 import json
@@ -34,14 +35,16 @@ def parameters_of(engine, label, model):
             if not engine.has_default(label, name)}
 
 
-def load(engine, folder, faults, size=1):
-    """Builds and loads, for each of so many devices. Returns {label:
-    {parameter: value}}."""
+def load(engine, folder, faults, size=1, spread=False):
+    """Builds and loads, for each device. Returns {label: {parameter: value}}.
+    """
     values, left, masks = {}, {}, {}
     checkpoint = tensors.read(folder)
-    for rank in range(size):
-        for label, model, load_weights in engine.build(folder, size, rank):
-            place = label if size == 1 else f"{label} on {rank} of {size}"
+    count = engine.devices(size, spread)
+    for rank in range(count):
+        for label, model, load_weights in engine.build(folder, size, rank,
+                                                       spread):
+            place = label if count == 1 else f"{label} on {rank} of {count}"
             parameters = parameters_of(engine, label, model)
             with torch.no_grad():
                 for tensor in parameters.values():
@@ -51,7 +54,7 @@ def load(engine, folder, faults, size=1):
             with watch:
                 load_weights(iter(checkpoint.items()))
             watch.finish(parameters_of(engine, label, model))
-            left[label] = watch.consumed(alone=size == 1)
+            left[label] = watch.consumed(alone=count == 1)
             tell(faults, "filled",
                  [f"{place}: {name}: {rest} elements" for name, rest
                   in watch.unfilled().items()])
@@ -110,12 +113,12 @@ def compare(found, wanted, faults):
     tell(faults, "values", items)
 
 
-def load_reference(engine, job, size, references):
-    key = job["reference"], size
+def load_reference(engine, job, where, references):
+    key = job["reference"], *where
     if key not in references:
         faults, values = {}, {}
         try:
-            values = load(engine, job["reference"], faults, size)
+            values = load(engine, job["reference"], faults, *where)
         except Exception as error:
             faults["builds"] = [said(error)]
         references[key] = values, faults
@@ -124,15 +127,15 @@ def load_reference(engine, job, size, references):
 
 def one(engine, job, references, faults):
     """Judges one FP8 checkpoint."""
-    size = job.get("size", 1)
-    wanted, theirs = load_reference(engine, job, size, references)
+    where = job.get("size", 1), job.get("spread", False)
+    wanted, theirs = load_reference(engine, job, where, references)
     if theirs:
         # The BF16 source itself: then the harness or the engine is at fault,
         # or the model cannot be cut for so many devices.
         faults["reference"] = [f"{check}: {text}" for check, texts
                                in theirs.items() for text in texts]
         return
-    compare(load(engine, job["result"], faults, size), wanted, faults)
+    compare(load(engine, job["result"], faults, *where), wanted, faults)
 
 
 def main(check):

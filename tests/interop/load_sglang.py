@@ -30,6 +30,7 @@ from sglang.srt.distributed.device_communicators import (  # noqa: E402
 from sglang.srt.distributed.parallel_state import (  # noqa: E402
     destroy_distributed_environment, destroy_model_parallel)
 from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
+import sglang.srt.layers.moe.fused_moe_triton.layer as fused_moe  # noqa: E402
 from sglang.srt.model_loader.loader import (  # noqa: E402
     _get_quantization_config, _initialize_model)
 from sglang.srt.model_loader.utils import set_default_torch_dtype  # noqa: E402
@@ -54,6 +55,8 @@ mllama4.Llama4ForConditionalGeneration._has_vision_weights = (
 bootstrap._bind_threads_if_cpu = lambda **_: None
 pynccl.NCCLLibrary = None
 shm_broadcast.MessageQueue.create_from_process_group = lambda *_, **__: None
+# What takes tokens to spread experts wants a GPU's library, and has no weights.
+fused_moe.MaybeTboDeepEPDispatcher = types.SimpleNamespace
 started = None
 
 
@@ -79,20 +82,20 @@ class AtOnce:
 concurrent.futures.ThreadPoolExecutor = AtOnce
 
 
-def start(settings, size, rank):
-    """What the engine's scheduler does before it loads."""
+def start(settings, *place):
+    """What the engine's scheduler does before it loads; `place` is of how many
+    devices which, and whether experts are spread."""
     global started
-    if started != (size, rank):
+    if started != place:
         destroy_model_parallel()
         destroy_distributed_environment()
     publish(settings, role="scheduler",
-            ranks=SpawnRanks(world_rank=rank, gpu_id=0))
-    if started != (size, rank):
+            ranks=SpawnRanks(world_rank=place[1], gpu_id=0))
+    if started != place:
         bootstrap.init_parallel_runtime(server_args=settings, device="cpu",
                                         dist_port=1)
-    if started is None:
         initialize_moe_config()
-    started = size, rank
+    started = place
 
 
 def kind(folder):
@@ -105,14 +108,21 @@ def attention(folder):
             else "torch_native")
 
 
-def build(folder, size=1, rank=0):
+SPREAD = {"moe_a2a_backend": "deepep", "deepep_mode": "normal"}
+
+
+def devices(size, spread):
+    return size
+
+
+def build(folder, size, rank, spread):
     settings = ServerArgs(
         model_path=folder, device="cpu", skip_tokenizer_init=True,
         dtype="bfloat16", load_format="safetensors",
         attention_backend=attention(folder), disable_radix_cache=True,
-        tp_size=size,
+        tp_size=size, **SPREAD if spread else {},
         enable_multimodal=kind(folder) == "llama4" or None)
-    start(settings, size, rank)
+    start(settings, size, rank, spread)
     for label in ["model", "draft"] if tensors.has_draft(folder) else ["model"]:
         config = ModelConfig.from_server_args(
             settings, model_path=folder, is_draft_model=label == "draft")

@@ -66,8 +66,8 @@ cpu.CpuPlatform.get_attn_backend_cls = dense_attention(
 
 
 def start(config, size, rank):
-    """Groups of `size` devices, seen from one; which of them there are depends
-    on the model."""
+    """Groups of devices, seen from one; which of them there are depends on the
+    model."""
     with set_current_vllm_config(config):
         destroy_model_parallel()
         destroy_distributed_environment()
@@ -75,8 +75,15 @@ def start(config, size, rank):
         initialize_model_parallel(size)
 
 
-def build(folder, size=1, rank=0):
+def devices(size, spread):
+    """vLLM spreads experts where there is data parallelism too."""
+    return size * (2 if spread else 1)
+
+
+def build(folder, size, rank, spread):
     settings = {}
+    if spread:
+        settings.update(data_parallel_size=2, enable_expert_parallel=True)
     if tensors.has_draft(folder):
         settings["speculative_config"] = {"method": "mtp",
                                           "num_speculative_tokens": 1}
@@ -84,7 +91,8 @@ def build(folder, size=1, rank=0):
         model=folder, skip_tokenizer_init=True, enforce_eager=True,
         dtype="bfloat16", max_model_len=128, load_format="safetensors",
         tensor_parallel_size=size, **settings).create_engine_config()
-    start(config, size, rank)
+    config.parallel_config.data_parallel_rank = rank // size
+    start(config, size, rank % size)
     models = [("model", config.model_config)]
     if settings:
         models.append(("draft",

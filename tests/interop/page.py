@@ -54,27 +54,31 @@ def family_lines(family, jobs, results):
 
 
 def tried(job, faults):
-    """One size of one engine: loads, or how it does not."""
-    if not faults:
-        return None
+    """One size at which an engine does not load, and how."""
     loud = "builds" in faults or "reference" in faults
     return f"{job['size']}: {'raises' if loud else '**wrong numbers**'}"
 
 
+def engine_cells(parts, found):
+    """Sizes that load, those that do with experts spread, those that do not."""
+    of = [(job, faults) for job, faults in zip(parts, found)
+          if job["kind"] == "good" and faults is not None]
+    cells = [[str(job["size"]) for job, faults in of
+              if not faults and job["spread"] == spread]
+             for spread in (False, True)]
+    cells.append([tried(job, faults) for job, faults in of if faults])
+    return [", ".join(cell) or "-" for cell in cells]
+
+
 def divided_rows(parts, results):
-    rows = [["model", *(f"{engine} {words}" for engine in ENGINES
-                        for words in ("loads on", "does not on"))]]
-    labels = list(dict.fromkeys(job["label"] for job in parts))
-    for label in labels:
-        row = [label.replace("@", ", as ", 1)]
-        for engine in ENGINES:
-            of = [(job, faults) for job, faults
-                  in zip(parts, results[engine]) if job["label"] == label
-                  and job["kind"] == "good" and faults is not None]
-            sizes = [str(job["size"]) for job, faults in of if not faults]
-            words = [tried(job, faults) for job, faults in of if faults]
-            row += [", ".join(cells) or "-" for cells in (sizes, words)]
-        rows.append(row)
+    rows = [["", *(f"{engine} {words}" for engine in ENGINES for words in
+                   ("loads", "loads, experts spread", "does not"))]]
+    for label in dict.fromkeys(job["label"] for job in parts):
+        of = [i for i, job in enumerate(parts) if job["label"] == label]
+        cells = [engine_cells([parts[i] for i in of],
+                              [results[engine][i] for i in of])
+                 for engine in ENGINES]
+        rows.append([label.replace("@", ", as ", 1), *sum(cells, [])])
     return rows
 
 
