@@ -9,20 +9,20 @@ there, and nothing has to wait for the others.
 import torch
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-init_process_group = torch.distributed.init_process_group
-new_group = torch.distributed.new_group
 
+def install():
+    """Every process group that is asked for from now on is a fake one."""
+    init_process_group = torch.distributed.init_process_group
+    new_group = torch.distributed.new_group
 
-def init_fake(backend=None, world_size=-1, rank=-1, **rest):
-    del backend, rest  # of a real one: where its processes meet
-    init_process_group("fake", store=FakeStore(), world_size=world_size,
-                       rank=rank)
+    def init_fake(world_size, rank, **real):
+        del real  # where its processes meet, and how
+        init_process_group("fake", store=FakeStore(), world_size=world_size,
+                           rank=rank)
 
+    def new_fake(ranks, **real):
+        del real
+        return new_group(ranks, backend="fake")
 
-def new_fake(ranks=None, **rest):
-    del rest
-    return new_group(ranks, backend="fake")
-
-
-torch.distributed.init_process_group = init_fake
-torch.distributed.new_group = new_fake
+    torch.distributed.init_process_group = init_fake
+    torch.distributed.new_group = new_fake

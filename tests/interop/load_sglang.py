@@ -20,7 +20,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Wants a GPU's library when it is imported.
 sys.modules.setdefault("sgl_kernel", types.ModuleType("sgl_kernel"))
 
-import alone  # noqa: E402, F401
 import torch  # noqa: E402
 from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
 from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
@@ -39,9 +38,11 @@ import sglang.srt.models.transformers as transformers_model  # noqa: E402
 from sglang.srt.runtime_context import SpawnRanks, publish  # noqa: E402
 from sglang.srt.server_args import ServerArgs  # noqa: E402
 
+import alone  # noqa: E402
 import engines  # noqa: E402
 import tensors  # noqa: E402
 
+alone.install()
 # For a model of transformers' classes it asks where a GPU is.
 transformers_model.get_device = lambda *_: "cpu"
 # DeepSeek-V3.2's arguments ask which GPU it is: one of the kind it is made for.

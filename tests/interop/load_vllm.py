@@ -16,7 +16,6 @@ os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import alone  # noqa: E402, F401
 import torch  # noqa: E402
 from vllm.distributed.device_communicators import (  # noqa: E402
     shm_broadcast)
@@ -33,6 +32,7 @@ from vllm.model_executor.model_loader.utils import (  # noqa: E402
     initialize_model)
 from vllm.utils.torch_utils import set_default_torch_dtype  # noqa: E402
 
+import alone  # noqa: E402
 import engines  # noqa: E402
 import tensors  # noqa: E402
 
@@ -44,6 +44,7 @@ class NoKernel:
         raise AssertionError("not reached by a load")
 
 
+alone.install()
 # It asks each model class in a process of its own, which takes longest here.
 registry._run_in_subprocess = lambda function: function()
 fp8.init_fp8_linear_kernel = lambda **settings: NoKernel()

@@ -71,14 +71,19 @@ def engine_cells(parts, found):
 
 
 def divided_rows(parts, results):
-    rows = [["", *(f"{engine} {words}" for engine in ENGINES for words in
-                   ("loads", "loads, experts spread", "does not"))]]
-    for label in dict.fromkeys(job["label"] for job in parts):
-        of = [i for i, job in enumerate(parts) if job["label"] == label]
+    rows = [["model_type", "with the ratios of",
+             *(f"{engine} {words}" for engine in ENGINES for words in
+               ("loads", "loads, experts spread", "does not"))]]
+    for key in dict.fromkeys((job["family"], job["layout"]) for job in parts):
+        of = [i for i, job in enumerate(parts)
+              if (job["family"], job["layout"]) == key]
         cells = [engine_cells([parts[i] for i in of],
                               [results[engine][i] for i in of])
                  for engine in ENGINES]
-        rows.append([label.replace("@", ", as ", 1), *sum(cells, [])])
+        model_type, _, model = key[0].partition("@")
+        if key[1] != "card":
+            model += f", --layout {key[1]}"
+        rows.append([model_type, model, *sum(cells, [])])
     return rows
 
 
