@@ -1,7 +1,9 @@
 """What both engines' checks share: watched loads, and their comparison.
 
-An engine module gives `build(folder)`, a list of (label, model, load) for the
-model and its draft; load(pairs) is the engine's own load_weights.
+An engine module gives `build(folder, size, rank, spread)`: at a size of tensor
+parallelism, with experts spread or not, for one device (label, model, load) of
+the model and its draft; load(pairs) is the engine's own load_weights. And
+`devices(size, spread)`: how many there are.
 """
 
 import json
@@ -11,7 +13,7 @@ import traceback
 import torch
 
 import tensors
-from watch import Watch
+from watch import Watch, masks_of
 
 MOST = 4  # examples told of one kind of fault
 
@@ -33,33 +35,50 @@ def parameters_of(engine, label, model):
             if not engine.has_default(label, name)}
 
 
-def load(engine, folder, faults):
-    """Builds and loads. Returns {label: {parameter: value}}."""
-    values, left = {}, {}
+def load(engine, folder, faults, size=1, spread=False):
+    """Builds and loads, for each device. Returns {label: {parameter: value}}.
+    """
+    values, left, masks = {}, {}, {}
     checkpoint = tensors.read(folder)
-    for label, model, load_weights in engine.build(folder):
-        parameters = parameters_of(engine, label, model)
-        with torch.no_grad():
-            for tensor in parameters.values():
-                tensor.data.view(-1).view(torch.uint8).fill_(0xff)
-        watch = Watch(checkpoint, parameters)
-        with watch:
-            load_weights(iter(checkpoint.items()))
-        watch.finish(parameters_of(engine, label, model))
-        for name, rest in watch.consumed().items():
-            left[name] = min(rest, left.get(name, rest))
-        tell(faults, "filled",
-             [f"{label}: {name}: {rest} elements" for name, rest
-              in watch.unfilled().items()])
-        tell(faults, "cast", [f"{label}: {one}" for one in watch.casts
-                               if not engine.may_cast(one)])
-        values[label] = {
-            name: tensor.detach().clone() for name, tensor
-            in parameters_of(engine, label, model).items()}
+    count = engine.devices(size, spread)
+    for rank in range(count):
+        for label, model, load_weights in engine.build(folder, size, rank,
+                                                       spread):
+            place = label if count == 1 else f"{label} on {rank} of {count}"
+            parameters = parameters_of(engine, label, model)
+            with torch.no_grad():
+                for tensor in parameters.values():
+                    tensor.data.view(-1).view(torch.uint8).fill_(0xff)
+            watch = Watch(masks.setdefault(label, masks_of(checkpoint)),
+                          parameters)
+            with watch:
+                load_weights(iter(checkpoint.items()))
+            watch.finish(parameters_of(engine, label, model))
+            left[label] = watch.consumed(alone=count == 1)
+            tell(faults, "filled",
+                 [f"{place}: {name}: {rest} elements" for name, rest
+                  in watch.unfilled().items()])
+            tell(faults, "cast", [f"{place}: {one}" for one in watch.casts
+                                  if not engine.may_cast(one)])
+            values[place] = {
+                name: tensor.detach().clone() for name, tensor
+                in parameters_of(engine, label, model).items()}
+    rests = {name: min(of_label[name] for of_label in left.values())
+             for name in checkpoint}
     tell(faults, "consumed",
-         [f"{name}: {rest} elements left" for name, rest in left.items()
+         [f"{name}: {rest} elements left" for name, rest in rests.items()
           if rest and not engine.may_ignore(name)])
     return values
+
+
+def block_of(codes, scales):
+    """Where a device's share of experts cuts blocks, vLLM spreads their scales
+    over smaller ones."""
+    for block in (128, 64, 32):
+        if all(-(-codes.shape[axis] // block) == scales.shape[axis]
+               for axis in (-2, -1)):
+            return block
+    return None
 
 
 def dequantised(parameters):
@@ -69,7 +88,9 @@ def dequantised(parameters):
             continue
         scale = parameters.get(name + tensors.SCALE)
         if tensor.dtype == tensors.FP8 and scale is not None:
-            tensor = tensors.dequantise(tensor, scale)
+            block = block_of(tensor, scale)
+            if block:
+                tensor = tensors.dequantise(tensor, scale, block)
         made[name] = tensor
     return made
 
@@ -92,19 +113,29 @@ def compare(found, wanted, faults):
     tell(faults, "values", items)
 
 
+def load_reference(engine, job, where, references):
+    key = job["reference"], *where
+    if key not in references:
+        faults, values = {}, {}
+        try:
+            values = load(engine, job["reference"], faults, *where)
+        except Exception as error:
+            faults["builds"] = [said(error)]
+        references[key] = values, faults
+    return references[key]
+
+
 def one(engine, job, references, faults):
     """Judges one FP8 checkpoint."""
-    if job["reference"] not in references:
-        theirs = {}
-        values = load(engine, job["reference"], theirs)
-        references[job["reference"]] = values, theirs
-    wanted, theirs = references[job["reference"]]
+    where = job.get("size", 1), job.get("spread", False)
+    wanted, theirs = load_reference(engine, job, where, references)
     if theirs:
-        # The BF16 source itself: then the harness or the engine is at fault.
+        # The BF16 source itself: then the harness or the engine is at fault,
+        # or the model cannot be cut for so many devices.
         faults["reference"] = [f"{check}: {text}" for check, texts
                                in theirs.items() for text in texts]
         return
-    compare(load(engine, job["result"], faults), wanted, faults)
+    compare(load(engine, job["result"], faults, *where), wanted, faults)
 
 
 def main(check):

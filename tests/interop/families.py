@@ -34,17 +34,19 @@ class Family:
     transformers leaves out, `published` what config.json has on the hub and
     save_pretrained drops. `across`: its fused experts lie transposed;
     `sizes`: numbers of the config that tell which way they lie; `build`:
-    the model_type by whose classes it is built, if not its own. `defects`: of a loader that does not load the
-    family right, words of what is then found, and whose fault it is."""
+    the model_type by whose classes it is built, if not its own; `layouts`:
+    those of its rules. `defects`: of a loader that does not load the family
+    right, words of what is then found, and whose fault it is."""
 
     def __init__(self, config, auto="AutoModelForCausalLM",
                  variants=("plain",), draft=None, published=None,
-                 defects=None, across=False, sizes=(), build=None):
+                 defects=None, across=False, sizes=(), build=None,
+                 layouts=("card",)):
         self.config, self.auto, self.variants = config, auto, variants
         self.draft, self.published = draft, published or {}
         self.defects = defects or {}
         self.across, self.sizes = across, sizes
-        self.build = build
+        self.build, self.layouts = build, layouts
 
 
 # As published, and as transformers has them in memory: experts fused, and some
@@ -128,7 +130,8 @@ FAMILIES = {
         {"text_config": {**QWEN3_5_TEXT, **EXPERTS, **SHARED},
          "vision_config": VISION, **TOKENS},
         auto=MULTIMODAL, variants=("fused", "per-expert"), draft="qwen3_5",
-        published={"full_attention_interval": 4}),
+        published={"full_attention_interval": 4},
+        layouts=("card", "official")),
     "qwen3_5": Family(
         {"text_config": {**QWEN3_5_TEXT, "intermediate_size": 384},
          "vision_config": VISION, **TOKENS},
@@ -226,8 +229,9 @@ FAMILIES = {
     "gemma4.moe": Family(
         {"text_config": GEMMA4_MOE, "vision_config": GEMMA4_VISION,
          "audio_config": None}, auto=MULTIMODAL, build="gemma4",
-        variants=("fused",), defects={"transformers": NO_JOIN}),
-    "llama4_text": Family(LLAMA4, across=True, defects={
+        variants=("fused", "per-expert"), defects={"transformers": NO_JOIN}),
+    "llama4_text": Family(LLAMA4, across=True, variants=("plain", "per-expert"),
+                          defects={
         "transformers": NO_JOIN, "sglang": NO_FUSED}),
     "llama4": Family(
         {"text_config": LLAMA4, "vision_config": {
@@ -235,7 +239,7 @@ FAMILIES = {
             "num_hidden_layers": 1, "num_attention_heads": 2,
             "image_size": 28, "patch_size": 14, "vision_output_dim": 256,
             "projector_input_dim": 256, "projector_output_dim": 256}},
-        auto=MULTIMODAL, across=True,
+        auto=MULTIMODAL, across=True, variants=("plain", "per-expert"),
         defects={"transformers": NO_JOIN}),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
                      "num_experts_per_tok": 2, "intermediate_size": 128},

@@ -14,22 +14,19 @@ import concurrent.futures
 import json
 import os
 import shutil
-import subprocess
 import sys
 
+import divided
+import page
 import sabotage
 import tensors
 from families import FAMILIES
+from programs import LOADERS, ROOT, fp8cast, python, run_loader, version
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-LOADERS = ("transformers", "vllm", "sglang")
 # The checks of each, as their programs call them.
 CHECKS = {"transformers": ("keys", "values", "logits", "set"),
           "vllm": ("builds", "consumed", "filled", "cast", "values"),
           "sglang": ("builds", "consumed", "filled", "cast", "values")}
-# What a user would see without this test.
-LOUD = ("builds", "keys")
 
 
 class Count:
@@ -44,75 +41,53 @@ class Count:
             print(f"    {line}")
 
 
-def environment(loader):
-    """transformers and SGLang lie beside the environment's own packages."""
-    env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", OMP_NUM_THREADS="1",
-               TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1",
-               CUDA_VISIBLE_DEVICES="")
-    overlay = os.path.join(sys.prefix, "overlay", loader)
-    if os.path.isdir(overlay):
-        env["PYTHONPATH"] = overlay
-    return env
-
-
-def python(loader, program, *arguments):
-    return subprocess.run(
-        [sys.executable, os.path.join(HERE, program), *arguments],
-        env=environment(loader), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace")
-
-
-def fp8cast(*arguments):
-    program = os.environ.get("FP8CAST", os.path.join(ROOT, "build/fp8cast"))
-    return subprocess.run([program, *arguments], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
-
-
 # ---- checkpoints ------------------------------------------------------------
 
 def is_across(variant, family):
-    return FAMILIES[family].across or variant == "transposed"
+    return family.across or variant == "transposed"
 
 
-def prepare(count, work, family, variant):
-    """Quantises and verifies one source; returns its jobs."""
-    folder = os.path.join(work, family, variant)
-    paths = {name: os.path.join(folder, name)
-             for name in ("source", "result", "reference")}
-    made = fp8cast("quantize", paths["source"], paths["result"], "--quiet")
-    label = f"{family} {variant}"
-    count.check(made.returncode == 0, f"{label}: fp8cast quantize",
+def label_of(name, variant, layout):
+    return f"{name} {variant}" + (f", --layout {layout}"
+                                  if layout != "card" else "")
+
+
+def prepare(count, work, name, family, variant, layout):
+    """Quantises and verifies one source; returns its job, if it can be."""
+    folder = os.path.join(work, name, variant)
+    job = {"family": name, "variant": variant, "layout": layout,
+           "kind": "good", "why": "",
+           "label": label_of(name, variant, layout),
+           "source": os.path.join(folder, "source"),
+           "result": os.path.join(folder, layout),
+           "reference": os.path.join(folder, layout + "-reference")}
+    made = fp8cast("quantize", job["source"], job["result"], "--layout",
+                   layout, "--quiet")
+    count.check(made.returncode == 0, f"{job['label']}: fp8cast quantize",
                 made.stdout.splitlines())
     if made.returncode:
-        return []
-    found = fp8cast("verify", paths["source"], paths["result"], "--quiet")
-    count.check(found.returncode == 0, f"{label}: fp8cast verify",
+        return None
+    found = fp8cast("verify", job["source"], job["result"], "--quiet")
+    count.check(found.returncode == 0, f"{job['label']}: fp8cast verify",
                 found.stdout.splitlines())
     told = os.path.join(folder, "published")
-    source, result = tensors.read(told if os.path.isdir(told)
-                                  else paths["source"]), tensors.read(
-                                      paths["result"])
-    reference, faults = tensors.rounded(source, result, is_across(variant,
-                                                                  family))
-    count.check(not faults, f"{label}: every byte is PyTorch's rounding",
-                faults[:8])
-    usual = FAMILIES[family].variants[0]
-    tensors.write(paths["reference"],
-                  tensors.published(reference, variant, usual),
-                  tensors.read_config(paths["source"]), like=paths["source"])
-    job = {"family": family, "variant": variant, **paths, "kind": "good",
-           "why": ""}
-    jobs = [job]
-    if variant == FAMILIES[family].variants[0]:
-        jobs += spoil(job, source, result)
-    return jobs
+    source = tensors.read(told if os.path.isdir(told) else job["source"])
+    reference, faults = tensors.rounded(source, tensors.read(job["result"]),
+                                        is_across(variant, family))
+    count.check(not faults, f"{job['label']}: every byte is PyTorch's "
+                "rounding", faults[:8])
+    tensors.write(job["reference"],
+                  tensors.published(reference, variant, family),
+                  tensors.read_config(job["source"]), like=job["source"])
+    return job
 
 
-def spoil(job, source, result):
-    config = tensors.read_config(job["result"])
+def spoil(job, kinds):
+    """Jobs of `job`'s result broken in each of some ways."""
     jobs = []
-    for number, (kind, why, spoiled, its_config) in enumerate(
-            sabotage.spoil(source, result, config)):
+    for number, (kind, why, spoiled, its_config) in enumerate(kinds(
+            tensors.read(job["source"]), tensors.read(job["result"]),
+            tensors.read_config(job["result"]))):
         folder = f"{job['result']}-{number}-{kind}"
         tensors.write(folder, spoiled, its_config, like=job["result"])
         found = fp8cast("verify", job["source"], folder, "--quiet")
@@ -121,54 +96,49 @@ def spoil(job, source, result):
     return jobs
 
 
-# ---- loaders ----------------------------------------------------------------
-
-def run_loader(work, loader, jobs):
-    path = os.path.join(work, f"{loader}.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(jobs, file)
-    ran = python(loader, f"load_{loader}.py", path)
-    with open(path + ".log", "w", encoding="utf-8") as file:
-        file.write(ran.stdout)
-    done = []
-    if os.path.exists(path + ".out"):
-        with open(path + ".out", encoding="utf-8") as file:
-            done = [json.loads(line) for line in file]
-    last = ran.stdout.strip().splitlines()[-1:] or ["no output"]
-    lost = {"ended": [f"exit status {ran.returncode}: {last[0]}"]}
-    return [one["faults"] for one in done] + [lost] * (len(jobs) - len(done))
+def jobs_of(count, work, name):
+    """The family's good checkpoints, and broken ones of each layout."""
+    jobs, family = [], FAMILIES[name]
+    for variant in family.variants:
+        for layout in family.layouts:
+            job = prepare(count, work, name, family, variant, layout)
+            jobs += [job] if job else []
+            if job and variant == family.variants[0]:
+                jobs += spoil(job, sabotage.spoil if layout == "card"
+                              else sabotage.spoil_draft)
+    return jobs
 
 
-def version(loader):
-    names = {"transformers": "transformers", "vllm": "vllm",
-             "sglang": "sglang"}
-    ran = subprocess.run(
-        [sys.executable, "-c", "import importlib.metadata, sys; "
-         "print(importlib.metadata.version(sys.argv[1]))", names[loader]],
-        env=environment(loader), stdout=subprocess.PIPE, text=True)
-    return ran.stdout.strip()
+def divided_jobs_of(count, work, name):
+    """The model on each number of devices; the first, broken ones too."""
+    jobs, family = [], divided.DIVIDED[name]
+    for layout in family.layouts:
+        job = prepare(count, work, name, family, family.variants[0], layout)
+        jobs += divided.jobs_of(count, job) if job else []
+        if job and layout == "card" and name == divided.SPOILED:
+            jobs += divided.spoiled_jobs(spoil(job, sabotage.spoil))
+    return jobs
 
 
 # ---- judging ----------------------------------------------------------------
 
 def judge_good(count, job, loader, faults):
     known = FAMILIES[job["family"]].defects.get(loader)
-    label = f"{job['family']} {job['variant']}: {loader} loads it"
     if known:
         text = json.dumps(faults)
-        count.check(known[0] in text,
-                    f"{job['family']} {job['variant']}: {loader} fails as "
+        count.check(known[0] in text, f"{job['label']}: {loader} fails as "
                     f"known: {known[1]}", [text])
         return
-    count.check(not faults, label, [f"{check}: {text}" for check, texts
-                                    in faults.items() for text in texts])
+    count.check(not faults, f"{job['label']}: {loader} loads it",
+                [f"{check}: {text}" for check, texts in faults.items()
+                 for text in texts])
 
 
 def judge_spoiled(count, job, seen):
     """`seen` is {loader: faults}. Whatever trips a loader must trip verify,
     and every fault must trip both."""
     trips = [loader for loader, faults in seen.items() if faults]
-    label = f"{job['family']}: {job['kind']} ({job['why']})"
+    label = f"{job['label']}: {job['kind']} ({job['why']})"
     caught = job["verify"] == 3
     if job["kind"] == "probe":
         count.check(caught or not trips, f"{label}: verify sees it, "
@@ -180,14 +150,15 @@ def judge_spoiled(count, job, seen):
     count.check(trips, f"{label}: a loader or its check trips")
 
 
-def judge_checks(count, jobs, results):
+def judge_checks(count, jobs, results, where=""):
     """A check that no sabotage trips is not a check."""
     for loader in LOADERS:
-        tripped = {check for job, faults in zip(jobs, results[loader])
-                   if job["kind"] != "good" for check in faults}
-        for check in CHECKS[loader]:
+        seen = [faults for job, faults in zip(jobs, results[loader])
+                if job["kind"] != "good" and faults is not None]
+        tripped = {check for faults in seen for check in faults}
+        for check in CHECKS[loader] if seen else ():
             count.check(check in tripped, f"{loader}: check '{check}' is "
-                        "tripped by a broken checkpoint")
+                        f"tripped by a broken checkpoint{where}")
 
 
 # ---- golden -----------------------------------------------------------------
@@ -233,71 +204,6 @@ def judge_golden(count, job):
                 f"{job['family']} {job['variant']}: as in {path[len(ROOT):]}")
 
 
-# ---- docs -------------------------------------------------------------------
-
-def outcome(faults):
-    """One cell: what a user would see, and what only this test sees."""
-    if not faults:
-        return "fine"
-    if any(check in faults for check in LOUD):
-        return "raises" if "builds" in faults else "tells of keys"
-    if set(faults) == {"set"}:
-        return "converts (GPU)"
-    if set(faults) == {"consumed"}:
-        return "leaves it, silently"
-    if "cast" in faults:
-        return "**casts silently**"
-    return f"**silent** ({', '.join(sorted(faults))})"
-
-
-def table(rows):
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    rows = [rows[0], ["-" * width for width in widths]] + rows[1:]
-    return ["| " + " | ".join(cell.ljust(width) for cell, width
-                              in zip(row, widths)) + " |" for row in rows]
-
-
-def family_lines(family, jobs, results):
-    of = [(i, job) for i, job in enumerate(jobs) if job["family"] == family]
-    defects = FAMILIES[family].defects
-    lines = [f"### {family}", ""]
-    for loader, (_, why) in defects.items():
-        lines += [f"{loader} cannot: {why}.", ""]
-    rows = [["", *LOADERS]]
-    for i, job in of:
-        name = {"good": f"as fp8cast writes it ({job['variant']} source)",
-                "probe": f"not listed: `{job['why']}`"}.get(
-                    job["kind"], job["why"])
-        rows.append([name] + [
-            "-" if loader in defects
-            else outcome(results[loader][i]).replace("fine", "right", 1)
-            if job["kind"] == "good" else outcome(results[loader][i])
-            for loader in LOADERS])
-    return lines + table(rows) + [""]
-
-
-def write_docs(path, jobs, results, versions):
-    with open(os.path.join(HERE, "loaders.md.in"), encoding="utf-8") as file:
-        text = file.read()
-    names = list(dict.fromkeys(job["family"] for job in jobs))
-    summary = [["model_type", *(f"{one} {versions[one]}"
-                                for one in LOADERS)]]
-    details = []
-    for family in names:
-        row = [family]
-        for loader in LOADERS:
-            good = [not results[loader][i] for i, job in enumerate(jobs)
-                    if job["family"] == family and job["kind"] == "good"]
-            row.append("cannot" if loader in FAMILIES[family].defects
-                       else "right" if all(good) else "**wrong**")
-        summary.append(row)
-        details += family_lines(family, jobs, results)
-    text = text.replace("@SUMMARY@", "\n".join(table(summary)))
-    text = text.replace("@DETAILS@", "\n".join(details).rstrip())
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
 # ---- all --------------------------------------------------------------------
 
 def main():
@@ -306,30 +212,40 @@ def main():
     parser.add_argument("--docs")
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
-    work, count, jobs = os.path.abspath(options.work), Count(), []
+    work, count = os.path.abspath(options.work), Count()
+    jobs, parts = [], []
+    models = [name for name in divided.DIVIDED
+              if divided.model_type_of(name) in options.families]
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
-    made = python("transformers", "sources.py", work, *options.families)
+    made = python("transformers", "sources.py", work, *options.families,
+                  *models)
     if made.returncode:
         sys.exit(made.stdout)
-    for family in options.families:
-        for variant in FAMILIES[family].variants:
-            jobs += prepare(count, work, family, variant)
+    for name in options.families:
+        jobs += jobs_of(count, work, name)
+    for name in models:
+        parts += divided_jobs_of(count, work, name)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         results = dict(zip(LOADERS, pool.map(
-            lambda loader: run_loader(work, loader, jobs), LOADERS)))
+            lambda loader: run_loader(work, loader, jobs + parts), LOADERS)))
+    parts_results = {loader: found[len(jobs):] for loader, found
+                     in results.items()}
     for i, job in enumerate(jobs):
         if job["kind"] == "good":
             for loader in LOADERS:
                 judge_good(count, job, loader, results[loader][i])
-            judge_golden(count, job)
+            if job["layout"] == "card":
+                judge_golden(count, job)
         else:
             judge_spoiled(count, job, {
                 loader: results[loader][i] for loader in LOADERS
                 if loader not in FAMILIES[job["family"]].defects})
     judge_checks(count, jobs, results)
+    divided.judge(count, parts, parts_results)
+    judge_checks(count, parts, parts_results, " on two devices")
     if options.docs:
-        write_docs(options.docs, jobs, results,
+        page.write(options.docs, jobs, results, parts, parts_results,
                    {loader: version(loader) for loader in LOADERS})
     print(f"\n{count.passed} passed, {count.failed} failed")
     return count.failed > 0

@@ -11,7 +11,6 @@ import concurrent.futures
 import functools
 import os
 import re
-import socket
 import sys
 import types
 
@@ -24,9 +23,13 @@ sys.modules.setdefault("sgl_kernel", types.ModuleType("sgl_kernel"))
 import torch  # noqa: E402
 from sglang.srt.configs.load_config import LoadConfig  # noqa: E402
 from sglang.srt.configs.model_config import ModelConfig  # noqa: E402
-from sglang.srt.distributed.bootstrap import (  # noqa: E402
-    init_parallel_runtime)
+import sglang.srt.distributed.bootstrap as bootstrap  # noqa: E402
+from sglang.srt.distributed.device_communicators import (  # noqa: E402
+    pynccl, shm_broadcast)
+from sglang.srt.distributed.parallel_state import (  # noqa: E402
+    destroy_distributed_environment, destroy_model_parallel)
 from sglang.srt.layers.moe import initialize_moe_config  # noqa: E402
+import sglang.srt.layers.moe.fused_moe_triton.layer as fused_moe  # noqa: E402
 from sglang.srt.model_loader.loader import (  # noqa: E402
     _get_quantization_config, _initialize_model)
 from sglang.srt.model_loader.utils import set_default_torch_dtype  # noqa: E402
@@ -35,9 +38,11 @@ import sglang.srt.models.transformers as transformers_model  # noqa: E402
 from sglang.srt.runtime_context import SpawnRanks, publish  # noqa: E402
 from sglang.srt.server_args import ServerArgs  # noqa: E402
 
+import alone  # noqa: E402
 import engines  # noqa: E402
 import tensors  # noqa: E402
 
+alone.install()
 # For a model of transformers' classes it asks where a GPU is.
 transformers_model.get_device = lambda *_: "cpu"
 # DeepSeek-V3.2's arguments ask which GPU it is: one of the kind it is made for.
@@ -46,7 +51,14 @@ torch.cuda.get_device_capability = lambda *_: (9, 0)
 # does not have.
 mllama4.Llama4ForConditionalGeneration._has_vision_weights = (
     lambda model, config: hasattr(config, "vision_config"))
-started = False
+# There are no threads to bind, no NCCL, and no other devices' processes to wait
+# for.
+bootstrap._bind_threads_if_cpu = lambda **_: None
+pynccl.NCCLLibrary = None
+shm_broadcast.MessageQueue.create_from_process_group = lambda *_, **__: None
+# What takes tokens to spread experts wants a GPU's library, and has no weights.
+fused_moe.MaybeTboDeepEPDispatcher = types.SimpleNamespace
+started = None
 
 
 class AtOnce:
@@ -71,17 +83,20 @@ class AtOnce:
 concurrent.futures.ThreadPoolExecutor = AtOnce
 
 
-def start(settings):
-    """Once a process: what the engine's scheduler does before it loads."""
+def start(settings, *place):
+    """What the engine's scheduler does before it loads; `place` is of how many
+    devices which, and whether experts are spread."""
     global started
-    if started:
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    init_parallel_runtime(server_args=settings, device="cpu", dist_port=port)
-    initialize_moe_config()
-    started = True
+    if started != place:
+        destroy_model_parallel()
+        destroy_distributed_environment()
+    publish(settings, role="scheduler",
+            ranks=SpawnRanks(world_rank=place[1], gpu_id=0))
+    if started != place:
+        bootstrap.init_parallel_runtime(server_args=settings, device="cpu",
+                                        dist_port=1)
+        initialize_moe_config()
+    started = place
 
 
 def kind(folder):
@@ -94,15 +109,21 @@ def attention(folder):
             else "torch_native")
 
 
-def build(folder):
+SPREAD = {"moe_a2a_backend": "deepep", "deepep_mode": "normal"}
+
+
+def devices(size, spread):
+    return size
+
+
+def build(folder, size, rank, spread):
     settings = ServerArgs(
         model_path=folder, device="cpu", skip_tokenizer_init=True,
         dtype="bfloat16", load_format="safetensors",
         attention_backend=attention(folder), disable_radix_cache=True,
+        tp_size=size, **SPREAD if spread else {},
         enable_multimodal=kind(folder) == "llama4" or None)
-    publish(settings, role="scheduler",
-            ranks=SpawnRanks(world_rank=0, gpu_id=0))
-    start(settings)
+    start(settings, size, rank, spread)
     for label in ["model", "draft"] if tensors.has_draft(folder) else ["model"]:
         config = ModelConfig.from_server_args(
             settings, model_path=folder, is_draft_model=label == "draft")

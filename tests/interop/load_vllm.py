@@ -10,7 +10,6 @@ what decides names, shapes or copies is.
 import functools
 import os
 import sys
-import tempfile
 
 os.environ["VLLM_TARGET_DEVICE"] = "cpu"
 os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
@@ -18,18 +17,22 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
+from vllm.distributed.device_communicators import (  # noqa: E402
+    shm_broadcast)
+import vllm.distributed.parallel_state as parallel_state  # noqa: E402
 import vllm.model_executor.layers.quantization.fp8 as fp8  # noqa: E402
 import vllm.model_executor.models.registry as registry  # noqa: E402
 import vllm.platforms.cpu as cpu  # noqa: E402
 from vllm.config import set_current_vllm_config  # noqa: E402
 from vllm.distributed import (  # noqa: E402
-    destroy_model_parallel, init_distributed_environment,
-    initialize_model_parallel)
+    destroy_distributed_environment, destroy_model_parallel,
+    init_distributed_environment, initialize_model_parallel)
 from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.model_executor.model_loader.utils import (  # noqa: E402
     initialize_model)
 from vllm.utils.torch_utils import set_default_torch_dtype  # noqa: E402
 
+import alone  # noqa: E402
 import engines  # noqa: E402
 import tensors  # noqa: E402
 
@@ -41,10 +44,14 @@ class NoKernel:
         raise AssertionError("not reached by a load")
 
 
+alone.install()
 # It asks each model class in a process of its own, which takes longest here.
 registry._run_in_subprocess = lambda function: function()
 fp8.init_fp8_linear_kernel = lambda **settings: NoKernel()
 fp8.select_fp8_moe_backend = lambda **settings: (None, None)
+# What would wait for the other devices' processes.
+parallel_state._node_count = lambda group: 1
+shm_broadcast.MessageQueue.create_from_process_group = lambda *_, **__: None
 
 
 def dense_attention(choose):
@@ -59,26 +66,34 @@ cpu.CpuPlatform.get_attn_backend_cls = dense_attention(
     cpu.CpuPlatform.get_attn_backend_cls)
 
 
-def start(config):
-    """Groups of one process; which of them there are depends on the model."""
+def start(config, size, rank):
+    """Groups of devices, seen from one; which of them there are depends on the
+    model."""
     with set_current_vllm_config(config):
-        if not torch.distributed.is_initialized():
-            init_distributed_environment(
-                1, 0, f"file://{tempfile.mkdtemp()}/store", 0, backend="gloo")
         destroy_model_parallel()
-        initialize_model_parallel(1)
+        destroy_distributed_environment()
+        init_distributed_environment(size, rank, "fake://", 0, backend="gloo")
+        initialize_model_parallel(size)
 
 
-def build(folder):
+def devices(size, spread):
+    """vLLM spreads experts where there is data parallelism too."""
+    return size * (2 if spread else 1)
+
+
+def build(folder, size, rank, spread):
     settings = {}
+    if spread:
+        settings.update(data_parallel_size=2, enable_expert_parallel=True)
     if tensors.has_draft(folder):
         settings["speculative_config"] = {"method": "mtp",
                                           "num_speculative_tokens": 1}
     config = EngineArgs(
         model=folder, skip_tokenizer_init=True, enforce_eager=True,
         dtype="bfloat16", max_model_len=128, load_format="safetensors",
-        **settings).create_engine_config()
-    start(config)
+        tensor_parallel_size=size, **settings).create_engine_config()
+    config.parallel_config.data_parallel_rank = rank // size
+    start(config, size, rank % size)
     models = [("model", config.model_config)]
     if settings:
         models.append(("draft",

@@ -122,6 +122,27 @@ def unsplit(source, result, config):
     return left
 
 
+def spoil_draft(source, result, config):
+    """What a layout can get wrong that quantises the draft layer's attention
+    and shared expert, which transformers never reads."""
+    layer = "mtp.layers.0."
+    query, output = (f"{layer}self_attn.{leaf}_proj.weight" for leaf in "qo")
+    yield ("unlisted", f"{query} in BF16, as without the layout",
+           {**without(result, query), query: source[query]}, config)
+    one = output.removesuffix(".weight")
+    yield ("listed", f"{one} is FP8 and listed", result,
+           with_list(config, listed(config) + [one]))
+    yield ("no-scale", f"{output}{tensors.SCALE} missing",
+           {n: t for n, t in result.items() if n != output + tensors.SCALE},
+           config)
+    shared = layer + "mlp.shared_expert."
+    swap = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
+    yield ("halves", "gate and up swapped in the draft's shared expert",
+           renamed(result, lambda name: re.sub(
+               rf"(?<=^{re.escape(shared)})\w+", lambda leaf: swap.get(
+                   leaf.group(), leaf.group()), name)), config)
+
+
 def spoil(source, result, config):
     for kind, spoiled in probes(result, config):
         yield "probe", kind, result, spoiled

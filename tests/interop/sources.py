@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Tiny random checkpoints, built and saved by transformers' own classes.
 
-    sources.py FOLDER FAMILY...     writes FOLDER/FAMILY/VARIANT/source
+    sources.py FOLDER NAME...     writes FOLDER/NAME/VARIANT/source
+
+NAME is a family's, or a divided model's.
 
 What save_pretrained leaves out (the draft layers) is added; the fused variant
 has the experts in the layout that the family's publisher uses. The memory
@@ -17,6 +19,7 @@ import torch
 import transformers
 
 import tensors
+from divided import DIVIDED
 from families import FAMILIES
 
 SEED = 20261124
@@ -108,7 +111,7 @@ def make_memory(folder, model, found, config, saved):
 
 
 def make(folder, name):
-    family = FAMILIES[name]
+    family = {**FAMILIES, **DIVIDED}[name]
     saved = os.path.join(folder, name, "saved")
     model = build(family, name)
     model.save_pretrained(saved)
@@ -121,7 +124,8 @@ def make(folder, name):
                         tensors.read(saved), config, saved)
             continue
         tensors.write(os.path.join(folder, name, variant, "source"),
-                      tensors.LAYOUTS[variant](found), config, like=saved)
+                      tensors.LAYOUTS[variant](found, family.across), config,
+                      like=saved)
 
 
 def main():

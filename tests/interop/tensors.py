@@ -55,10 +55,10 @@ def has_draft(folder):
                for name in read(folder))
 
 
-def spread(scales, rows, cols):
+def spread(scales, rows, cols, block=BLOCK):
     """One value a block to one value an element, of the last two axes."""
-    tall = scales.float().repeat_interleave(BLOCK, -2)[..., :rows, :]
-    return tall.repeat_interleave(BLOCK, -1)[..., :cols]
+    tall = scales.float().repeat_interleave(block, -2)[..., :rows, :]
+    return tall.repeat_interleave(block, -1)[..., :cols]
 
 
 def quantise(weight):
@@ -76,9 +76,10 @@ def quantise(weight):
     return quotient.clamp(-448, 448).to(FP8), scales
 
 
-def dequantise(codes, scales):
+def dequantise(codes, scales, block=BLOCK):
     """What an engine computes, as bfloat16; axes before the last two stay."""
-    return (codes.float() * spread(scales, *codes.shape[-2:])).bfloat16()
+    return (codes.float()
+            * spread(scales, *codes.shape[-2:], block)).bfloat16()
 
 
 # Granite's names of the same.
@@ -170,10 +171,10 @@ def fuse(tensors):
     return fused
 
 
-def unfuse(tensors):
+def unfuse(tensors, across=False):
     """The reverse."""
     return {part: matrix for name, tensor in tensors.items()
-            for part, matrix in parts_of(name, tensor)}
+            for part, matrix in parts_of(name, tensor, across)}
 
 
 def transpose(tensors):
@@ -188,16 +189,24 @@ def hub(tensors):
             tensor for name, tensor in tensors.items()}
 
 
-# From the tensors as saved, fused or not, to those of a variant of the source.
-LAYOUTS = {"plain": lambda found: found, "granite": lambda found: found,
-           "fused": fuse, "per-expert": unfuse,
-           "transposed": lambda found: transpose(fuse(found)), "hub": hub}
+# From the tensors as saved, fused or not, to those of a variant of the source;
+# and whether, where they are fused, they lie `across`.
+LAYOUTS = {"plain": lambda found, across: found,
+           "granite": lambda found, across: found,
+           "fused": lambda found, across: fuse(found),
+           "per-expert": unfuse,
+           "transposed": lambda found, across: transpose(fuse(found)),
+           "hub": lambda found, across: hub(found)}
 
 
-def published(tensors, variant, usual):
+def published(tensors, variant, family):
     """From a variant to the usual one, which all loaders read. What was in
     memory came with its published form."""
+    usual = family.variants[0]
     if variant in (usual, "memory"):
         return tensors
-    return LAYOUTS[usual](transpose(tensors) if variant == "transposed"
-                          else tensors)
+    if variant == "transposed":
+        tensors = transpose(tensors)
+    if family.across:
+        return transpose(fuse(tensors))
+    return LAYOUTS[usual](tensors, False)

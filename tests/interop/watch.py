@@ -44,12 +44,17 @@ class Mask:
             self.tensor.storage_offset()).sum())
 
 
-class Watch(TorchDispatchMode):
-    """`sources` are checkpoint tensors, `targets` parameters by name."""
+def masks_of(tensors):
+    return {key_of(t): Mask(n, t) for n, t in tensors.items()}
 
-    def __init__(self, sources, targets):
+
+class Watch(TorchDispatchMode):
+    """`masks` are of checkpoint tensors, and outlive this; `targets` are
+    parameters by name."""
+
+    def __init__(self, masks, targets):
         super().__init__()
-        self.sources = {key_of(t): Mask(n, t) for n, t in sources.items()}
+        self.masks, self.sources = masks, dict(masks)
         self.targets = {}
         for name, tensor in targets.items():
             self.targets.setdefault(key_of(tensor), Mask(name, tensor.data))
@@ -111,10 +116,13 @@ class Watch(TorchDispatchMode):
                 self.targets.setdefault(
                     key_of(tensor), Mask(name, tensor.data)).touch(tensor)
 
-    def consumed(self):
-        """Names of checkpoint tensors to the number of elements unused."""
+    def consumed(self, alone):
+        """Names of checkpoint tensors to the number of elements unused, by
+        this load and those before it. What a load that was `alone` derives
+        from them it must use, too; of what one of several devices derives it
+        may use a share."""
         rest = {}
-        for mask in self.sources.values():
+        for mask in (self.sources if alone else self.masks).values():
             rest[mask.name] = max(rest.get(mask.name, 0), mask.rest())
         return rest
 
