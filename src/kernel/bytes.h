@@ -27,6 +27,17 @@ typedef struct byte_tables {
     error_bins bins;        /* only where errors are measured */
 } byte_tables;
 
+/* A block and all that belongs to it; an instruction set has its own consts. */
+typedef struct job {
+    const f8_block *block;
+    const byte_tables *tables;
+    const struct consts *consts;
+    float scale;
+    uint8_t *codes;
+    size_t codes_stride;
+    bool stream;
+} job;
+
 /* Whether codes may bypass the caches: only whole lines do so cheaply. */
 static inline bool may_stream(const f8_block *block, const uint8_t *codes,
                               size_t codes_stride)

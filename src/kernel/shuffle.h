@@ -10,8 +10,7 @@
  *
  * A batch of rows is gone through three times while the first-level cache
  * holds it, for codes, sums and counts: all at once need more registers than
- * there are, and sums that wait in memory between two additions cost as much
- * as all else. */
+ * AVX2 has, and sums that wait in memory between two additions are slow. */
 #ifndef F8_KERNEL_SHUFFLE_H
 #define F8_KERNEL_SHUFFLE_H
 
@@ -203,17 +202,6 @@ static inline void take_sums(tally *t, const sums *s, double factor)
 }
 
 /* ---- blocks -------------------------------------------------------------- */
-
-/* A block and all that belongs to it. */
-typedef struct job {
-    const f8_block *block;
-    const byte_tables *tables;
-    const consts *consts;
-    float scale;
-    uint8_t *codes;
-    size_t codes_stride;
-    bool stream;
-} job;
 
 /* Codes of rows first to end; with n, for a batch that is to be measured. */
 static inline void codes_shuffle(const job *j, unsigned first, unsigned end,
