@@ -27,6 +27,17 @@ typedef struct byte_tables {
     error_bins bins;        /* only where errors are measured */
 } byte_tables;
 
+/* A block and all that belongs to it; an instruction set has its own consts. */
+typedef struct job {
+    const f8_block *block;
+    const byte_tables *tables;
+    const struct consts *consts;
+    float scale;
+    uint8_t *codes;
+    size_t codes_stride;
+    bool stream;
+} job;
+
 /* Whether codes may bypass the caches: only whole lines do so cheaply. */
 static inline bool may_stream(const f8_block *block, const uint8_t *codes,
                               size_t codes_stride)
@@ -50,8 +61,11 @@ static inline void bytes_begin(byte_tables *t, float scale, bool measured)
 
     for (uint32_t m = 0; m < MANTISSAS; m++) {
         float w = from_bits(0x3f800000u | m << 16);
-        code[m] = encode(w / s);
-        e[m] = decode(code[m]) * s - w;
+        /* Quotients from 1/2 to 2: encode() and decode() of normal codes. */
+        uint32_t q = bits_of(w / s);
+        uint32_t top = (q + 0x7ffffu + (q >> 20 & 1)) >> 20;
+        code[m] = top - 960u;
+        e[m] = from_bits(top << 20) * s - w;
         uint32_t bits = bits_of(e[m]) >> 16;
         uint32_t zero = (uint32_t)(127 + ZERO_EXPONENT) << 7;
         change[m] = (e[m] == 0 ? zero : bits) - (0x3f80u | m);

@@ -25,7 +25,6 @@ typedef struct group_tables {
 
 typedef struct bit_counts {
     vi plane[2][PLANES];
-    vi m[BATCH]; /* waiting to be counted */
     uint32_t group[GROUPS];
 } bit_counts;
 
@@ -52,21 +51,20 @@ static inline void group_tables_begin(group_tables *t, const error_bins *bins)
     t->one = v_table(one);
 }
 
-/* One bit out of sixteen for each M. */
-static inline void one_of_sixteen(vi m, const group_tables *t, vi *first,
-                                  vi *second)
+/* For each M the bit of its group's number mod 8, and the same where that
+ * number is eight or more, else zero. */
+static inline void bit_of_group(vi m, const group_tables *t, vi *any, vi *upper)
 {
     vi eighth = v_and(v_shr16(m, 3), v_set8(0x0f));
-    vi place = v_look(t->one, v_and(m, v_set8(0x07)));
+    vi place = v_look_low(t->one, m);
     vi bit[4];
 
     for (unsigned k = 0; k < 4; k++)
         bit[k] = v_test8(v_look(t->number[k], eighth), place);
-    vi number = v_or(v_and(bit[0], v_set8(1)), v_and(bit[1], v_set8(2)));
-    number = v_or(number, v_and(bit[2], v_set8(4)));
-    vi one = v_look(t->one, number);
-    *first = v_andnot(bit[3], one);
-    *second = v_and(bit[3], one);
+    /* Each bit of the number halves what may be set. */
+    vi one = v_and(v_xor(bit[0], v_set8(0x55)), v_xor(bit[1], v_set8(0x33)));
+    *any = v_and(one, v_xor(bit[2], v_set8(0x0f)));
+    *upper = v_and(*any, bit[3]);
 }
 
 /* Adds a batch; carry waits in `held` until its like arrives. */
@@ -88,21 +86,21 @@ static inline void add_vector(vi *plane, vi *held, unsigned n, vi x)
 
 /* Counts `vectors` that wait. What fills the batch counts as M of zero, which
  * is taken back. */
-static inline void count_batch(bit_counts *n, unsigned vectors,
+static inline void count_batch(bit_counts *n, vi m[BATCH], unsigned vectors,
                                const group_tables *t, const error_bins *bins)
 {
     vi held[2][TREE];
 
     for (unsigned i = vectors; i < BATCH; i++) {
-        n->m[i] = v_set8(0);
+        m[i] = v_set8(0);
         n->group[group_of(bins, 0)] -= VECTOR;
     }
 #pragma GCC unroll 16
     for (unsigned i = 0; i < BATCH; i++) {
-        vi first, second;
-        one_of_sixteen(n->m[i], t, &first, &second);
-        add_vector(n->plane[0], held[0], i, first);
-        add_vector(n->plane[1], held[1], i, second);
+        vi any, upper;
+        bit_of_group(m[i], t, &any, &upper);
+        add_vector(n->plane[0], held[0], i, any);
+        add_vector(n->plane[1], held[1], i, upper);
     }
 }
 
@@ -116,14 +114,24 @@ static inline uint32_t sum_planes(const vi *plane, unsigned planes, vi bit)
     return v_sum8(at);
 }
 
-/* A byte holds what seven planes come to. */
+/* How often the bit of a group was set in the planes of one vector. A byte
+ * holds what seven planes come to. */
+static inline uint32_t count_of(const vi *plane, unsigned g)
+{
+    vi bit = v_set8((int)(1u << g % 8));
+
+    return sum_planes(plane, 7, bit) +
+           (sum_planes(plane + 7, PLANES - 7, bit) << 7);
+}
+
+/* The first eight groups are those of all bits that are not of the others. */
 static inline void counts_end(bit_counts *n)
 {
-    for (unsigned g = 0; g < GROUPS; g++) {
-        const vi *plane = n->plane[g / 8];
-        vi bit = v_set8((int)(1u << g % 8));
-        n->group[g] += sum_planes(plane, 7, bit) +
-                       (sum_planes(plane + 7, PLANES - 7, bit) << 7);
+    for (unsigned g = 0; g < GROUPS / 2; g++) {
+        uint32_t any = count_of(n->plane[0], g);
+        uint32_t upper = count_of(n->plane[1], g);
+        n->group[g] += any - upper;
+        n->group[g + GROUPS / 2] += upper;
     }
 }
 

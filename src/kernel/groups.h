@@ -53,14 +53,21 @@ typedef struct error_bins {
     uint8_t members[GROUPS];
 } error_bins;
 
-/* From the errors of 1 + M/128, in units of the scale's power of two. */
+/* From the errors of 1 + M/128, in units of the scale's power of two; they
+ * are at most 1/17, where bin_of() is linear. */
 static inline void error_bins_begin(error_bins *bins,
                                     const float error[MANTISSAS])
 {
-    for (uint32_t m = 0; m < MANTISSAS; m++) {
-        float w = from_bits(0x3f800000u | m << 16);
-        bins->bin[m] = (uint8_t)bin_of(fabsf(error[m]) / w);
+    int32_t bin[MANTISSAS];
+
+    for (int32_t m = 0; m < MANTISSAS; m++) {
+        float w = 1 + (float)m * 0x1p-7f, e = fabsf(error[m]);
+        int32_t linear =
+            F8_HIST_LINEAR + (int32_t)(e / w * F8_HIST_STEPS_PER_UNIT);
+        bin[m] = e == 0 ? F8_HIST_EXACT : linear;
     }
+    for (unsigned m = 0; m < MANTISSAS; m++)
+        bins->bin[m] = (uint8_t)bin[m];
     /* Eight counters of eight bits each, which compilers make vectors of. */
     uint64_t low = 0, high = 0;
     for (unsigned m = 0; m < MANTISSAS; m++) {

@@ -72,6 +72,7 @@ static inline vi v_set32(uint32_t x)
 #define v_shl32(a, n) of32(vshlq_n_u32(as32(a), n))
 #define v_shr32(a, n) of32(vshrq_n_u32(as32(a), n))
 #define v_look(table, index) vqtbl1q_u8(table, index)
+#define v_look_low(table, index) v_look(table, v_and(index, v_set8(0x0f)))
 #define v_first(low, high) vzip1q_u8(low, high)
 #define v_second(low, high) vzip2q_u8(low, high)
 /* The low halves of one, the high halves of the other. */
@@ -83,8 +84,11 @@ static inline vi v_set32(uint32_t x)
 #define v_maxf(a, b) vmaxq_f32(a, b)
 #define v_absf(a) vabsq_f32(a)
 #define v_fma(a, b, c) vfmaq_f32(c, a, b)
-#define v_pack_low(a, b) vuzp1q_u8(a, b)
-#define v_pack_high(a, b) vuzp2q_u8(a, b)
+#define v_fms(a, b, c) vfmaq_f32(vnegq_f32(c), a, b)
+/* Of two vectors of words: the seven bits M of a bfloat16, and something that
+ * has its sign. */
+#define v_mantissas(a, b) v_and(vuzp1q_u8(a, b), v_set8(0x7f))
+#define v_signs(a, b) vuzp2q_u8(a, b)
 #define v_natural(a) (a) /* packing keeps the order */
 
 /* Full adder of bits: returns the carries of *sum + a + b. */
@@ -93,6 +97,14 @@ static inline vi v_add_bits(vi *sum, vi a, vi b)
     vi differ = v_xor(a, b), carry = vbslq_u8(differ, *sum, a);
     *sum = v_xor(*sum, differ);
     return carry;
+}
+
+/* Eight times the exponent mod 256: the four low bits of the high byte and the
+ * top bit of the low one. */
+static inline vi v_eights(vi a, vi b)
+{
+    vi low = vshlq_n_u8(vshrq_n_u8(vuzp1q_u8(a, b), 7), 3);
+    return vsliq_n_u8(low, vuzp2q_u8(a, b), 4);
 }
 
 static inline uint32_t v_sum8(vi a)

@@ -5,8 +5,12 @@
  *
  * step[M] rises by one every eight mantissas or more, so within eight of them
  * it is a number and the last M that has it: two lookups by M's top four
- * bits. v depends on step alone, which takes at most nine values in a row:
- * its low four bits look v up, in three bytes since v has twelve bits. */
+ * bits. v is a code times the scale, so e = v - w is one fused operation,
+ * which rounds nothing since e is a number of eight bits.
+ *
+ * A batch of rows is gone through three times while the first-level cache
+ * holds it, for codes, sums and counts: all at once need more registers than
+ * AVX2 has, and sums that wait in memory between two additions are slow. */
 #ifndef F8_KERNEL_SHUFFLE_H
 #define F8_KERNEL_SHUFFLE_H
 
@@ -20,19 +24,27 @@ enum {
 };
 
 typedef struct consts {
-    group_tables groups;        /* only where errors are measured */
-    vi step, last;              /* by M / 8 */
-    vi v_low, v_middle, v_high; /* by step mod 16 */
+    group_tables groups; /* only where errors are measured */
+    vi step, last;       /* by M / 8 */
     vi least, span;
+    vf scale; /* times 2^120, for codes that stand where decode() puts them */
 } consts;
 
 typedef struct sums {
     vf w2[PARTS], we[PARTS], e2[PARTS], top;
 } sums;
 
-static inline void consts_begin(consts *c, const byte_tables *t, bool measured)
+/* Rows that have their codes. */
+typedef struct batch {
+    vi code[BATCH]; /* packed, without signs */
+    vi m[BATCH];
+    bool odd[BATCH_ROWS];
+} batch;
+
+static inline void consts_begin(consts *c, const byte_tables *t, float scale,
+                                bool measured)
 {
-    uint8_t step[16], last[16], low[16] = {0}, middle[16] = {0}, high[16] = {0};
+    uint8_t step[16], last[16];
 
     for (unsigned i = 0; i < 16; i++) {
         const uint8_t *eight = t->step + 8 * i;
@@ -42,53 +54,81 @@ static inline void consts_begin(consts *c, const byte_tables *t, bool measured)
         step[i] = eight[0];
         last[i] = (uint8_t)(8 * i + n);
     }
-    /* The first and the last of eight have all steps that there are. */
-    for (unsigned i = 0; measured && i < 32; i++) {
-        unsigned m = i / 2 * 8 + i % 2 * 7, k = t->step[m] % 16;
-        float v = from_bits(0x3f800000u | m << 16) + t->error[m];
-        uint32_t bits = bits_of(v) - 0x3f800000u;
-        low[k] = (uint8_t)(bits >> 8);
-        middle[k] = (uint8_t)(bits >> 16);
-        high[k] = (uint8_t)(bits >> 24);
-    }
     c->step = v_table(step);
     c->last = v_table(last);
-    c->v_low = v_table(low);
-    c->v_middle = v_table(middle);
-    c->v_high = v_table(high);
     c->least = v_set16(t->least);
     c->span = v_set16((uint16_t)(t->most - t->least));
+    c->scale = v_float(v_set32(bits_of(scale * 0x1p120f)));
     if (measured)
         group_tables_begin(&c->groups, &t->bins);
 }
 
+/* bytes_fit()'s range, as far as consts.scale is finite. */
+static inline bool shuffle_fits(const f8_block *block, float scale)
+{
+    return bytes_fit(block, scale) && scale < 0x1p7f;
+}
+
+/* ---- codes --------------------------------------------------------------- */
+
+static inline vi magnitude(vi w)
+{
+    return v_and(w, v_set16(0x7fff));
+}
+
+/* How far magnitudes are above the least plain one, unsigned: those below are
+ * further than any. */
+static inline vi above(vi magnitudes, const consts *c)
+{
+    return v_sub16(magnitudes, c->least);
+}
+
 /* Not zero in the lanes of weights that are not plain. */
-static inline vi odd_lanes(vi w, const consts *c)
+static inline vi odd_lanes(vi from_least, const consts *c)
 {
-    vi a = v_and(w, v_set16(0x7fff));
-    return v_subs_u16(v_sub16(a, c->least), c->span);
+    return v_subs_u16(from_least, c->span);
 }
 
-/* Packed codes of two vectors of plain weights; their M and steps too. */
-static inline vi codes_of(vi a, vi b, const consts *c, vi *m, vi *step)
+/* Packed codes of the magnitudes of two vectors of plain weights; M too. */
+static inline vi codes_of(vi a, vi b, const consts *c, vi *m)
 {
-    vi low = v_pack_low(a, b), high = v_pack_high(a, b);
-    vi eighth = v_and(v_shr16(low, 3), v_set8(0x0f));
-
-    *m = v_and(low, v_set8(0x7f));
+    *m = v_mantissas(a, b);
+    vi eighth = v_and(v_shr16(*m, 3), v_set8(0x0f));
     /* A mask of all ones is minus one. */
-    *step =
+    vi step =
         v_sub8(v_look(c->step, eighth), v_more8(*m, v_look(c->last, eighth)));
-    /* 8 E mod 256 from the four low bits of the high byte and the top bit of
-     * the low one. */
-    vi code = v_add8(*step, v_and(v_shl16(high, 4), v_set8(0xf0)));
-    code = v_add8(code, v_and(v_shr16(low, 4), v_set8(0x08)));
-    return v_or(code, v_and(high, v_set8(0x80)));
+    return v_add8(step, v_eights(a, b));
 }
 
-static inline void add_lanes(vf w, vf v, sums *s, unsigned part, bool top)
+/* One row of 128. Returns whether any of its weights is odd. */
+static inline bool row_codes(const unsigned char *from, uint8_t *to,
+                             const consts *c, bool stream, vi *code, vi *m)
 {
-    vf e = v_subf(v, w);
+    vi furthest = v_set8(0);
+
+    for (unsigned i = 0; i < PAIRS; i++) {
+        vi a = v_load(from + VECTOR * 2 * i);
+        vi b = v_load(from + VECTOR * (2 * i + 1));
+        vi low, sign = v_and(v_signs(a, b), v_set8(0x80));
+        a = magnitude(a);
+        b = magnitude(b);
+        furthest = v_max_u16(furthest, v_max_u16(above(a, c), above(b, c)));
+        vi packed = codes_of(a, b, c, &low);
+        v_store_codes(to + VECTOR * i, v_natural(v_or(packed, sign)), stream);
+        if (!code)
+            continue;
+        code[i] = packed;
+        m[i] = low;
+    }
+    return v_any(odd_lanes(furthest, c));
+}
+
+/* ---- sums ---------------------------------------------------------------- */
+
+static inline void add_lanes(vi weight, vi code, const consts *c, sums *s,
+                             unsigned part, bool top)
+{
+    vf w = v_float(weight), e = v_fms(v_float(code), c->scale, w);
 
     s->w2[part] = v_fma(w, w, s->w2[part]);
     s->we[part] = v_fma(w, e, s->we[part]);
@@ -97,64 +137,52 @@ static inline void add_lanes(vf w, vf v, sums *s, unsigned part, bool top)
         s->top = v_maxf(s->top, v_absf(e));
 }
 
-/* Sums of one vector of words; middle and low are those of v for an exponent
- * of zero. Weights and v keep their signs, which drop out of products. */
-static inline void add_words(vi w, vi middle, vi low, const consts *c, sums *s,
+/* Sums of one vector of words and of what decode() makes of their codes; all
+ * without signs, which drop out of products. */
+static inline void add_words(vi w, vi code, const consts *c, sums *s,
                              unsigned part, bool top, bool careful)
 {
-    vi high = v_add16(v_and(w, v_set16(0xff80)), middle);
+    const vi second = v_set32(0x7fff0000u);
 
     if (careful) {
-        vi plain = v_is_zero16(odd_lanes(w, c));
+        vi plain = v_is_zero16(odd_lanes(above(magnitude(w), c), c));
         w = v_and(w, plain);
-        high = v_and(high, plain);
-        low = v_and(low, plain);
+        code = v_and(code, plain);
     }
-    add_lanes(v_float(v_and(w, v_set32(0xffff0000u))),
-              v_float(v_halves(v_shr32(low, 16), high)), s, part, top);
-    add_lanes(v_float(v_shl32(w, 16)),
-              v_float(v_halves(low, v_shl32(high, 16))), s, part, top);
+    add_lanes(v_and(w, second), v_and(code, second), c, s, part, top);
+    add_lanes(v_and(v_shl32(w, 16), second), v_shl32(code, 16), c, s, part,
+              top);
 }
 
-/* Sums of two vectors of weights and their steps. */
-static inline void add_pair(vi a, vi b, vi step, const consts *c, sums *s,
-                            unsigned part, bool top, bool careful)
+/* Pairs, one after the other, until all lanes have had their turn; more at
+ * once would need more registers. */
+static inline void row_sums(const unsigned char *from, const vi *code,
+                            const consts *c, sums *s, bool top, bool careful)
 {
-    vi k = v_and(step, v_set8(0x0f)), zero = v_set8(0);
-    vi low = v_look(c->v_low, k), middle = v_look(c->v_middle, k);
-    vi high = v_look(c->v_high, k);
+    enum { ROUND = PARTS > 2 ? PARTS / 2 : 1 };
+    const vi zero = v_set8(0);
 
-    add_words(a, v_first(middle, high), v_first(zero, low), c, s, part, top,
-              careful);
-    add_words(b, v_second(middle, high), v_second(zero, low), c, s,
-              (part + 1) % PARTS, top, careful);
+#pragma GCC unroll 1
+    for (unsigned i = 0; i < PAIRS; i += ROUND) {
+#pragma GCC unroll 8
+        for (unsigned k = 0; k < ROUND; k++, code++, from += 2 * VECTOR) {
+            vi a = v_load(from), b = v_load(from + VECTOR);
+            add_words(a, v_shr16(v_first(zero, *code), 4), c, s, 2 * k % PARTS,
+                      top, careful);
+            add_words(b, v_shr16(v_second(zero, *code), 4), c, s,
+                      (2 * k + 1) % PARTS, top, careful);
+        }
+    }
 }
 
-/* One row of 128; m gets its mantissas. Returns whether the row was odd: its
- * odd weights are then left out of the sums. */
-static inline bool row_shuffle(const unsigned char *from, uint8_t *to,
-                               const consts *c, bool stream, sums *s, bool top,
-                               vi *m)
+static inline void sums_copy(sums *to, const sums *from)
 {
-    vi any = v_set8(0);
-
-    for (unsigned i = 0; i < F8_BLOCK / WORDS; i++)
-        any = v_or(any, odd_lanes(v_load(from + VECTOR * i), c));
-    bool odd = v_any(any);
-    for (unsigned i = 0; i < PAIRS; i++) {
-        vi a = v_load(from + VECTOR * 2 * i);
-        vi b = v_load(from + VECTOR * (2 * i + 1));
-        vi low, step, code = codes_of(a, b, c, &low, &step);
-        v_store_codes(to + VECTOR * i, v_natural(code), stream);
-        if (!s)
-            continue;
-        if (__builtin_expect(odd, 0))
-            add_pair(a, b, step, c, s, 2 * i % PARTS, top, true);
-        else
-            add_pair(a, b, step, c, s, 2 * i % PARTS, top, false);
-        m[i] = low;
+    for (unsigned i = 0; i < PARTS; i++) {
+        to->w2[i] = from->w2[i];
+        to->we[i] = from->we[i];
+        to->e2[i] = from->e2[i];
     }
-    return odd;
+    to->top = from->top;
 }
 
 static inline void take_sums(tally *t, const sums *s, double factor)
@@ -173,37 +201,56 @@ static inline void take_sums(tally *t, const sums *s, double factor)
     }
 }
 
-/* A block and all that belongs to it. */
-typedef struct job {
-    const f8_block *block;
-    const byte_tables *tables;
-    const consts *consts;
-    float scale;
-    uint8_t *codes;
-    size_t codes_stride;
-    bool stream;
-} job;
+/* ---- blocks -------------------------------------------------------------- */
 
-/* Rows first to end; with n they are measured, and are no more than a batch. */
-static inline void rows_shuffle(const job *j, unsigned first, unsigned end,
-                                bool top, sums *s, tally *t, bit_counts *n)
+/* Codes of rows first to end; with n, for a batch that is to be measured. */
+static inline void codes_shuffle(const job *j, unsigned first, unsigned end,
+                                 batch *n, tally *t, uint32_t *group)
 {
     for (unsigned r = first; r < end; r++) {
         const unsigned char *from = row_at(j->block, r);
         uint8_t *to = j->codes + r * j->codes_stride;
-        vi *m = n ? n->m + PAIRS * (r - first) : NULL;
+        unsigned at = r - first;
         fetch_ahead(from, to, j->stream);
-        if (__builtin_expect(
-                row_shuffle(from, to, j->consts, j->stream, s, top, m), 0))
-            odd_row(j->tables, j->scale, from, to, t, n ? n->group : NULL);
+        bool odd = row_codes(from, to, j->consts, j->stream,
+                             n ? n->code + PAIRS * at : NULL,
+                             n ? n->m + PAIRS * at : NULL);
+        if (n)
+            n->odd[at] = odd;
+        if (__builtin_expect(odd, 0))
+            odd_row(j->tables, j->scale, from, to, t, group);
     }
 }
 
-static inline void measured(const job *j, bool top, f8_sums *all,
-                            uint64_t *hist)
+/* Codes of the rows of a batch are there; adds their sums. These are locals,
+ * copied one by one: gcc puts a structure that is copied whole into memory. */
+__attribute__((always_inline)) static inline void sums_shuffle(
+    const job *j, unsigned first, unsigned rows, const batch *b, bool top,
+    sums *sum)
+{
+    const consts *c = j->consts;
+    sums s;
+
+    sums_copy(&s, sum);
+    for (unsigned r = 0; r < rows; r++) {
+        const unsigned char *from = row_at(j->block, first + r);
+        const vi *code = b->code + PAIRS * r;
+        if (__builtin_expect(b->odd[r], 0))
+            row_sums(from, code, c, &s, top, true);
+        else
+            row_sums(from, code, c, &s, top, false);
+    }
+    sums_copy(sum, &s);
+}
+
+__attribute__((always_inline)) static inline void measured(const job *j,
+                                                           bool top,
+                                                           f8_sums *all,
+                                                           uint64_t *hist)
 {
     unsigned rows = j->block->rows;
     bit_counts n;
+    batch b;
     tally t;
 
     memset(n.plane, 0, sizeof n.plane);
@@ -218,14 +265,28 @@ static inline void measured(const job *j, bool top, f8_sums *all,
         for (unsigned r = first; r < end; r += BATCH_ROWS) {
             unsigned left = end - r;
             left = left < BATCH_ROWS ? left : BATCH_ROWS;
-            rows_shuffle(j, r, r + left, top, &s, &t, &n);
-            count_batch(&n, PAIRS * left, &j->consts->groups, &j->tables->bins);
+            codes_shuffle(j, r, r + left, &b, &t, n.group);
+            sums_shuffle(j, r, left, &b, top, &s);
+            count_batch(&n, b.m, PAIRS * left, &j->consts->groups,
+                        &j->tables->bins);
         }
         take_sums(&t, &s, factor);
     }
     counts_end(&n);
     groups_end(j->block, j->tables, n.group, hist);
     tally_end(&t, all);
+}
+
+__attribute__((noinline)) static void measured_top(const job *j, f8_sums *all,
+                                                   uint64_t *hist)
+{
+    measured(j, true, all, hist);
+}
+
+__attribute__((noinline)) static void measured_rest(const job *j, f8_sums *all,
+                                                    uint64_t *hist)
+{
+    measured(j, false, all, hist);
 }
 
 static inline void quantise_shuffle(const f8_block *block, float scale,
@@ -237,18 +298,18 @@ static inline void quantise_shuffle(const f8_block *block, float scale,
     consts c;
     job j = {block, &tables, &c, scale, codes, codes_stride, stream};
 
-    if (!bytes_fit(block, scale)) {
+    if (!shuffle_fits(block, scale)) {
         quantise_plain(block, scale, codes, codes_stride, all, hist);
         return;
     }
     bytes_begin(&tables, scale, all != NULL);
-    consts_begin(&c, &tables, all != NULL);
+    consts_begin(&c, &tables, scale, all != NULL);
     if (!all)
-        rows_shuffle(&j, 0, block->rows, false, NULL, NULL, NULL);
+        codes_shuffle(&j, 0, block->rows, NULL, NULL, NULL);
     else if (may_raise(all, scale))
-        measured(&j, true, all, hist);
+        measured_top(&j, all, hist);
     else
-        measured(&j, false, all, hist);
+        measured_rest(&j, all, hist);
     if (stream)
         v_fence();
 }

@@ -125,17 +125,6 @@ static inline void add_64(__m512i a, __m512i b, __m512i low, const consts *c,
     add_32(b, _mm512_unpackhi_epi8(l, h), c, s, top, careful);
 }
 
-/* A job: one block and all that belongs to it. */
-typedef struct job {
-    const f8_block *block;
-    const byte_tables *tables;
-    const consts *consts;
-    float scale;
-    uint8_t *codes;
-    size_t codes_stride;
-    bool stream;
-} job;
-
 /* ---- counting groups ----------------------------------------------------- */
 
 /* Two tables turn M into one bit out of sixteen. A tree of full adders counts

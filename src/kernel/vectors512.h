@@ -73,6 +73,7 @@ static inline vi v_set32(uint32_t x)
 #define v_shl32(a, n) _mm512_slli_epi32(a, n)
 #define v_shr32(a, n) _mm512_srli_epi32(a, n)
 #define v_look(table, index) _mm512_shuffle_epi8(table, index)
+#define v_look_low(table, index) v_look(table, index) /* by four bits */
 #define v_first(low, high) _mm512_unpacklo_epi8(low, high)
 #define v_second(low, high) _mm512_unpackhi_epi8(low, high)
 /* The low halves of one, the high halves of the other. */
@@ -84,16 +85,26 @@ static inline vi v_set32(uint32_t x)
 #define v_maxf(a, b) _mm512_max_ps(a, b)
 #define v_absf(a) _mm512_abs_ps(a)
 #define v_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define v_fms(a, b, c) _mm512_fmsub_ps(a, b, c)
 
-static inline vi v_pack_low(vi a, vi b)
+/* Bytes of two vectors of words, packed: the seven bits M of a bfloat16, eight
+ * times its exponent, mod 256 and of numbers without sign, and something that
+ * has its sign. */
+static inline vi v_mantissas(vi a, vi b)
 {
-    return _mm512_packus_epi16(v_and(a, v_set16(0xff)),
-                               v_and(b, v_set16(0xff)));
+    return _mm512_packus_epi16(v_and(a, v_set16(0x7f)),
+                               v_and(b, v_set16(0x7f)));
 }
 
-static inline vi v_pack_high(vi a, vi b)
+static inline vi v_eights(vi a, vi b)
 {
-    return _mm512_packus_epi16(v_shr16(a, 8), v_shr16(b, 8));
+    vi exponent = _mm512_packus_epi16(v_shr16(a, 7), v_shr16(b, 7));
+    return v_and(v_shl16(exponent, 3), v_set8(0xf8));
+}
+
+static inline vi v_signs(vi a, vi b)
+{
+    return _mm512_packs_epi16(a, b);
 }
 
 /* Packing and unpacking stay inside 16 bytes; this puts packed bytes in the

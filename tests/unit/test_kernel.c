@@ -438,8 +438,8 @@ static void test_shapes(void **unused)
 static void test_powers(void **unused)
 {
     (void)unused;
-    static const int powers[] = {-140, -126, -118, -60, -36, -30, -20,
-                                 -6,   6,    20,   36,  50,  120};
+    static const int powers[] = {-140, -126, -118, -60, -36, -30, -20, 13,
+                                 14,   -6,   6,    20,  36,  50,  120};
     for (size_t i = 0; i < sizeof powers / sizeof *powers; i++) {
         char what[32];
         snprintf(what, sizeof what, "gauss * 2^%d", powers[i]);
@@ -476,8 +476,9 @@ static void test_all_patterns(void **unused)
     static uint16_t weights[65536];
     static uint8_t plain[65536], codes[65536];
     static const float scales[] = {
-        1,       0x1.02p0f, 0x1.fep0f,     0x1.8p-13f, 0x1.6ap3f, 0x1.fep-36f,
-        0x1p36f, 0x1p-60f,  0x1.234568p0f, 0x1p-126f,  0x1p-127f};
+        1,           0x1.02p0f, 0x1.fep0f, 0x1.8p-13f,    0x1.6ap3f,
+        0x1.fep-36f, 0x1p36f,   0x1p-60f,  0x1.234568p0f, 0x1p-126f,
+        0x1p-127f,   0x1.fep6f, 0x1p7f};
 
     for (size_t i = 0; i < 65536; i++)
         weights[i] = (uint16_t)i;
