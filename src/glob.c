@@ -22,8 +22,11 @@ static match match_from(const char *pattern, const char *text)
                 pattern++;
             if (!*pattern)
                 return YES;
-            for (; found == NO && *text; text++)
-                found = match_from(pattern, text);
+            bool is_plain = *pattern != '?' && *pattern != '{';
+            for (; found == NO && *text; text++) {
+                if (!is_plain || *text == *pattern)
+                    found = match_from(pattern, text);
+            }
             return found == NO ? NEVER : found;
         }
         if (!*text)
@@ -104,6 +107,11 @@ static bool match_choices(const char *pattern, const char *text)
 
 bool f8_glob_match(const char *pattern, const char *text)
 {
+    /* Most names differ before the first wildcard. */
+    for (; *pattern && !strchr("*?{", *pattern); pattern++, text++) {
+        if (*pattern != *text)
+            return false;
+    }
     return has_choices(pattern) ? match_choices(pattern, text)
                                 : match_from(pattern, text) == YES;
 }
