@@ -14,7 +14,7 @@
 enum { MAX_DEPTH = 16 };
 /* Links that lead to the same folders again and again make endlessly many out
  * of a few; no model comes with more. */
-enum { MAX_ENTRIES = 100000 };
+enum { MAX_ENTRIES = 20000 };
 
 typedef struct walk {
     const char *root;
