@@ -103,39 +103,46 @@ static f8_status look_for(const char *path, bool *there, f8_error *err)
 /* config.json as a tree, and its bytes. Our parser has the first word, since it
  * is stricter and says more; the library's may still find a number too large.
  */
-static f8_status load_config(f8_checkpoint *cp, f8_error *err)
+f8_status f8_json_object(const f8_buf *text, const char *label, json_t **out,
+                         f8_error *err)
 {
     /* When memory runs out early nobody fills it in. */
     json_error_t why = {.line = 0};
+    f8_status status;
     f8_json json;
 
-    f8_status status = f8_folder_read_file(
-        &cp->folder, F8_CONFIG_NAME, CONFIG_MAX_BYTES, &cp->config_text, err);
-    if (status != F8_OK)
-        return status;
-    f8_json_begin(&json, cp->config_text.data, cp->config_text.length,
-                  F8_CONFIG_NAME, NULL, err);
+    *out = NULL;
+    f8_json_begin(&json, text->data, text->length, label, NULL, err);
     if (f8_json_peek(&json) != '{')
         status = f8_json_expected(&json, "a JSON object");
     else
-        status = f8_json_skip(&json, CONFIG_MAX_BYTES);
+        status = f8_json_skip(&json, text->length);
     if (status == F8_OK)
         status = f8_json_finish(&json);
     f8_json_free(&json);
     if (status != F8_OK)
         return status;
-    cp->config = json_loadb(cp->config_text.data, cp->config_text.length,
-                            JSON_REJECT_DUPLICATES, &why);
-    if (cp->config)
+    *out = json_loadb(text->data, text->length, JSON_REJECT_DUPLICATES, &why);
+    if (*out)
         return F8_OK;
     /* That is all it can find fault with by now; when memory runs out it says
      * anything. */
     enum json_error_code code = json_error_code(&why);
     if (code == json_error_numeric_overflow ||
         code == json_error_null_character || code == json_error_stack_overflow)
-        return f8_fail(err, F8_ERR_FORMAT, "%s:%d:%d: %s", F8_CONFIG_NAME,
-                       why.line, why.column, why.text);
-    return f8_fail_nomem(err, F8_CONFIG_NAME);
+        return f8_fail(err, F8_ERR_FORMAT, "%s:%d:%d: %s", label, why.line,
+                       why.column, why.text);
+    return f8_fail_nomem(err, label);
+}
+
+static f8_status load_config(f8_checkpoint *cp, f8_error *err)
+{
+    f8_status status = f8_folder_read_file(
+        &cp->folder, F8_CONFIG_NAME, CONFIG_MAX_BYTES, &cp->config_text, err);
+    if (status == F8_OK)
+        status =
+            f8_json_object(&cp->config_text, F8_CONFIG_NAME, &cp->config, err);
+    return status;
 }
 
 static f8_status read_config(opening *o, bool required)

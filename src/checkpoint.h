@@ -14,6 +14,12 @@
 /* Our own folder inside a result. */
 #define F8_WORK_DIR ".fp8cast"
 
+/* A JSON object of a stranger's: our parser has the first word (json.h), then
+ * it becomes jansson's tree, up to fifty times its text. Errors name `label`,
+ * line and column, or byte. */
+f8_status f8_json_object(const f8_buf *text, const char *label, json_t **out,
+                         f8_error *err);
+
 /* Lines that say what is wrong. Where a caller passes none, the first one is
  * an error instead. */
 typedef struct f8_problems {

@@ -342,6 +342,11 @@ static bool is_complete(const f8_plan *plan, const char *dst,
                         const f8_claim *claim, const f8_buf *index,
                         const f8_buf *config)
 {
+    /* An earlier version kept no record of the source's form. */
+    if (plan->direction != F8_FROM_FP8 &&
+        !json_equal(json_object_get(claim->journal.stored, F8_ORIGINAL_KEY),
+                    plan->original))
+        return false;
     if (claim->shards_done != plan->shards_count ||
         !holds_bytes(dst, F8_CONFIG_NAME, config) ||
         (f8_plan_has_index(plan) && !holds_bytes(dst, F8_INDEX_NAME, index)))

@@ -106,6 +106,8 @@ static f8_status parse_rename(parser *p)
     f8_rules *rules = p->rules;
     unsigned numbers[2] = {0, 0};
 
+    if (p->layout)
+        return wrong_word(p, 0, "'end' before 'rename', of all layouts");
     if (p->count != 3)
         return wrong_word(p, p->count < 3 ? p->count : 3, "two name patterns");
     for (unsigned i = 1; i < 3; i++) {
@@ -123,6 +125,10 @@ static f8_status parse_rename(parser *p)
     }
     if (numbers[0] != numbers[1])
         return wrong_word(p, 2, "as many '{n}' as in the first pattern");
+    for (size_t i = 0; i < rules->renames_count; i++) {
+        if (!strcmp(rules->renames[i].to, p->words[2].text))
+            return wrong_word(p, 2, "a name that no other tensors are given");
+    }
     if (!f8_grow((void **)&rules->renames, &rules->renames_capacity,
                  rules->renames_count, sizeof *rules->renames))
         return f8_fail_nomem(p->err, "the rules");
@@ -246,11 +252,19 @@ static f8_status parse_rule(parser *p, f8_rule_kind kind)
         return wrong_word(p, 0, "group= or oneof=, not both");
     f8_status split =
         kind == F8_RULE_SPLIT ? check_split(p, &rule, saw_experts) : F8_OK;
-    /* Who names the axis has said how they are published. */
-    if (rule.published == F8_FORM_UNKNOWN && rule.axis)
-        rule.published = rule.axis == 1 ? F8_FORM_ALONG : F8_FORM_ACROSS;
     if (split != F8_OK)
         return split;
+    /* Who names the axis has said how they are published. */
+    f8_form along = rule.axis == 1 ? F8_FORM_ALONG : F8_FORM_ACROSS;
+    if (rule.published == F8_FORM_UNKNOWN && rule.axis)
+        rule.published = along;
+    if (rule.axis && rule.published != along && rule.published != F8_FORM_APART)
+        return wrong_word(p, 0,
+                          rule.axis == 1
+                              ? "published=1 or published=apart where parts "
+                                "lie along axis 1"
+                              : "published=2 or published=apart where parts "
+                                "lie along axis 2");
     rule.text = f8_arena_printf(&rules->strings, "%s:%u: %s %s", rules->label,
                                 p->line, p->words[0].text, rule.pattern);
     if (!rule.text || !f8_grow((void **)&rules->rules, &rules->rules_capacity,

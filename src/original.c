@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "blockwise.h"
-#include "json.h"
+#include "glob.h"
 
 #define JOURNAL_PATH F8_WORK_DIR "/" F8_JOURNAL_NAME
 /* As much as config.json: names of some thousand files. */
@@ -56,25 +56,6 @@ static bool speaks_of(const json_t *original, const f8_checkpoint *checkpoint)
            json_is_object(json_object_get(original, TENSORS_KEY));
 }
 
-/* Our parser has the first word, as with config.json: the file may be a
- * stranger's. */
-static f8_status parse(const char *path, const f8_buf *text, json_t **out,
-                       f8_error *err)
-{
-    json_error_t why;
-    f8_json json;
-
-    f8_json_begin(&json, text->data, text->length, path, NULL, err);
-    f8_status status = f8_json_skip(&json, JOURNAL_READ_BYTES);
-    if (status == F8_OK)
-        status = f8_json_finish(&json);
-    f8_json_free(&json);
-    if (status != F8_OK)
-        return status;
-    *out = json_loadb(text->data, text->length, JSON_REJECT_DUPLICATES, &why);
-    return *out ? F8_OK : f8_fail_nomem(err, path);
-}
-
 static f8_status read_record(const f8_checkpoint *checkpoint, const char *path,
                              json_t **out, f8_error *err)
 {
@@ -88,7 +69,7 @@ static f8_status read_record(const f8_checkpoint *checkpoint, const char *path,
     f8_status status = f8_folder_read_file(&checkpoint->folder, JOURNAL_PATH,
                                            JOURNAL_READ_BYTES, &text, err);
     if (status == F8_OK)
-        status = parse(path, &text, &journal, err);
+        status = f8_json_object(&text, path, &journal, err);
     json_t *original = json_object_get(journal, F8_ORIGINAL_KEY);
     if (speaks_of(original, checkpoint))
         *out = json_incref(original);
@@ -107,6 +88,48 @@ f8_status f8_original_read(const f8_checkpoint *checkpoint, json_t **out,
                             : f8_fail_nomem(err, "a path");
     free(path);
     return status;
+}
+
+/* Whether the rules have what is said of: a split or a rename, by its pattern
+ * or by the name of a tensor that it fits. */
+static bool know(const f8_rules *rules, const char *key)
+{
+    char buffer[F8_NAME_MAX_BYTES + 1];
+    const f8_rename *rename = NULL;
+
+    for (size_t i = 0; i < rules->renames_count; i++) {
+        if (!strcmp(rules->renames[i].from, key))
+            return true;
+    }
+    for (size_t i = 0; i < rules->rules_count; i++) {
+        const f8_rule *rule = &rules->rules[i];
+        if (rule->kind == F8_RULE_SPLIT &&
+            (!strcmp(rule->pattern, key) || f8_glob_match(rule->pattern, key)))
+            return true;
+    }
+    f8_rules_known_as(rules, key, buffer, &rename);
+    return rename != NULL;
+}
+
+f8_status f8_original_check(const json_t *original, const f8_rules *rules,
+                            f8_error *err)
+{
+    json_t *tensors = json_object_get(original, TENSORS_KEY), *said;
+    const char *key;
+
+    json_object_foreach(tensors, key, said)
+    {
+        if (!know(rules, key))
+            return f8_fail(err, F8_ERR_RULES,
+                           "%s: \"%s\" was %s before, but no split or rename "
+                           "of %s knows it; expected the rules of that "
+                           "conversion",
+                           JOURNAL_PATH, key,
+                           json_is_string(said) ? json_string_value(said)
+                                                : "otherwise",
+                           rules->label);
+    }
+    return F8_OK;
 }
 
 /* What is said of the tensors of a pattern, or of one by its name. */

@@ -23,6 +23,11 @@
 f8_status f8_original_read(const f8_checkpoint *checkpoint, json_t **out,
                            f8_error *err);
 
+/* Refused (F8_ERR_RULES) where it speaks of what `rules` do not know: with the
+ * rules of another conversion its tensors would get other names. */
+f8_status f8_original_check(const json_t *original, const f8_rules *rules,
+                            f8_error *err);
+
 /* A record without tensors, which go to *tensors, for the results whose names,
  * in any order, were put together by f8_original_name. NULL when memory ran
  * out. */

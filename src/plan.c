@@ -592,6 +592,8 @@ static uint64_t hash_plan(const f8_plan *plan)
         h = hash_text(h, u->name);
         h = hash_number(h, (uint64_t)u->action);
         h = hash_number(h, u->shard);
+        if (plan->fusion.count > 0) /* parts of one name, in their order */
+            h = hash_number(h, u->source);
         if (u->stride || u->to_stride) /* lies transposed */
             h = hash_number(h, u->stride + u->to_stride);
     }

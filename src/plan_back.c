@@ -206,6 +206,8 @@ f8_status f8_plan_decide_back(f8_plan *plan, const f8_options *options,
         status = f8_arrange(plan->rules, NULL, err);
     if (status == F8_OK && plan->rules)
         status = f8_original_read(plan->source, &plan->original, err);
+    if (status == F8_OK && plan->original)
+        status = f8_original_check(plan->original, plan->rules, err);
     if (status == F8_OK && plan->rules)
         status = f8_fusion_find(plan->source, plan->rules, plan->original,
                                 &plan->fusion, err);

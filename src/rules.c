@@ -217,6 +217,28 @@ static bool same(const char *a, const char *b)
     return a && b && !strcmp(a, b);
 }
 
+/* Where a oneof= has a split, its other rules are the parts of what that takes
+ * apart, one by one: another such rule that decided something, when rule i is
+ * one of them; else NULL. */
+static const f8_rule *find_part(const f8_rules *rules, const uint64_t *decided,
+                                size_t i)
+{
+    const f8_rule *found = NULL;
+    bool splits = false;
+
+    if (!rules->rules[i].oneof || rules->rules[i].kind == F8_RULE_SPLIT)
+        return NULL;
+    for (size_t k = 0; k < rules->rules_count; k++) {
+        const f8_rule *other = &rules->rules[k];
+        if (!same(rules->rules[i].oneof, other->oneof))
+            continue;
+        splits = splits || other->kind == F8_RULE_SPLIT;
+        if (decided[k] && other->kind != F8_RULE_SPLIT)
+            found = other;
+    }
+    return splits ? found : NULL;
+}
+
 f8_status f8_rules_check_use(const f8_rules *rules, const uint64_t *decided,
                              f8_error *err)
 {
@@ -236,6 +258,12 @@ f8_status f8_rules_check_use(const f8_rules *rules, const uint64_t *decided,
                            "%s: this rule and the others with oneof=%s match "
                            "no tensor, expected at least one to",
                            rule->text, rule->oneof);
+        const f8_rule *part = find_part(rules, decided, i);
+        if (part)
+            return f8_fail(err, F8_ERR_RULES,
+                           "%s: matches no tensor, but of oneof=%s '%s' does; "
+                           "expected all or none of those that are no split",
+                           rule->text, rule->oneof, part->text);
         if (rule->group && peer && !rule->oneof)
             return f8_fail(err, F8_ERR_RULES,
                            "%s: matches no tensor, but of group=%s '%s' does; "

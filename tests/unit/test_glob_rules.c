@@ -283,7 +283,7 @@ static void test_published(void **state)
                 "split a experts=0 parts=1:x\n"
                 "split b experts=0 parts=2:x\n"
                 "split c experts=0 parts=1:x published=apart\n"
-                "split d published=2 experts=0 parts=1:x\n"
+                "split d published=2 experts=0 parts=2:x\n"
                 "split e experts=0 parts=x rows=r columns=c published=2\n"
                 "split f experts=0 parts=x rows=r columns=c\n");
 
@@ -469,6 +469,21 @@ static void test_rename_errors(void **state)
         {"rename a.{n} b.{n}.{n}\n",
          "my.rules:1:14: expected as many '{n}' as in the first pattern, "
          "found 'b.{n}.{n}'"},
+        {"rename a.{n} c.{n}\nrename b.{n} c.{n}\n",
+         "my.rules:2:14: expected a name that no other tensors are given, "
+         "found "
+         "'c.{n}'"},
+        {"layout l\nrename a b\nend\n",
+         "my.rules:2:1: expected 'end' before 'rename', of all layouts, found "
+         "'rename'"},
+        {"split a experts=0 parts=1:x published=2\n",
+         "my.rules:1:1: expected published=1 or published=apart where parts "
+         "lie "
+         "along axis 1, found 'split'"},
+        {"split a published=1 experts=0 parts=2:x\n",
+         "my.rules:1:1: expected published=2 or published=apart where parts "
+         "lie "
+         "along axis 2, found 'split'"},
         {"split a experts=0 parts=1:x published=3\n",
          "my.rules:1:29: expected published=1, published=2 or "
          "published=apart, found 'published=3'"},
@@ -758,6 +773,31 @@ static void test_unused_oneof(void **state)
     f8_rules_free(rules);
 }
 
+/* The parts of what a split takes apart: a checkpoint without one of them is
+ * not whole. */
+static void test_unused_part(void **state)
+{
+    f8_error err = {0};
+    f8_rules *rules =
+        load_good(*state, "family f\n"
+                          "split a experts=0 parts=1:x,y oneof=o\n"
+                          "quantize x oneof=o\n"
+                          "quantize y oneof=o\n");
+
+    expect_ok(check_use(rules, 1, 0, 0, &err), &err);
+    expect_ok(check_use(rules, 0, 1, 1, &err), &err);
+    expect_ok(check_use(rules, 1, 1, 1, &err), &err);
+    expect_error(check_use(rules, 0, 1, 0, &err), &err, F8_ERR_RULES,
+                 "my.rules:4: quantize y: matches no tensor, but of oneof=o "
+                 "'my.rules:3: quantize x' does; expected all or none of those "
+                 "that are no split");
+    expect_error(check_use(rules, 1, 0, 1, &err), &err, F8_ERR_RULES,
+                 "my.rules:3: quantize x: matches no tensor, but of oneof=o "
+                 "'my.rules:4: quantize y' does; expected all or none of those "
+                 "that are no split");
+    f8_rules_free(rules);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -789,6 +829,7 @@ int main(void)
         TEST_IN_DIR(test_unused_rule),
         TEST_IN_DIR(test_unused_group),
         TEST_IN_DIR(test_unused_oneof),
+        TEST_IN_DIR(test_unused_part),
     };
     return cmocka_run_group_tests_name("glob and rules", tests, NULL, NULL);
 }

@@ -199,7 +199,7 @@ static void expect_published(const char *dir)
 static void test_unknown(void **state)
 {
     static const char *const others[] = {
-        "{}", "[]", "{\"original\":null}",
+        "{}", "{\"original\":null}",
         "{\"original\":{\"tensors\":{\"{n}.p.experts.up\":\"fused\"}}}",
         ANOTHER};
 
@@ -215,8 +215,37 @@ static void test_unknown(void **state)
     expect_published(*state);
 }
 
+/* Of a conversion by other rules, or by an earlier state of these. */
+static void test_other_rules(void **state)
+{
+    f8_options options = {.size = sizeof options,
+                          .direction = F8_FROM_FP8,
+                          .fuse = true,
+                          .rules = path_in(*state, "my.rules")};
+    f8_plan *plan = NULL;
+    f8_error err = {0};
+
+    const char *src = put_source(*state, fp8_config, result, COUNT_OF(result));
+    put_journal(*state, "{\"{n}.p.experts.up\":\"fused\","
+                        "\"*.p.experts.down\":\"fused\"}");
+    expect_error(
+        f8_plan_create(src, &options, &plan, &err), &err, F8_ERR_RULES,
+        ".fp8cast/journal.json: \"*.p.experts.down\" was fused before, "
+        "but no split or rename of my.rules knows it; expected the "
+        "rules of that conversion");
+    assert_null(plan);
+}
+
 static void test_not_json(void **state)
 {
+    static const struct {
+        const char *text, *found;
+    } cases[] = {
+        {"{\"original\":", ":1:13: expected a value, found the end"},
+        {"[]", ":1:1: expected a JSON object, found '['"},
+        {"null", ":1:1: expected a JSON object, found null"},
+        {"{\"original\":1e999}", ":1:18: real number overflow"},
+    };
     char message[2 * 4096];
     const char *path = path_in(*state, "src/.fp8cast/journal.json");
     f8_options options = {.size = sizeof options,
@@ -228,11 +257,13 @@ static void test_not_json(void **state)
 
     const char *src = put_source(*state, fp8_config, result, COUNT_OF(result));
     make_dir(path_in(*state, "src/.fp8cast"));
-    put_text(path, "{\"original\":");
-    snprintf(message, sizeof message,
-             "%s:1:13: expected a value, found the end", path);
-    expect_error(f8_plan_create(src, &options, &plan, &err), &err,
-                 F8_ERR_FORMAT, message);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        put_text(path, cases[i].text);
+        snprintf(message, sizeof message, "%s%s", path, cases[i].found);
+        memset(&err, 0, sizeof err);
+        expect_error(f8_plan_create(src, &options, &plan, &err), &err,
+                     F8_ERR_FORMAT, message);
+    }
     /* Who does not fuse does not read it. */
     options.fuse = false;
     options.rules = NULL;
@@ -285,10 +316,10 @@ static void test_wide_elements(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_IN_DIR(test_record),        TEST_IN_DIR(test_across),
-        TEST_IN_DIR(test_along),         TEST_IN_DIR(test_unknown),
-        TEST_IN_DIR(test_not_json),      TEST_IN_DIR(test_no_axis),
-        TEST_IN_DIR(test_wide_elements),
+        TEST_IN_DIR(test_record),      TEST_IN_DIR(test_across),
+        TEST_IN_DIR(test_along),       TEST_IN_DIR(test_unknown),
+        TEST_IN_DIR(test_other_rules), TEST_IN_DIR(test_not_json),
+        TEST_IN_DIR(test_no_axis),     TEST_IN_DIR(test_wide_elements),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
