@@ -128,7 +128,7 @@ static void meeting_row(const f8_plan_summary *plan, const plan_place *place)
     else if (place->meeting == F8_MEETS_FINISHED)
         fact(label, "finished: nothing to do");
     else if (place->meeting == F8_MEETS_ANOTHER)
-        fact(label, "another conversion, which is to be replaced");
+        fact(label, "other files, which are to be replaced");
     else
         message_line("%-21s%s of %s shards are finished", label,
                      text_count(place->shards_done).text,

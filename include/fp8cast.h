@@ -470,13 +470,14 @@ typedef enum f8_meeting {
     F8_MEETS_NOTHING,  /* a new or empty folder                              */
     F8_MEETS_UNDONE,   /* an earlier run of the same plan, to be continued   */
     F8_MEETS_FINISHED, /* the result: nothing is left to do                  */
-    F8_MEETS_ANOTHER   /* another conversion, which `overwrite` replaces     */
+    F8_MEETS_ANOTHER   /* another conversion or config, to be overwritten    */
 } f8_meeting;
 
 /* Looks at `dst` as f8_quantize or f8_dequantize would before they write, and
- * fails as they would, with F8_ERR_REFUSED and the reason; only the free space
- * is left to f8_plan_summary.disk_bytes, and a run that is at work there is not
- * seen. Touches nothing. *shards_done are finished by an earlier run. */
+ * fails as they would, with F8_ERR_REFUSED and the reason; but the free space
+ * is left to f8_plan_summary.disk_bytes, and neither a run that is at work
+ * there nor a file of the source that is a link into `dst` is seen. Touches
+ * nothing. *shards_done are finished by an earlier run. */
 F8_API f8_status f8_plan_meet(const f8_plan *plan, const char *dst,
                               bool overwrite, f8_meeting *meeting,
                               uint64_t *shards_done, f8_error *err);

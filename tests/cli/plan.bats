@@ -550,7 +550,7 @@ meets() {
     program 0 plan fp8 dst --dequantize
     grep -qxF "result folder        finished: nothing to do" out
     program 0 plan fp8 dst --dequantize --dtype f32 --overwrite
-    grep -qxF "result folder        another conversion, which is to be replaced" out
+    grep -qxF "result folder        other files, which are to be replaced" out
 }
 
 @test "plan --overwrite is about DST" {
