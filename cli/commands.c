@@ -654,7 +654,7 @@ int command_run(const arguments *given, atomic_int *stop)
              confine(given, around, &out))
         status = dispatch(given, &out, stop);
     output_end(&out);
-    if (made && status != EXIT_DONE)
+    if (written && made && status != EXIT_DONE)
         rmdir(written); /* only when it is empty */
     free(around);
     return status;
