@@ -12,25 +12,28 @@
 #include "quant.h"
 
 /* What engines make of a fault; docs/loaders.md has it tried. */
-#define NOT_NOTICED                                                     \
-    "; vLLM and SGLang start without it and say nothing, transformers " \
-    "raises or names the key"
+#define NOT_NOTICED "; vLLM and SGLang start without it and say nothing, "
 #define TAKEN_FOR_WEIGHTS \
     "vLLM raises, SGLang takes its codes for weights without a word"
 
 #define LEFT_IN_BF16                                                       \
     ", where it is taken apart: vLLM and SGLang cast it into FP8 without " \
-    "a word, transformers too computes with other weights"
+    "a word, "
 #define LEFT_IN_FP8                                                          \
     ", where it is taken apart: vLLM takes it, SGLang does not read it and " \
-    "says nothing, transformers tells of keys"
+    "says nothing, "
 #define BESIDE_OTHERS "; as others are apart, SGLang drops the later of those"
 
-/* Of codes that are taken for weights; it leaves out what is of `mtp.`. */
+/* Of codes that are taken for weights. */
 static const char *transformers_too(const char *name)
 {
-    return strncmp(name, "mtp.", 4) != 0 ? ", so does transformers on a GPU"
-                                         : "";
+    return f8_transformers_reads(name) ? ", so does transformers on a GPU" : "";
+}
+
+/* What transformers does, of a name that it reads. */
+static const char *transformers(const char *name, const char *does)
+{
+    return f8_transformers_reads(name) ? does : "transformers does not read it";
 }
 
 /* ---- names, shapes, dtypes ----------------------------------------------- */
@@ -97,8 +100,9 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
                           "tensor %s: missing; it is still in %s", u->name,
                           from->name);
     if (!to)
-        return f8_problem(v->problems, err, "tensor %s: missing" NOT_NOTICED,
-                          u->name);
+        return f8_problem(
+            v->problems, err, "tensor %s: missing" NOT_NOTICED "%s", u->name,
+            transformers(u->name, "transformers raises or names the key"));
     v->has_apart = v->has_apart || rule->kind == F8_RULE_SPLIT;
     bool fp8 = to->dtype == F8_DTYPE_E4M3 && from->dtype != F8_DTYPE_E4M3;
     if (fp8 && !f8_plan_set_action(&v->plan, i, F8_QUANTIZE))
@@ -152,13 +156,16 @@ static f8_status note_stranger(f8_agreement *v, const f8_tensor *t,
 {
     const f8_tensor *fused = find_still_fused(v, t->name);
     bool fp8 = fused && fused->dtype == F8_DTYPE_E4M3;
+    const char *then = fp8 ? "transformers tells of keys"
+                           : "transformers too computes with other weights";
 
     return f8_problem(v->problems, err,
-                      "%s: tensor %s has no counterpart in the source%s%s",
+                      "%s: tensor %s has no counterpart in the source%s%s%s",
                       v->result->files[t->file].name, t->name,
                       !fused ? ""
                       : fp8  ? LEFT_IN_FP8
                              : LEFT_IN_BF16,
+                      fused ? transformers(t->name, then) : "",
                       fp8 && v->has_apart ? BESIDE_OTHERS : "");
 }
 

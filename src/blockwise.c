@@ -11,6 +11,11 @@ bool f8_is_scale_name(const char *name)
     return n > m && strcmp(name + n - m, F8_SCALE_SUFFIX) == 0;
 }
 
+bool f8_transformers_reads(const char *name)
+{
+    return strncmp(name, "mtp.", 4) != 0;
+}
+
 /* ---- shapes -------------------------------------------------------------- */
 
 static void print_shape(f8_buf *buf, unsigned rank, const uint64_t *shape)
@@ -58,6 +63,23 @@ static f8_status find_named(const f8_checkpoint *cp, const f8_tensor *weight,
     return F8_OK;
 }
 
+/* What engines make of a weight without its scale, where there is one of
+ * another name and where there is none. */
+static const char *made_of(const char *weight, bool has_other)
+{
+    bool reads = f8_transformers_reads(weight);
+
+    if (has_other)
+        return reads ? ": vLLM and transformers raise, SGLang drops it without "
+                       "a word or raises"
+                     : ": vLLM raises, SGLang drops it without a word or "
+                       "raises, transformers does not read it";
+    return reads ? "; vLLM and SGLang start without it and say nothing, "
+                   "transformers raises"
+                 : "; vLLM and SGLang start without it and say nothing, "
+                   "transformers does not read it";
+}
+
 static f8_status missing(const f8_checkpoint *cp, const f8_tensor *weight,
                          f8_problems *problems, const f8_tensor **seen,
                          f8_error *err)
@@ -67,16 +89,11 @@ static f8_status missing(const f8_checkpoint *cp, const f8_tensor *weight,
     if (status != F8_OK)
         return status;
     /* Who collects problems wants to know what engines make of them. */
-    const char *then =
-        *seen ? ": vLLM and transformers raise, SGLang drops it without a "
-                "word or raises"
-              : "; vLLM and SGLang start without it and say nothing, "
-                "transformers raises";
     return f8_problem(
         problems, err, "tensor %s: FP8 without %s%s%s%s", weight->name,
         weight->name, F8_SCALE_SUFFIX,
         *seen ? ", only _scale, which no loader of this format reads" : "",
-        problems ? then : "");
+        problems ? made_of(weight->name, *seen != NULL) : "");
 }
 
 /* transformers writes powers of two as plain bytes, and says so in the

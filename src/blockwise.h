@@ -19,6 +19,10 @@
 /* Whether a tensor of this name would be the scale of another. */
 bool f8_is_scale_name(const char *name);
 
+/* Whether transformers reads a tensor of this name: it leaves out the draft
+ * layer, which the two engines read. */
+bool f8_transformers_reads(const char *name);
+
 /* What one tensor of the checkpoint is. */
 typedef enum f8_role {
     F8_ROLE_PLAIN, /* neither: what was kept */

@@ -196,8 +196,8 @@ static void check_row(const block_ref *ref, unsigned r, float scale,
             check->nan_codes++;
         else if (as_near(w, scale, codes[c], ours[c]))
             continue;
-        else
-            check->not_nearest++;
+        else if (check->not_nearest++ == 0)
+            check->wrong = (f8_spot){ref->row + r, ref->col + c, w};
         note(check, ref->row + r, ref->col + c, w);
     }
 }

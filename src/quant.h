@@ -66,6 +66,7 @@ typedef struct f8_check {
     f8_exact w2, e8m0_e2;
     bool has_first;
     f8_spot first; /* the first code or block with a fault, inside the panel */
+    f8_spot wrong; /* the first of not_nearest, where there are any */
 } f8_check;
 
 /* Checks the panel's codes and scales against its weights. A scale may be up

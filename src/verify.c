@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agreement.h"
+#include "blockwise.h"
 #include "mixup.h"
 #include "report.h"
 #include "serving.h"
@@ -34,6 +35,7 @@ typedef struct verification {
     uint64_t power_blocks; /* whose scale is a power of two */
     f8_exact w2, e8m0_e2;  /* over all blocks that were measured */
     uint64_t differing;    /* bytes, of a kept unit */
+    f8_mixup search;       /* over all units */
     f8_progress progress;
 } verification;
 
@@ -237,9 +239,19 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
     return compare_item(v, worker, item, outcome, err);
 }
 
-/* Adds an item's findings to its unit's; the first place is made absolute. */
+/* A place in an item's panel, as one in its matrix. */
+static f8_spot in_matrix(f8_spot spot, const f8_item *item)
+{
+    spot.row += item->row;
+    spot.col += item->col;
+    return spot;
+}
+
+/* Adds an item's findings to its unit's. */
 static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
 {
+    if (from->not_nearest && !to->not_nearest)
+        to->wrong = in_matrix(from->wrong, item);
     to->not_nearest += from->not_nearest;
     to->nan_codes += from->nan_codes;
     to->bad_scales += from->bad_scales;
@@ -253,14 +265,12 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
     f8_exact_merge(&to->e8m0_e2, &from->e8m0_e2);
     if (from->has_first && !to->has_first) {
         to->has_first = true;
-        to->first = from->first;
-        to->first.row += item->row;
-        to->first.col += item->col;
+        to->first = in_matrix(from->first, item);
     }
 }
 
-/* Codes that are right, but another matrix's: one fault, and no others are
- * told of it. */
+/* Codes that are right, but another matrix's, all of them: one fault, and no
+ * others are told of it. Where only scales are wrong the codes are its own. */
 static f8_status check_whose(verification *v, uint64_t unit,
                              const f8_check *check, bool *told, f8_error *err)
 {
@@ -268,19 +278,22 @@ static f8_status check_whose(verification *v, uint64_t unit,
     const char *whose = NULL;
 
     /* Where no more faults are named it is not asked either. */
-    if ((!check->not_nearest && !check->far_scales) || check->odd_weights ||
-        check->bad_scales || check->nan_codes ||
-        problems->count >= F8_PROBLEMS_KEPT)
+    if (!check->not_nearest || check->odd_weights || check->bad_scales ||
+        check->nan_codes || problems->count >= F8_PROBLEMS_KEPT)
         return F8_OK;
-    f8_status status =
-        f8_mixup_find(&v->pair, v->kernel, unit, &check->first, &whose, err);
+    f8_status status = f8_mixup_find(&v->search, &v->pair, v->kernel, unit,
+                                     &check->wrong, &whose, err);
     *told = whose != NULL;
     if (!whose)
         return status;
-    return f8_problem(problems, err,
-                      "tensor %s: has the weights of %s; vLLM, SGLang and "
-                      "transformers compute with them and say nothing",
-                      v->pair.plan.units[unit].name, whose);
+    const char *name = v->pair.plan.units[unit].name;
+    return f8_problem(problems, err, "tensor %s: has the weights of %s; %s",
+                      name, whose,
+                      f8_transformers_reads(name)
+                          ? "vLLM, SGLang and transformers compute with them "
+                            "and say nothing"
+                          : "vLLM and SGLang compute with them and say "
+                            "nothing, transformers does not read them");
 }
 
 static f8_status matrix_faults(verification *v, const f8_unit *u,

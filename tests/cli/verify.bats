@@ -33,6 +33,10 @@ silent='vLLM and SGLang start without it and say nothing, transformers raises or
 unread='vLLM, SGLang and transformers do not read it and say nothing'
 whose='vLLM, SGLang and transformers compute with them and say nothing'
 apart='where it is taken apart'
+# What transformers makes of the draft layer.
+not_read='transformers does not read it'
+silent_draft="vLLM and SGLang start without it and say nothing, $not_read"
+whose_draft='vLLM and SGLang compute with them and say nothing, transformers does not read them'
 
 finds() {
     local fault line unexpected=0
@@ -173,8 +177,8 @@ accepts() {
     a=mtp.layers.0.mlp.experts.1.gate_proj.weight
     b=mtp.layers.0.mlp.experts.1.up_proj.weight
     sabotage swap $a $b
-    finds "tensor $a: has the weights of $b; $whose" \
-        "tensor $b: has the weights of $a; $whose"
+    finds "tensor $a: has the weights of $b; $whose_draft" \
+        "tensor $b: has the weights of $a; $whose_draft"
 }
 
 @test "experts and layers swapped: whose weights they are" {
@@ -205,6 +209,10 @@ accepts() {
         'all("codes that are not the nearest" in f for f in d["fault_list"])'
 }
 
+@test "another's weights: twins, large matrices with damage, an end to searching" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/mixup.py" "$fp8cast" .
+}
+
 # ---- names, shapes, places ---------------------------------------------------
 
 @test "a tensor too few" {
@@ -215,6 +223,9 @@ accepts() {
     home=$(grep -lF "${name}_scale_inv" dst/*.safetensors)
     finds "tensor $name: missing; $silent" \
         "$(basename "$home"): tensor ${name}_scale_inv has no counterpart in the source"
+    # transformers does not read the draft layer.
+    sabotage drop mtp.norm.weight
+    finds "tensor mtp.norm.weight: missing; $silent_draft"
 }
 
 @test "a tensor too many" {
@@ -256,6 +267,12 @@ still_fused() {
             "$home: tensor $name has no counterpart in the source, $apart: $fp8; as others are apart, SGLang drops the later of those" \
             "$home: tensor ${name}_scale_inv has no counterpart in the source, $apart: $fp8; as others are apart, SGLang drops the later of those"
     done
+    name=mtp.layers.0.mlp.experts.down_proj
+    mapfile -t gone < <(still_fused $name down_proj)
+    sabotage leave-fused $name "$shared/src"
+    home=$(basename "$(grep -lF $name dst/*.safetensors)")
+    finds "${gone[@]}" \
+        "$home: tensor $name has no counterpart in the source, $apart: vLLM and SGLang cast it into FP8 without a word, $not_read"
     # None is apart: nothing is dropped for that.
     sabotage nothing
     for layer in $L.0 $L.1 $L.2 $L.3 mtp.layers.0; do
@@ -267,7 +284,8 @@ still_fused() {
     program 3 verify "$shared/src" dst --json
     holds out 'd["faults"] == 5 * (3 + 2 * 3 + 2 * 2)' \
         'not any("SGLang drops" in f for f in d["fault_list"])' \
-        'sum("SGLang does not read it" in f for f in d["fault_list"]) == 20'
+        'sum("SGLang does not read it" in f for f in d["fault_list"]) == 20' \
+        'sum("transformers does not read it" in f for f in d["fault_list"]) == 4'
 }
 
 @test "a scale in another shard" {
@@ -292,6 +310,12 @@ still_fused() {
     name=$L.3.self_attn.o_proj.weight
     sabotage drop ${name}_scale_inv
     finds "tensor $name: FP8 without ${name}_scale_inv; vLLM and SGLang start without it and say nothing, transformers raises"
+    good=$shared/experts-good src=$shared/experts
+    name=mtp.layers.0.mlp.experts.1.up_proj.weight
+    sabotage drop ${name}_scale_inv
+    finds "tensor $name: FP8 without ${name}_scale_inv; $silent_draft"
+    sabotage rename ${name}_scale_inv ${name}_scale
+    finds "tensor $name: FP8 without ${name}_scale_inv, only _scale, which no loader of this format reads: vLLM raises, SGLang drops it without a word or raises, $not_read"
 }
 
 @test "a scale of another shape" {
@@ -406,18 +430,20 @@ END
     # With all its tensors in it: each of them is missing.
     sabotage outside-index $L.3.self_attn.o_proj.weight
     home=$(grep -lF "$L.3.self_attn.o_proj.weight" dst/*.safetensors)
-    mapfile -t gone < <("$PYTHON" - "$reference" "$home" <<'END'
+    mapfile -t gone < <("$PYTHON" - "$reference" "$home" "$silent" \
+        "$silent_draft" <<'END'
 import sys
 sys.path.insert(0, sys.argv[1])
 import reference
 for t in reference.read_shard(sys.argv[2]):
+    draft = t.name.startswith("mtp.")
     if not t.name.endswith("_scale_inv"):
-        print(f"tensor {t.name}")
+        print(f"tensor {t.name}: missing; {sys.argv[4 if draft else 3]}")
 END
     )
     [ "${#gone[@]}" -gt 5 ]
     finds "$(basename "$home"): lies beside the shards, but model.safetensors.index.json does not name it; $unread" \
-        "${gone[@]/%/: missing; $silent}"
+        "${gone[@]}"
 }
 
 # not_listed MODULE EFFECT: the fault of that, and no other.

@@ -415,6 +415,48 @@ static void test_check_counts_faults(void **state)
     assert_int_equal(hist[F8_HIST_ZERO], 1);
 }
 
+/* The first fault may be a scale; the first code that is not the nearest has
+ * a place of its own. */
+static void test_check_first_wrong_code(void **state)
+{
+    /* Blocks of 128 columns: a scale that lies far off its weights, with the
+     * nearest codes; a NaN; and two codes one step away. 1 is 0x38, 448 0x7e,
+     * 1/8 0x20. */
+    enum { COLS = 384 };
+    static float weights[COLS];
+    static uint8_t codes[COLS];
+    static const float scales[] = {8, 1, 1};
+    uint64_t hist[F8_HIST_BINS] = {0};
+    f8_check check = {0};
+    f8_sums sums = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < COLS; i++) {
+        weights[i] = i >= 128 && i % 128 == 0 ? 448 : 1;
+        codes[i] = i < 128 ? 0x20 : i % 128 == 0 ? 0x7e : 0x38;
+    }
+    codes[130] = 0x7f;
+    codes[300] = 0x39;
+    codes[301] = 0x37;
+    f8_panel panel = {.weights = weights,
+                      .stride_bytes = sizeof weights,
+                      .dtype = F8_DTYPE_F32,
+                      .rows = 1,
+                      .cols = COLS,
+                      .codes = codes,
+                      .codes_stride = COLS,
+                      .scale_dtype = F8_SCALE_F32,
+                      .scales = (uint8_t *)(uintptr_t)scales};
+    panel_check(&f8_kernel_ref, &panel, scratch, &check, &sums, hist);
+    assert_int_equal(check.far_scales, 1);
+    assert_int_equal(check.nan_codes, 1);
+    assert_int_equal(check.not_nearest, 2);
+    assert_int_equal(check.first.col, 0);
+    assert_int_equal(check.wrong.row, 0);
+    assert_int_equal(check.wrong.col, 300);
+    assert_true(check.wrong.value == 1);
+}
+
 static void test_check_far_scales(void **state)
 {
     /* With a scale of 1, amax may be from 448 / 4 to 448 * 4. */
@@ -577,6 +619,7 @@ int main(void)
         cmocka_unit_test(test_check_accepts_what_is_as_near),
         cmocka_unit_test(test_check_counts_faults),
         cmocka_unit_test(test_check_far_scales),
+        cmocka_unit_test(test_check_first_wrong_code),
         cmocka_unit_test(test_check_least_scales),
         cmocka_unit_test(test_check_bad_scales),
         cmocka_unit_test(test_check_adds_up),
