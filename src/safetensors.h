@@ -34,7 +34,7 @@ typedef struct f8_tensor_list {
 } f8_tensor_list;
 
 /* Of "format" in __metadata__, which is "pt", "np" or the like. */
-#define F8_FORMAT_MAX_BYTES 15
+#define F8_FORMAT_MAX_BYTES 14
 
 /* What a header says beside its tensors. */
 typedef struct f8_st_head {
