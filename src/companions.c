@@ -5,17 +5,29 @@
  * the model that it was. */
 #include "companions.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "glob.h"
 #include "sidefiles.h"
 
+#define PREPROCESSOR_NAME "preprocessor_config.json"
+#define PROCESSOR_NAME "processor_config.json"
+
+enum { NEEDS = 2 };
+
 typedef struct comparison {
     const f8_checkpoint *source, *result;
     f8_side_files theirs, ours; /* of the source, of the result */
+    json_t *processor;          /* PROCESSOR_NAME of the result, or NULL */
+    json_t *code;               /* files that auto_map names, as a set */
+    bool unmet[NEEDS];          /* told once for all files of the need */
     f8_findings *findings;
     f8_error *err;
     /* Files that no loader opens and that are missing or not the same. */
@@ -72,29 +84,33 @@ static const struct need {
     const char *what;
     const char *patterns[8];
     const char *otherwise;
-} needs[] = {
+} needs[NEEDS] = {
     {"tokenizer",
      {"tokenizer.json", "*.model", "vocab.json", "vocab.txt", "tekken.json",
       "*.tiktoken"},
      "transformers has none to load, vLLM and SGLang stop at the start"},
     {"preprocessor",
-     {"preprocessor_config.json", "processor_config.json"},
+     {PREPROCESSOR_NAME, PROCESSOR_NAME},
      "transformers, vLLM and SGLang raise where they take in images or sound"},
 };
 
 /* What may be missing where another file is there: transformers 5 saves all
- * in one. */
+ * in one. The PROCESSOR_NAME of transformers 4 names a class and no more, so
+ * it must have one of the members. */
 static const struct stand_in {
     const char *path, *by;
+    const char *members[3];
 } stand_ins[] = {
-    {"vocab.json", "tokenizer.json"},
-    {"vocab.txt", "tokenizer.json"},
-    {"merges.txt", "tokenizer.json"},
-    {"added_tokens.json", "tokenizer.json"},
-    {"special_tokens_map.json", "tokenizer_config.json"},
-    {"preprocessor_config.json", "processor_config.json"},
-    {"video_preprocessor_config.json", "processor_config.json"},
-    {"chat_template.json", "chat_template.jinja"},
+    {"vocab.json", "tokenizer.json", {NULL}},
+    {"vocab.txt", "tokenizer.json", {NULL}},
+    {"merges.txt", "tokenizer.json", {NULL}},
+    {"added_tokens.json", "tokenizer.json", {NULL}},
+    {"special_tokens_map.json", "tokenizer_config.json", {NULL}},
+    {PREPROCESSOR_NAME,
+     PROCESSOR_NAME,
+     {"image_processor", "video_processor", "feature_extractor"}},
+    {"video_preprocessor_config.json", PROCESSOR_NAME, {"video_processor"}},
+    {"chat_template.json", "chat_template.jinja", {NULL}},
 };
 
 /* What a file is for; NULL: not known, though loaders may read it. */
@@ -114,8 +130,12 @@ static const char *effect_of(const char *path)
         {"*.model", "text becomes tokens by it"},
         {"vocab*", "text becomes tokens by it"},
         {"merges.txt", "text becomes tokens by it"},
-        {"*preprocessor_config.json", "inputs are prepared by it"},
-        {"processor_config.json", "inputs are prepared by it"},
+        {"added_tokens.json", "text becomes tokens by it"},
+        {"special_tokens_map.json", "text becomes tokens by it"},
+        {"tekken.json", "text becomes tokens by it"},
+        {"*.tiktoken", "text becomes tokens by it"},
+        {"*" PREPROCESSOR_NAME, "inputs are prepared by it"},
+        {PROCESSOR_NAME, "inputs are prepared by it"},
     };
 
     for (size_t i = 0; i < sizeof effects / sizeof *effects; i++) {
@@ -155,6 +175,86 @@ static const char *find_any(const f8_side_files *list,
     return NULL;
 }
 
+static int by_paths(const void *a, const void *b)
+{
+    return by_path(((const f8_side_file *)a)->path, b);
+}
+
+static f8_status add_known(comparison *c, int fd, const char *path)
+{
+    f8_side_files *list = &c->ours;
+    struct stat st;
+
+    if (fstatat(fd, path, &st, 0) != 0 || !S_ISREG(st.st_mode))
+        return F8_OK;
+    const char *copy = f8_arena_copy(&list->strings, path, strlen(path));
+    if (!copy || !f8_grow((void **)&list->items, &list->capacity, list->count,
+                          sizeof *list->items))
+        return f8_fail_nomem(c->err, "the list of files");
+    list->items[list->count++] =
+        (f8_side_file){copy, (uint64_t)st.st_size, true, true};
+    return F8_OK;
+}
+
+/* The files of the result's folder itself, whatever lies between them, and of
+ * its folders what the source has too. */
+static f8_status list_known(comparison *c)
+{
+    const struct dirent *entry;
+    f8_status status = F8_OK;
+    DIR *dir = opendir(c->result->dir);
+
+    f8_side_files_free(&c->ours);
+    if (!dir)
+        return f8_fail_errno(c->err, errno, "%s: cannot list", c->result->dir);
+    /* No other thread has this stream.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    while (status == F8_OK && (errno = 0, entry = readdir(dir)))
+        status = add_known(c, dirfd(dir), entry->d_name);
+    if (status == F8_OK && errno != 0)
+        status =
+            f8_fail_errno(c->err, errno, "%s: cannot list", c->result->dir);
+    for (size_t i = 0; i < c->theirs.count && status == F8_OK; i++) {
+        const char *path = c->theirs.items[i].path;
+        if (strchr(path, '/'))
+            status = add_known(c, dirfd(dir), path);
+    }
+    closedir(dir);
+    if (c->ours.count > 0)
+        qsort(c->ours.items, c->ours.count, sizeof *c->ours.items, by_paths);
+    return status;
+}
+
+/* What one odd file or folder keeps from being read, as a link to nowhere, is
+ * told and ends nothing: the weights are still to be verified. */
+static f8_status tell_odd(comparison *c, f8_status status, const f8_error *why,
+                          const char *so)
+{
+    if (status == F8_ERR_IO || status == F8_ERR_REFUSED)
+        return f8_problem(&c->findings->warnings, c->err, "%s%s", why->message,
+                          so);
+    if (status != F8_OK && c->err)
+        *c->err = *why;
+    return status;
+}
+
+/* A source with an odd file is refused, as quantize refuses it. */
+static f8_status list_both(comparison *c)
+{
+    f8_error odd;
+
+    f8_status status = f8_side_files_list(c->source, &c->theirs, c->err);
+    if (status != F8_OK)
+        return status;
+    status = f8_side_files_list(c->result, &c->ours, &odd);
+    if (status == F8_OK)
+        return F8_OK;
+    status = tell_odd(c, status, &odd,
+                      "; so of files in folders only those that the source "
+                      "has are looked at");
+    return status == F8_OK ? list_known(c) : status;
+}
+
 /* ---- bytes ----------------------------------------------------------------
  */
 
@@ -182,19 +282,20 @@ static f8_status compare_open(int fds[2], const char *path, uint64_t bytes,
     return status;
 }
 
-static f8_status compare_file(const comparison *c, const char *path, bool *same)
+static f8_status compare_file(const comparison *c, const char *path, bool *same,
+                              f8_error *err)
 {
     int fds[2] = {-1, -1};
     uint64_t bytes[2];
 
     f8_status status = f8_folder_open_file(&c->source->folder, path, &fds[0],
-                                           &bytes[0], NULL, c->err);
+                                           &bytes[0], NULL, err);
     if (status == F8_OK)
         status = f8_folder_open_file(&c->result->folder, path, &fds[1],
-                                     &bytes[1], NULL, c->err);
+                                     &bytes[1], NULL, err);
     *same = status == F8_OK && bytes[0] == bytes[1];
     if (*same)
-        status = compare_open(fds, path, bytes[0], same, c->err);
+        status = compare_open(fds, path, bytes[0], same, err);
     for (int i = 0; i < 2; i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -218,25 +319,58 @@ static f8_status tell(comparison *c, const char *path, const char *what)
     return F8_OK;
 }
 
-/* Whether it is one of a need that the result does not meet: that is told
- * once for all of them. */
-static bool is_needed(const comparison *c, const char *path)
+static f8_status read_processor(comparison *c)
 {
-    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
-        if (!strchr(path, '/') && matches_any(needs[i].patterns, path) &&
-            !find_any(&c->ours, needs[i].patterns))
-            return true;
+    enum { MAX_BYTES = 4 << 20 };
+    f8_buf text = {0};
+    f8_error odd;
+
+    if (!find_file(&c->ours, PROCESSOR_NAME))
+        return F8_OK;
+    f8_status status = f8_folder_read_file(&c->result->folder, PROCESSOR_NAME,
+                                           MAX_BYTES, &text, &odd);
+    if (status == F8_OK)
+        status = f8_json_object(&text, PROCESSOR_NAME, &c->processor, &odd);
+    f8_buf_free(&text);
+    /* One that cannot be read has no members. */
+    return status == F8_ERR_NOMEM ? tell_odd(c, status, &odd, "") : F8_OK;
+}
+
+/* The file of the result that takes the place of one that is missing. */
+static const char *find_stand_in(const comparison *c, const char *path)
+{
+    for (size_t i = 0; i < sizeof stand_ins / sizeof *stand_ins; i++) {
+        const struct stand_in *s = &stand_ins[i];
+        bool has = !s->members[0];
+        if (strcmp(s->path, path) != 0 || !find_file(&c->ours, s->by))
+            continue;
+        for (size_t k = 0; k < 3 && s->members[k]; k++)
+            has = has || json_object_get(c->processor, s->members[k]);
+        if (has)
+            return s->by;
     }
-    return false;
+    return NULL;
+}
+
+/* PREPROCESSOR_NAME comes first of all that would do: where PROCESSOR_NAME is
+ * found, it is alone. */
+static bool is_met(const comparison *c, const struct need *need)
+{
+    const char *found = find_any(&c->ours, need->patterns);
+
+    return found && (strcmp(found, PROCESSOR_NAME) != 0 ||
+                     !find_file(&c->theirs, PREPROCESSOR_NAME) ||
+                     find_stand_in(c, PREPROCESSOR_NAME));
 }
 
 static f8_status check_needs(comparison *c)
 {
-    f8_status status = F8_OK;
+    f8_status status = read_processor(c);
 
-    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+    for (size_t i = 0; i < NEEDS; i++) {
         const char *path = find_any(&c->theirs, needs[i].patterns);
-        if (status == F8_OK && path && !find_any(&c->ours, needs[i].patterns))
+        c->unmet[i] = path && !is_met(c, &needs[i]);
+        if (status == F8_OK && c->unmet[i])
             status = f8_problem(&c->findings->faults, c->err,
                                 "%s: missing, and no other %s is there; %s",
                                 path, needs[i].what, needs[i].otherwise);
@@ -244,46 +378,62 @@ static f8_status check_needs(comparison *c)
     return status;
 }
 
-/* Whether a class of auto_map is code in the file: "configuration_x.XConfig"
- * in configuration_x.py. One in another repository has "--" in its name. */
-static bool is_in_file(const json_t *class, const char *path)
+/* Whether it is one of a need that the result does not meet. */
+static bool is_needed(const comparison *c, const char *path)
+{
+    for (size_t i = 0; i < NEEDS; i++) {
+        if (c->unmet[i] && !strchr(path, '/') &&
+            matches_any(needs[i].patterns, path))
+            return true;
+    }
+    return false;
+}
+
+/* The file that a class of auto_map is in: "configuration_x.XConfig" in
+ * configuration_x.py. One in another repository has "--" in its name. */
+static f8_status name_code(comparison *c, const json_t *class)
 {
     const char *name = json_string_value(class);
     const char *dot = name ? strrchr(name, '.') : NULL;
-    size_t n = dot ? (size_t)(dot - name) : 0;
+    f8_buf file = {0};
 
-    return n > 0 && !strncmp(path, name, n) && !strcmp(path + n, ".py");
+    if (!dot)
+        return F8_OK;
+    f8_buf_printf(&file, "%.*s.py", (int)(dot - name), name);
+    bool done = !file.failed &&
+                json_object_set_new(c->code, file.data, json_true()) == 0;
+    f8_buf_free(&file);
+    return done ? F8_OK : f8_fail_nomem(c->err, "the names of code");
 }
 
-static bool is_named_code(const comparison *c, const char *path)
+static f8_status list_code(comparison *c)
 {
     json_t *map = json_object_get(c->result->config, "auto_map"), *value;
+    f8_status status = F8_OK;
     const char *key;
 
+    c->code = json_object();
+    if (!c->code)
+        return f8_fail_nomem(c->err, "the names of code");
     json_object_foreach(map, key, value)
     {
-        if (is_in_file(value, path))
-            return true;
-        for (size_t i = 0; i < json_array_size(value); i++) {
-            if (is_in_file(json_array_get(value, i), path))
-                return true;
-        }
+        if (status == F8_OK)
+            status = name_code(c, value);
+        for (size_t i = 0; i < json_array_size(value) && status == F8_OK; i++)
+            status = name_code(c, json_array_get(value, i));
     }
-    return false;
+    return status;
 }
 
 static f8_status tell_missing(comparison *c, const char *path)
 {
     if (is_needed(c, path))
         return F8_OK;
-    for (size_t i = 0; i < sizeof stand_ins / sizeof *stand_ins; i++) {
-        if (!strcmp(stand_ins[i].path, path) &&
-            find_file(&c->ours, stand_ins[i].by))
-            return f8_problem(&c->findings->notes, c->err,
-                              "%s: missing; %s takes its place", path,
-                              stand_ins[i].by);
-    }
-    if (is_named_code(c, path))
+    const char *by = find_stand_in(c, path);
+    if (by)
+        return f8_problem(&c->findings->notes, c->err,
+                          "%s: missing; %s takes its place", path, by);
+    if (json_object_get(c->code, path))
         return f8_problem(&c->findings->faults, c->err,
                           "%s: missing, but auto_map of %s names it; loaders "
                           "that run the model's own code raise",
@@ -294,6 +444,7 @@ static f8_status tell_missing(comparison *c, const char *path)
 static f8_status check_carried(comparison *c)
 {
     f8_status status = F8_OK;
+    f8_error odd;
     bool same;
 
     for (size_t i = 0; i < c->theirs.count && status == F8_OK; i++) {
@@ -304,8 +455,10 @@ static f8_status check_carried(comparison *c)
             status = tell_missing(c, path);
             continue;
         }
-        status = compare_file(c, path, &same);
-        if (status == F8_OK && !same)
+        status = compare_file(c, path, &same, &odd);
+        if (status != F8_OK)
+            status = tell_odd(c, status, &odd, "");
+        else if (!same)
             status = tell(c, path, "not as in the source");
     }
     return status;
@@ -321,7 +474,12 @@ static f8_status check_files(comparison *c)
             !find_file(&c->theirs, file->path))
             status = tell(c, file->path, "not in the source");
     }
-    if (c->papers > 0 && status == F8_OK)
+    if (c->papers == 1 && status == F8_OK)
+        status = f8_problem(&c->findings->notes, c->err,
+                            "%s: missing or not as in the source; no loader "
+                            "opens it",
+                            c->first_paper);
+    if (c->papers > 1 && status == F8_OK)
         status = f8_problem(&c->findings->notes, c->err,
                             "%s: missing or not as in the source, like %llu "
                             "more that no loader opens",
@@ -357,10 +515,31 @@ static void count_shard(shard_count *of, const f8_shard_file *file)
         of->first = file;
 }
 
+/* No more than F8_FORMAT_MAX_BYTES of it, whole characters: the head keeps one
+ * byte more, which shows that there is more. */
+static const char *show_format(const char *format,
+                               char shown[F8_FORMAT_MAX_BYTES + 4])
+{
+    size_t n = strlen(format);
+    bool is_cut = n > F8_FORMAT_MAX_BYTES;
+
+    if (n == 0)
+        return "none";
+    if (is_cut) {
+        n = F8_FORMAT_MAX_BYTES;
+        while (n > 0 && ((unsigned char)format[n] & 0xc0) == 0x80)
+            n--;
+    }
+    memcpy(shown, format, n);
+    memcpy(shown + n, is_cut ? "..." : "", is_cut ? 4 : 1);
+    return shown;
+}
+
 static f8_status check_metadata(comparison *c)
 {
     shard_count none = {0}, other = {0};
     f8_status status = F8_OK;
+    char shown[F8_FORMAT_MAX_BYTES + 4];
 
     for (uint32_t i = 0; i < c->result->files_count; i++) {
         const f8_shard_file *file = &c->result->files[i];
@@ -377,8 +556,7 @@ static f8_status check_metadata(comparison *c)
             "%s: __metadata__: expected \"format\": \"pt\", "
             "found %s, in %llu of %u shards; transformers 4 "
             "raises",
-            other.first->name,
-            *other.first->head.format ? other.first->head.format : "none",
+            other.first->name, show_format(other.first->head.format, shown),
             (unsigned long long)other.count, c->result->files_count);
     if (none.count > 0 && status == F8_OK)
         status = f8_problem(&c->findings->notes, c->err,
@@ -399,18 +577,20 @@ f8_status f8_companions_check(const f8_checkpoint *source,
     comparison c = {
         .source = source, .result = result, .findings = findings, .err = err};
 
-    f8_status status = f8_side_files_list(source, &c.theirs, err);
-    if (status == F8_OK)
-        status = f8_side_files_list(result, &c.ours, err);
+    f8_status status = list_both(&c);
     if (status == F8_OK)
         status = check_metadata(&c);
     if (status == F8_OK)
         status = check_needs(&c);
+    if (status == F8_OK)
+        status = list_code(&c);
     if (status == F8_OK)
         status = check_rivals(&c);
     if (status == F8_OK)
         status = check_files(&c);
     f8_side_files_free(&c.theirs);
     f8_side_files_free(&c.ours);
+    json_decref(c.processor);
+    json_decref(c.code);
     return status;
 }

@@ -1,7 +1,8 @@
 /* members.c - see members.h. What is said of loaders was read in transformers
- * 5.19 (utils/quantization_config.py, FineGrainedFP8Config; quantizers/auto.py;
- * integrations/finegrained_fp8.py), vLLM 0.32.0
- * (layers/quantization/fp8.py, Fp8Config; transformers_utils/config.py) and
+ * 5.23.0 (utils/quantization_config.py, FineGrainedFP8Config;
+ * quantizers/auto.py; integrations/finegrained_fp8.py), vLLM 0.32.0
+ * (layers/quantization/fp8.py, Fp8Config; transformers_utils/config.py and
+ * model_arch_config_convertor.py) and
  * SGLang 0.5.23 (layers/quantization/fp8.py, Fp8Config;
  * configs/model_config.py). */
 #include "members.h"
@@ -113,7 +114,8 @@ typedef enum trigger {
     ALWAYS_HARMLESS, /* checked elsewhere */
     WHEN_TRUE,
     WHEN_FILLED, /* neither null nor empty */
-    WHEN_MXFP4
+    WHEN_MXFP4,
+    WHEN_NOT_FP8
 } trigger;
 
 static const struct member {
@@ -129,6 +131,8 @@ static const struct member {
     {"weight_block_size", ALWAYS_HARMLESS, false, ""},
     {"modules_to_not_convert", ALWAYS_HARMLESS, false, ""},
     {"ignored_layers", ALWAYS_HARMLESS, false, ""},
+    {"producer", ALWAYS_HARMLESS, false, ""},
+    {"quantization", ALWAYS_HARMLESS, false, ""},
     {"load_in_8bit", WHEN_TRUE, true,
      "transformers takes the weights for those of bitsandbytes"},
     {"load_in_4bit", WHEN_TRUE, true,
@@ -138,6 +142,8 @@ static const struct member {
     {"store_dtype", WHEN_MXFP4, true, "vLLM takes the experts for MXFP4"},
     {"routed_experts_quant_method", WHEN_MXFP4, true,
      "SGLang takes the experts for MXFP4"},
+    {"expert_dtype", WHEN_NOT_FP8, true,
+     "transformers takes the experts for FP4, or raises"},
     {"dequantize", WHEN_TRUE, false,
      "transformers restores the weights to BF16 when it loads them"},
 };
@@ -172,6 +178,9 @@ static bool takes_effect(const struct member *member, const json_t *value)
     case WHEN_MXFP4:
         return json_is_string(value) &&
                !strcmp(json_string_value(value), "mxfp4");
+    case WHEN_NOT_FP8:
+        return !json_is_string(value) ||
+               strcmp(json_string_value(value), "fp8") != 0;
     }
     return false;
 }
@@ -183,13 +192,48 @@ static f8_status check_member(const char *key, const json_t *value,
 
     if (!member)
         return f8_problem(&findings->notes, err,
-                          HERE ": \"%s\" is read by none of transformers, "
-                               "vLLM and SGLang",
+                          HERE ": \"%s\" is not known to be read by "
+                               "transformers, vLLM or SGLang",
                           key);
     if (!takes_effect(member, value))
         return F8_OK;
     return f8_problem(member->is_fault ? &findings->faults : &findings->notes,
                       err, HERE ": \"%s\": %s", key, member->effect);
+}
+
+/* ---- ModelOpt's members --------------------------------------------------
+ */
+
+/* What vLLM makes of the two in place of quant_method. */
+static bool is_modelopt(const json_t *producer, const json_t *quantization)
+{
+    const char *name = json_string_value(json_object_get(producer, "name"));
+
+    return (name && !strcmp(name, "modelopt")) ||
+           json_object_get(quantization, "modelopt_quant_config");
+}
+
+static f8_status check_modelopt(const json_t *config, f8_findings *findings,
+                                f8_error *err)
+{
+    const json_t *producer = json_object_get(config, "producer");
+    const json_t *quantization = json_object_get(config, "quantization");
+    const json_t *algorithm = json_object_get(quantization, "quant_algo");
+
+    if (producer && !json_is_object(producer))
+        return f8_problem(&findings->faults, err,
+                          HERE ": \"producer\" is no object; vLLM raises");
+    if (!is_modelopt(producer, quantization))
+        return F8_OK;
+    if (quantization && !json_is_object(quantization))
+        return f8_problem(&findings->faults, err,
+                          HERE ": \"quantization\" is no object, beside a "
+                               "producer modelopt; vLLM raises");
+    if (!algorithm || json_is_null(algorithm))
+        return F8_OK;
+    return f8_problem(&findings->faults, err,
+                      HERE ": \"quantization\": by its quant_algo vLLM takes "
+                           "the weights for ModelOpt's, or raises");
 }
 
 /* ---- all ----------------------------------------------------------------- */
@@ -209,6 +253,8 @@ f8_status f8_members_check(const json_t *config, bool has_e8m0,
         status = check_block(config, findings, err);
     if (status == F8_OK)
         status = check_scale_format(config, has_e8m0, findings, err);
+    if (status == F8_OK)
+        status = check_modelopt(config, findings, err);
     /* jansson's macro wants a mutable object and changes nothing. */
     json_object_foreach((json_t *)(uintptr_t)config, key, value)
     {

@@ -33,11 +33,16 @@ typedef struct f8_tensor_list {
     size_t count, capacity;
 } f8_tensor_list;
 
+/* Of "format" in __metadata__, which is "pt", "np" or the like. */
+#define F8_FORMAT_MAX_BYTES 14
+
 /* What a header says beside its tensors. */
 typedef struct f8_st_head {
     uint64_t hash;     /* FNV-1a of its bytes */
     bool has_metadata; /* __metadata__ */
-    char format[16];   /* its member "format", or what fits of it; "": none */
+    /* Its member "format", "": none. One byte more than the most: it is longer,
+     * and may end within a character. */
+    char format[F8_FORMAT_MAX_BYTES + 2];
 } f8_st_head;
 
 /* False when text names no supported dtype. */

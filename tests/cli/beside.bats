@@ -45,7 +45,8 @@ d = json.load(open("out"))
 for kind in "fault", "warning", "note":
     assert d[kind + "s"] == len(d[kind + "_list"])
     for line in d[kind + "_list"]:
-        print(kind, line)' | LC_ALL=C sort >told
+        print(kind, line)' >lines
+    LC_ALL=C sort lines >told
     if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi | LC_ALL=C sort >wanted
     diff wanted told
 }
@@ -61,7 +62,7 @@ for kind in "fault", "warning", "note":
 @test "files that no loader opens: one note for all" {
     echo "# Another card" >dst/README.md
     first=README.md
-    tells "note $first: missing or not as in the source, like 0 more that no loader opens"
+    tells "note $first: missing or not as in the source; no loader opens it"
     rm dst/LICENSE dst/assets/merges.txt
     tells "note LICENSE: missing or not as in the source, like 2 more that no loader opens"
     # What only the result has is its own business.
@@ -137,7 +138,8 @@ for kind in "fault", "warning", "note":
         echo '{}' >older/$file
     done
     rm dst/merges.txt
-    echo '{}' >dst/processor_config.json
+    # As transformers 5 saves it.
+    echo '{"image_processor": {"size": 224}}' >dst/processor_config.json
     src=older
     tells "note vocab.json: missing; tokenizer.json takes its place" \
         "note merges.txt: missing; tokenizer.json takes its place" \
@@ -150,6 +152,126 @@ for kind in "fault", "warning", "note":
     holds out 'd["fault_list"] == ["preprocessor_config.json: missing, and no "
         "other preprocessor is there; transformers, vLLM and SGLang raise "
         "where they take in images or sound"]'
+}
+
+@test "a processor_config.json that prepares nothing" {
+    # Of transformers 4, beside the file that does.
+    cp -r "$src" older
+    echo '{"processor_class": "P"}' | tee older/processor_config.json \
+        >dst/processor_config.json
+    echo '{"size": 224}' >older/preprocessor_config.json
+    src=older
+    none="missing, and no other preprocessor is there; transformers, vLLM and SGLang raise where they take in images or sound"
+    tells "fault preprocessor_config.json: $none"
+    # Images are no videos.
+    echo '{"image_processor": {}}' >dst/processor_config.json
+    echo '{}' >older/video_preprocessor_config.json
+    tells "note preprocessor_config.json: missing; processor_config.json takes its place" \
+        "warning processor_config.json: not as in the source; inputs are prepared by it" \
+        "warning video_preprocessor_config.json: missing; inputs are prepared by it"
+    echo '{"image_processor": {}, "video_processor": {}}' \
+        >dst/processor_config.json
+    tells "note preprocessor_config.json: missing; processor_config.json takes its place" \
+        "warning processor_config.json: not as in the source; inputs are prepared by it" \
+        "note video_preprocessor_config.json: missing; processor_config.json takes its place"
+    echo '{"image_processor"' >dst/processor_config.json
+    tells "fault preprocessor_config.json: $none" \
+        "warning processor_config.json: not as in the source; inputs are prepared by it" \
+        "warning video_preprocessor_config.json: missing; inputs are prepared by it"
+    # Where the source has no other, it is what there is.
+    rm older/*preprocessor_config.json
+    cp older/processor_config.json dst/
+    tells
+}
+
+@test "tokenizer files that only the result has" {
+    for file in special_tokens_map.json added_tokens.json tekken.json \
+        qwen.tiktoken; do
+        echo '{}' >dst/$file
+    done
+    tells "warning special_tokens_map.json: not in the source; text becomes tokens by it" \
+        "warning added_tokens.json: not in the source; text becomes tokens by it" \
+        "warning tekken.json: not in the source; text becomes tokens by it" \
+        "warning qwen.tiktoken: not in the source; text becomes tokens by it"
+}
+
+# ---- odd files ---------------------------------------------------------------
+
+partly="so of files in folders only those that the source has are looked at"
+
+@test "a link to nowhere ends nothing" {
+    ln -sf nowhere dst/README.md
+    tells "warning dst/README.md: cannot stat: No such file or directory; $partly" \
+        "note README.md: missing or not as in the source; no loader opens it"
+    # What is there, in a folder too, is still compared, and what is not, found.
+    echo x >dst/assets/merges.txt
+    echo '{}' >dst/adapter_config.json
+    rm dst/tokenizer.json
+    tells "warning dst/README.md: cannot stat: No such file or directory; $partly" \
+        "note README.md: missing or not as in the source, like 1 more that no loader opens" \
+        "warning adapter_config.json: not in the source; transformers then loads the adapter that it names" \
+        "fault tokenizer.json: missing, and no other tokenizer is there; transformers has none to load, vLLM and SGLang stop at the start"
+}
+
+@test "links that lead round end nothing" {
+    ln -s . dst/round
+    program 0 verify "$src" dst --json
+    holds out 'd["faults"] == 0' 'len(d["warning_list"]) == 1' \
+        '"a loop of links?; so of files in folders" in d["warning_list"][0]' \
+        'd["note_list"] == []'
+}
+
+@test "more files than are listed end nothing" {
+    mkdir dst/many
+    (cd dst/many && seq 20001 | xargs touch)
+    tells "warning dst: expected at most 20000 files and folders, found more; links that lead round?; $partly"
+}
+
+@test "what may not be read ends nothing" {
+    [ "$(id -u)" -ne 0 ] || skip "root may read everything"
+    mkdir -m 0 dst/lost+found
+    tells "warning dst/lost+found: cannot list: Permission denied; $partly"
+    rmdir dst/lost+found
+    chmod 0 dst/tokenizer.json
+    tells "warning dst/tokenizer.json: cannot open: Permission denied"
+}
+
+# in_time: verify finds faults, within far less than the 40 seconds and more that
+# it took to hold each file against every other.
+in_time() {
+    local status=0
+    timeout 20 "$fp8cast" verify "$src" dst --json >out || status=$?
+    [ "$status" -eq 3 ]
+}
+
+@test "many missing files take no time" {
+    cp -r "$src" many
+    src=many
+    rm many/tokenizer.json dst/tokenizer.json
+    (cd dst && seq -f %g.txt 19000 | xargs touch)
+    (cd many && seq -f %g.model 19000 | xargs touch)
+    in_time
+    holds out 'd["warnings"] == 0' \
+        'd["fault_list"] == ["1.model: missing, and no other tokenizer is "
+        "there; transformers has none to load, vLLM and SGLang stop at the "
+        "start"]'
+}
+
+@test "much code that is missing takes no time" {
+    cp -r "$src" many
+    src=many
+    (cd many && seq -f %g.py 19000 | xargs touch)
+    "$PYTHON" - <<'PYTHON_END'
+import json
+for folder in "dst", "many":
+    c = json.load(open(folder + "/config.json"))
+    c["auto_map"] = {"a": [f"m{i}.C" for i in range(200000)] + ["9000.C"]}
+    json.dump(c, open(folder + "/config.json", "w"))
+PYTHON_END
+    in_time
+    holds out 'd["warnings"] == 18999' \
+        'd["fault_list"] == ["9000.py: missing, but auto_map of config.json "
+        "names it; loaders that run the model'"'"'s own code raise"]'
 }
 
 @test "the model's own code" {
@@ -196,6 +318,18 @@ for kind in "fault", "warning", "note":
     fresh
     sabotage metadata '{"made_by": "somebody", "format": "pt"}'
     tells
+}
+
+@test "__metadata__: a long format is cut between characters, and marked" {
+    first=$(cd dst && ls model-00001-*.safetensors)
+    n=$(find dst -name 'model-*.safetensors' | wc -l)
+    for pair in 12345678901234:12345678901234 \
+        123456789012345:12345678901234... \
+        123456789012é:123456789012é 1234567890123é:1234567890123... \
+        123456789012345678:12345678901234... ééééééééé:ééééééé...; do
+        sabotage metadata "{\"format\": \"${pair%%:*}\"}"
+        tells "warning $first: __metadata__: expected \"format\": \"pt\", found ${pair#*:}, in $n of $n shards; transformers 4 raises"
+    done
 }
 
 # ---- quantization_config -----------------------------------------------------
@@ -256,7 +390,36 @@ PYTHON_END
         "fault $c \"load_in_8bit\": $b" "fault $c \"load_in_4bit\": $b" \
         "fault $c \"modules_to_convert\": transformers makes embeddings of these names FP8, which none is here" \
         "note $c \"dequantize\": transformers restores the weights to BF16 when it loads them" \
-        "note $c \"is_amax_kept\" is read by none of transformers, vLLM and SGLang"
+        "note $c \"is_amax_kept\" is not known to be read by transformers, vLLM or SGLang"
+}
+
+@test "members by which vLLM finds ModelOpt's weights" {
+    taken="fault $c \"quantization\": by its quant_algo vLLM takes the weights for ModelOpt's, or raises"
+    # Nothing comes of these.
+    sabotage set producer '{"name": "modelopt", "version": "0.29"}'
+    tells
+    sabotage set quantization '{"quant_algo": null}'
+    tells
+    sabotage set quantization '{"quant_algo": "FP8"}'
+    tells "$taken"
+    sabotage set producer '{"name": "other"}'
+    tells
+    sabotage set quantization '{"quant_algo": "W4A16", "modelopt_quant_config": {}}'
+    tells "$taken"
+    sabotage set producer '"modelopt"'
+    tells "fault $c \"producer\" is no object; vLLM raises"
+    sabotage set producer '{"name": "modelopt"}'
+    sabotage set quantization '"FP8"'
+    tells "fault $c \"quantization\" is no object, beside a producer modelopt; vLLM raises"
+}
+
+@test "experts that transformers takes for FP4" {
+    sabotage set expert_dtype '"fp4"'
+    tells "fault $c \"expert_dtype\": transformers takes the experts for FP4, or raises"
+    sabotage set expert_dtype null
+    tells "fault $c \"expert_dtype\": transformers takes the experts for FP4, or raises"
+    sabotage set expert_dtype '"fp8"'
+    tells
 }
 
 @test "the same members, without effect" {
