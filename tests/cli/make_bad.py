@@ -902,7 +902,8 @@ class Cases:
 
     def experts_twice(d):
         """fused, and one of them once more by itself"""
-        add_tensor(d, LAYER + "1.mlp.experts.0.up_proj.weight", (48, 64))
+        for part in ("gate_proj", "up_proj"):
+            add_tensor(d, f"{LAYER}1.mlp.experts.0.{part}.weight", (48, 64))
 
     # -- weights
 
