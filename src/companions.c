@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -530,8 +531,8 @@ static const char *show_format(const char *format,
         while (n > 0 && ((unsigned char)format[n] & 0xc0) == 0x80)
             n--;
     }
-    memcpy(shown, format, n);
-    memcpy(shown + n, is_cut ? "..." : "", is_cut ? 4 : 1);
+    snprintf(shown, F8_FORMAT_MAX_BYTES + 4, "%.*s%s", (int)n, format,
+             is_cut ? "..." : "");
     return shown;
 }
 
