@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blockwise.h"
 #include "division.h"
 #include "modules.h"
 #include "quant.h"
@@ -101,12 +102,6 @@ static void judge_layer(survey *s, const f8_layer *l, f8_engine engine)
 
 /* ---- shapes -------------------------------------------------------------- */
 
-/* transformers leaves out what is of multi-token prediction. */
-static bool is_draft(const char *name)
-{
-    return !strncmp(name, "mtp.", 4);
-}
-
 static void complain(survey *s, complaint about, const f8_unit *u)
 {
     group *g = &s->groups[about][u->kind];
@@ -127,9 +122,9 @@ static void judge_shape(survey *s, const f8_unit *u)
         unreadable = unreadable || lengths[i] % blocks;
         misread = misread || (blocks > 1 && lengths[i] % F8_BLOCK);
     }
-    if (unreadable && !is_draft(u->name))
+    if (unreadable && f8_transformers_reads(u->name))
         complain(s, UNREADABLE, u);
-    else if (misread && !is_draft(u->name))
+    else if (misread && f8_transformers_reads(u->name))
         complain(s, MISREAD, u);
     if (lengths[1] % F8_BLOCK)
         complain(s, ODD_INPUTS, u);
@@ -185,20 +180,26 @@ static void describe_obstacle(f8_buf *text, const f8_obstacle *o)
 
 /* "8: mlp.shared_expert.down_proj, 64 of 512 columns each"; the strings own
  * it. NULL: memory ran out. */
+/* The text, which is freed; NULL when memory ran out. */
+static const char *keep_text(f8_arena *strings, f8_buf *text)
+{
+    const char *kept =
+        text->failed ? NULL : f8_arena_copy(strings, text->data, text->length);
+
+    f8_buf_free(text);
+    return kept;
+}
+
 static const char *describe_limit(f8_arena *strings, const f8_obstacle *o,
                                   unsigned devices)
 {
     char kind[F8_KIND_BYTES];
     f8_buf text = {0};
-    const char *limit = NULL;
 
     kind_of(o->unit, kind);
     f8_buf_printf(&text, "%u: %s, ", devices, kind);
     describe_obstacle(&text, o);
-    if (!text.failed)
-        limit = f8_arena_copy(strings, text.data, text.length);
-    f8_buf_free(&text);
-    return limit;
+    return keep_text(strings, &text);
 }
 
 static f8_status add_finding(f8_serving *made, f8_engine engine,
@@ -252,14 +253,11 @@ static f8_status warn_of_one_device(survey *s, f8_engine engine,
                                     const f8_obstacle *o, f8_error *err)
 {
     f8_buf text = {0};
-    const char *what = NULL;
 
     f8_buf_puts(&text, "cannot be served, not even on one device: ");
     describe_obstacle(&text, o);
-    if (!text.failed)
-        what = f8_arena_copy(&s->made->strings, text.data, text.length);
-    f8_buf_free(&text);
-    return add_finding(s->made, engine, true, what, o->unit, 1, err);
+    return add_finding(s->made, engine, true,
+                       keep_text(&s->made->strings, &text), o->unit, 1, err);
 }
 
 static f8_status conclude_engine(survey *s, f8_engine engine, f8_error *err)
