@@ -291,23 +291,17 @@ static bool holds_bytes(const char *dst, const char *name, const f8_buf *bytes)
 
 static bool same_content(const char *a, const char *b, uint64_t bytes)
 {
-    enum { PIECE = 64 * 1024 };
-    int x = -1, y = -1;
-    char *buffer = f8_alloc(2, PIECE);
-    bool same = buffer && f8_open_read(a, &x, NULL, NULL, NULL) == F8_OK &&
-                f8_open_read(b, &y, NULL, NULL, NULL) == F8_OK;
+    int fds[2] = {-1, -1};
+    bool same = false;
 
-    for (uint64_t at = 0; at < bytes && same; at += PIECE) {
-        size_t n = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
-        same = f8_read_at(x, buffer, n, at, a, NULL) == F8_OK &&
-               f8_read_at(y, buffer + PIECE, n, at, b, NULL) == F8_OK &&
-               !memcmp(buffer, buffer + PIECE, n);
+    if (f8_open_read(a, &fds[0], NULL, NULL, NULL) == F8_OK &&
+        f8_open_read(b, &fds[1], NULL, NULL, NULL) == F8_OK &&
+        f8_compare_files(fds, bytes, b, &same, NULL) != F8_OK)
+        same = false;
+    for (int i = 0; i < 2; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
     }
-    if (x >= 0)
-        close(x);
-    if (y >= 0)
-        close(y);
-    free(buffer);
     return same;
 }
 

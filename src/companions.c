@@ -259,30 +259,6 @@ static f8_status list_both(comparison *c)
 /* ---- bytes ----------------------------------------------------------------
  */
 
-enum { CHUNK_BYTES = 1 << 16 };
-
-static f8_status compare_open(int fds[2], const char *path, uint64_t bytes,
-                              bool *same, f8_error *err)
-{
-    f8_status status = F8_OK;
-    char *a = f8_alloc(2, CHUNK_BYTES);
-
-    if (!a)
-        return f8_fail_nomem(err, "the comparison of files");
-    char *b = a + CHUNK_BYTES;
-    for (uint64_t at = 0; at < bytes && *same && status == F8_OK;) {
-        size_t n = bytes - at < CHUNK_BYTES ? (size_t)(bytes - at)
-                                            : (size_t)CHUNK_BYTES;
-        status = f8_read_at(fds[0], a, n, at, path, err);
-        if (status == F8_OK)
-            status = f8_read_at(fds[1], b, n, at, path, err);
-        *same = status == F8_OK && memcmp(a, b, n) == 0;
-        at += n;
-    }
-    free(a);
-    return status;
-}
-
 static f8_status compare_file(const comparison *c, const char *path, bool *same,
                               f8_error *err)
 {
@@ -296,7 +272,7 @@ static f8_status compare_file(const comparison *c, const char *path, bool *same,
                                      &bytes[1], NULL, err);
     *same = status == F8_OK && bytes[0] == bytes[1];
     if (*same)
-        status = compare_open(fds, path, bytes[0], same, err);
+        status = f8_compare_files(fds, bytes[0], path, same, err);
     for (int i = 0; i < 2; i++) {
         if (fds[i] >= 0)
             close(fds[i]);

@@ -300,6 +300,27 @@ f8_status f8_read_at(int fd, void *buffer, size_t n, uint64_t offset,
     return F8_OK;
 }
 
+f8_status f8_compare_files(const int fds[2], uint64_t n, const char *path,
+                           bool *same, f8_error *err)
+{
+    enum { PIECE = 64 * 1024 };
+    f8_status status = F8_OK;
+    char *buffer = f8_alloc(2, PIECE);
+
+    *same = true;
+    if (!buffer)
+        return f8_fail_nomem(err, "the comparison of files");
+    for (uint64_t at = 0; at < n && *same && status == F8_OK; at += PIECE) {
+        size_t part = n - at < PIECE ? (size_t)(n - at) : PIECE;
+        status = f8_read_at(fds[0], buffer, part, at, path, err);
+        if (status == F8_OK)
+            status = f8_read_at(fds[1], buffer + PIECE, part, at, path, err);
+        *same = status == F8_OK && !memcmp(buffer, buffer + PIECE, part);
+    }
+    free(buffer);
+    return status;
+}
+
 f8_status f8_write_at(int fd, const void *buffer, size_t n, uint64_t offset,
                       const char *path, f8_error *err)
 {

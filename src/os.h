@@ -81,6 +81,9 @@ f8_status f8_look_at(int *fd, const char *path, uint64_t *bytes,
 /* Reads exactly n bytes at offset; a file that ends early is F8_ERR_IO. */
 f8_status f8_read_at(int fd, void *buffer, size_t n, uint64_t offset,
                      const char *path, f8_error *err);
+/* Whether the first n bytes of two files are the same; both have so many. */
+f8_status f8_compare_files(const int fds[2], uint64_t n, const char *path,
+                           bool *same, f8_error *err);
 f8_status f8_write_at(int fd, const void *buffer, size_t n, uint64_t offset,
                       const char *path, f8_error *err);
 
