@@ -14,7 +14,8 @@
 /* A result shard while it is being written. The tally changes under the
  * pipeline's mutex; the rest is set at its begin and read by all. */
 typedef struct open_shard {
-    f8_output out; /* closed unless the shard is being written */
+    f8_output out;        /* closed unless the shard is being written */
+    pthread_mutex_t turn; /* out.file's */
     f8_tally tally;
 } open_shard;
 
@@ -80,8 +81,11 @@ static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
     if (status != F8_OK)
         goto out;
     f8_file_open_direct(&s->out.file, s->out.temporary, O_WRONLY);
-    status = f8_reserve(s->out.file.fd, header.length + planned->data_bytes,
-                        s->out.temporary, err);
+    /* In memory there is nothing to be gained by pages that lie together, and
+     * all workers would wait for them. */
+    if (!s->out.file.in_memory)
+        status = f8_reserve(s->out.file.fd, header.length + planned->data_bytes,
+                            s->out.temporary, err);
     if (status == F8_OK)
         status = f8_write_at(s->out.file.fd, header.data, header.length, 0,
                              s->out.temporary, err);
@@ -302,6 +306,7 @@ static void clean_up(convert *c, f8_status status)
         if (s->out.temporary && status != F8_ERR_CANCELLED)
             unlink(s->out.temporary);
         free(s->out.temporary);
+        pthread_mutex_destroy(&s->turn);
         f8_tally_free(&s->tally);
     }
     free(c->shards);
@@ -340,8 +345,12 @@ static f8_status run(const f8_plan *plan, const char *dst,
     c.shards = f8_alloc(plan->shards_count, sizeof *c.shards);
     if (!c.shards)
         return f8_fail_nomem(err, "the shards");
-    for (uint64_t i = 0; i < plan->shards_count; i++)
-        c.shards[i].out.file = (f8_file){-1, -1, false};
+    for (uint64_t i = 0; i < plan->shards_count; i++) {
+        open_shard *s = &c.shards[i];
+        s->turn = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+        s->out.file = F8_FILE_NONE;
+        s->out.file.turn = &s->turn;
+    }
     status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
         status = f8_target_open(plan, dst, filled.overwrite, &index, &config,

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
@@ -27,6 +29,16 @@ void *f8_aligned_alloc(uint64_t n)
     return buffer;
 }
 
+/* What lies on these is in the page cache as long as it exists: to go past it
+ * cannot save memory, and costs a question for each read. */
+static bool is_in_memory(int fd)
+{
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 &&
+           (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
 /* The path may lead to another file by now. */
 static void drop_stranger(f8_file *file)
 {
@@ -43,6 +55,10 @@ static void drop_stranger(f8_file *file)
 
 void f8_file_open_direct(f8_file *file, const char *path, int flags)
 {
+    file->in_memory = is_in_memory(file->fd);
+    file->direct_fd = -1;
+    if (file->in_memory)
+        return;
     file->direct_fd = f8_open(path, flags | O_DIRECT | O_NOFOLLOW);
     if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
         file->direct_fd = f8_open(path, flags | O_DIRECT);
@@ -128,6 +144,20 @@ f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
     return f8_read_at(file->fd, *data, n, offset, path, err);
 }
 
+f8_status f8_file_write_cached(const f8_file *file, const void *data, size_t n,
+                               uint64_t offset, const char *path, f8_error *err)
+{
+    /* Beside writes past the cache there is little to wait for. */
+    pthread_mutex_t *turn = file->direct_fd < 0 ? file->turn : NULL;
+
+    if (turn)
+        pthread_mutex_lock(turn);
+    f8_status status = f8_write_at(file->fd, data, n, offset, path, err);
+    if (turn)
+        pthread_mutex_unlock(turn);
+    return status;
+}
+
 /* Whole aligned pieces; how many bytes of them were written. What is left,
  * for whatever reason, goes through the cache, where an error is reported. */
 static size_t write_direct(int fd, const unsigned char *from, size_t n,
@@ -157,15 +187,15 @@ f8_status f8_file_write(const f8_file *file, const void *data, size_t n,
 
     if (file->direct_fd < 0 || n < lead + F8_ALIGN ||
         (uintptr_t)from % F8_ALIGN != offset % F8_ALIGN)
-        return f8_write_at(file->fd, from, n, offset, path, err);
+        return f8_file_write_cached(file, from, n, offset, path, err);
     size_t whole = (n - lead) / F8_ALIGN * F8_ALIGN;
     size_t done =
         write_direct(file->direct_fd, from + lead, whole, offset + lead);
     if (lead > 0)
-        status = f8_write_at(file->fd, from, lead, offset, path, err);
+        status = f8_file_write_cached(file, from, lead, offset, path, err);
     lead += done;
     if (status == F8_OK && lead < n)
-        status = f8_write_at(file->fd, from + lead, n - lead, offset + lead,
-                             path, err);
+        status = f8_file_write_cached(file, from + lead, n - lead,
+                                      offset + lead, path, err);
     return status;
 }

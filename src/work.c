@@ -91,8 +91,8 @@ static f8_status write_rows(const job *j, const unsigned char *rows,
         return f8_file_write(&out->file, rows, (size_t)item->rows * n, at,
                              out->temporary, err);
     for (uint64_t r = 0; r < item->rows && status == F8_OK; r++)
-        status = f8_write_at(out->file.fd, rows + r * n, n, at + r * stride,
-                             out->temporary, err);
+        status = f8_file_write_cached(&out->file, rows + r * n, n,
+                                      at + r * stride, out->temporary, err);
     return status;
 }
 
@@ -113,8 +113,8 @@ static f8_status write_across(const job *j, const unsigned char *rows,
     f8_transpose(rows, spare, (size_t)item->rows, (size_t)item->cols,
                  elem_bytes);
     for (uint64_t c = 0; c < item->cols && status == F8_OK; c++)
-        status = f8_write_at(
-            out->file.fd, spare + c * n, n,
+        status = f8_file_write_cached(
+            &out->file, spare + c * n, n,
             at +
                 ((item->col + c) * j->unit->to_stride + item->row) * elem_bytes,
             out->temporary, err);
@@ -172,9 +172,10 @@ static f8_status quantise(const job *j, const void *weights, f8_dtype dtype,
     f8_status status = write_rows(j, codes, 1, err);
     if (status != F8_OK)
         return status;
-    return f8_write_at(j->out->file.fd, scales, (size_t)range.bytes,
-                       j->out->data_start + u->scale_begin + range.begin,
-                       j->out->temporary, err);
+    return f8_file_write_cached(&j->out->file, scales, (size_t)range.bytes,
+                                j->out->data_start + u->scale_begin +
+                                    range.begin,
+                                j->out->temporary, err);
 }
 
 /* An item's weights, packed and in the result's order; worker->out is scratch
@@ -342,7 +343,8 @@ static f8_status copy_item(const job *j, f8_error *err)
                        j->unit->offset + j->item->begin, &data, err);
     if (status != F8_OK)
         return status;
-    if ((uintptr_t)data % F8_ALIGN != to % F8_ALIGN) {
+    if (out->file.direct_fd >= 0 &&
+        (uintptr_t)data % F8_ALIGN != to % F8_ALIGN) {
         unsigned char *aligned = j->worker->out + to % F8_ALIGN;
         memcpy(aligned, data, n);
         data = aligned;
