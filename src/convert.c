@@ -190,9 +190,12 @@ static f8_status run_pipeline(convert *c, f8_error *err)
     c->progress.bytes_done = c->progress.bytes_resumed;
     c->progress.shards_done = c->target.shards_done;
     c->progress.shards_total = (uint32_t)plan->shards_count;
+    const f8_crew crew = {.threads = plan->threads,
+                          .memory_bytes = plan->memory_bytes,
+                          .in_memory = f8_path_in_memory(plan->source->dir) &&
+                                       f8_path_in_memory(c->target.dir)};
     return f8_pipeline_run(&ops, plan->units_count,
-                           (uint32_t)plan->shards_count, plan->threads,
-                           plan->memory_bytes, err);
+                           (uint32_t)plan->shards_count, &crew, err);
 }
 
 static bool keep_going(void *ctx)

@@ -31,12 +31,16 @@ void *f8_aligned_alloc(uint64_t n)
 
 /* What lies on these is in the page cache as long as it exists: to go past it
  * cannot save memory, and costs a question for each read. */
-static bool is_in_memory(int fd)
+static bool is_memory(const struct statfs *fs)
+{
+    return fs->f_type == TMPFS_MAGIC || fs->f_type == RAMFS_MAGIC;
+}
+
+bool f8_path_in_memory(const char *path)
 {
     struct statfs fs;
 
-    return fstatfs(fd, &fs) == 0 &&
-           (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+    return statfs(path, &fs) == 0 && is_memory(&fs);
 }
 
 /* The path may lead to another file by now. */
@@ -55,7 +59,9 @@ static void drop_stranger(f8_file *file)
 
 void f8_file_open_direct(f8_file *file, const char *path, int flags)
 {
-    file->in_memory = is_in_memory(file->fd);
+    struct statfs fs;
+
+    file->in_memory = fstatfs(file->fd, &fs) == 0 && is_memory(&fs);
     file->direct_fd = -1;
     if (file->in_memory)
         return;

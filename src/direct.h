@@ -38,6 +38,9 @@ typedef struct f8_file {
 void f8_file_open_direct(f8_file *file, const char *path, int flags);
 void f8_file_close(f8_file *file);
 
+/* Whether files of this folder are kept in the page cache alone. */
+bool f8_path_in_memory(const char *path);
+
 /* Reads n bytes at offset into buffer, from f8_aligned_alloc(n), and says in
  * *data where they begin. What lies in the page cache is taken from there. */
 f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,

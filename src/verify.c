@@ -422,8 +422,12 @@ static f8_status check_bytes(verification *v, f8_error *err)
         else if (v->pair.parts[i].weight)
             v->verdict->summary.kept++;
     }
-    return f8_pipeline_run(&ops, v->pair.plan.units_count, 2,
-                           v->options->threads, v->options->memory_bytes, err);
+    const f8_crew crew = {.threads = v->options->threads,
+                          .memory_bytes = v->options->memory_bytes,
+                          .in_memory =
+                              f8_path_in_memory(v->pair.plan.source->dir) &&
+                              f8_path_in_memory(v->pair.result->dir)};
+    return f8_pipeline_run(&ops, v->pair.plan.units_count, 2, &crew, err);
 }
 
 /* By which choice the scales seem to be made; E8M0 holds powers of two only,
