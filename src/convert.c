@@ -22,7 +22,7 @@ typedef struct open_shard {
 typedef struct convert {
     const f8_plan *plan;
     const f8_options *options;
-    const f8_kernel *kernel;
+    f8_task task;
     f8_target target;
     open_shard *shards;
     /* Of the unit whose items are being retired: */
@@ -100,8 +100,8 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
     convert *c = ctx;
     const f8_unit *u = &c->plan->units[item->unit];
 
-    return f8_work_do(c->plan, c->kernel, &c->shards[u->shard].out, worker,
-                      item, outcome, err);
+    return f8_work_do(&c->task, &c->shards[u->shard].out, worker, item, outcome,
+                      err);
 }
 
 /* ---- afterwards ---------------------------------------------------------- */
@@ -113,6 +113,7 @@ static f8_status retire(void *ctx, const f8_item *item,
     const f8_unit *u = &c->plan->units[item->unit];
 
     (void)err;
+    f8_behind_retired(&c->task.behind, item);
     if (u->action != F8_QUANTIZE)
         return F8_OK;
     f8_finds_add(&c->finds, &outcome->finds, (f8_place){item->row, item->col});
@@ -135,6 +136,9 @@ static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
     char *path = f8_path_join(c->target.dir, c->plan->shards[shard].name);
     int fd = s->out.file.fd;
 
+    /* The ends of pieces, scales, and what lies transposed are in the cache. */
+    f8_file_drop(&s->out.file, 0,
+                 s->out.data_start + c->plan->shards[shard].data_bytes, true);
     s->out.file.fd = -1;
     f8_file_close(&s->out.file);
     f8_status status = f8_sync_close(fd, s->out.temporary, err);
@@ -313,6 +317,7 @@ static void clean_up(convert *c, f8_status status)
         f8_tally_free(&s->tally);
     }
     free(c->shards);
+    f8_behind_end(&c->task.behind);
     f8_target_close(&c->target);
 }
 
@@ -342,7 +347,8 @@ static f8_status run(const f8_plan *plan, const char *dst,
     f8_status status = f8_options_fill(options, &filled, err);
     if (status != F8_OK)
         return status;
-    status = f8_kernel_choose(filled.cpu, &c.kernel, err);
+    c.task.plan = plan;
+    status = f8_kernel_choose(filled.cpu, &c.task.kernel, err);
     if (status != F8_OK)
         return status;
     c.shards = f8_alloc(plan->shards_count, sizeof *c.shards);
@@ -354,7 +360,9 @@ static f8_status run(const f8_plan *plan, const char *dst,
         s->out.file = F8_FILE_NONE;
         s->out.file.turn = &s->turn;
     }
-    status = write_manifests(plan, &index, &config, err);
+    status = f8_behind_begin(&c.task.behind, plan, err);
+    if (status == F8_OK)
+        status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
         status = f8_target_open(plan, dst, filled.overwrite, &index, &config,
                                 &c.target, err);

@@ -86,31 +86,103 @@ void f8_file_close(f8_file *file)
     file->fd = file->direct_fd = -1;
 }
 
-/* Whether all of a range is in the page cache. mincore asks without touching:
- * preadv2 with RWF_NOWAIT, the other way to ask, starts reading ahead and so
- * fills the cache it asks about (seen on Linux 6.18: 1.5 GB of a 2 GB file). */
-static bool is_cached(int fd, uint64_t offset, size_t n)
+/* Calls `see` for pages of a range: which of them are in the page cache, until
+ * it has seen enough. False when the kernel does not tell.
+ *
+ * mincore asks without touching: preadv2 with RWF_NOWAIT, the other way to ask,
+ * starts reading ahead and so fills the cache it asks about (seen on Linux
+ * 6.18: 1.5 GB of a 2 GB file). */
+static bool ask_cached(int fd, uint64_t offset, size_t n,
+                       bool (*see)(void *ctx, const unsigned char *resident,
+                                   size_t pages),
+                       void *ctx)
 {
     enum { PIECE = 1024 };
     unsigned char resident[PIECE];
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint64_t begin = offset / page * page;
     size_t length = (size_t)(offset + n - begin);
-    bool cached = true;
+    bool more = true;
 
     void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)begin);
     if (map == MAP_FAILED)
-        return true; /* then read as any program would */
-    for (size_t at = 0; at < length && cached; at += PIECE * page) {
+        return false;
+    for (size_t at = 0; at < length && more; at += PIECE * page) {
         size_t piece = length - at < PIECE * page ? length - at : PIECE * page;
-        size_t pages = (size_t)f8_ceil_div(piece, page);
         if (mincore((char *)map + at, piece, resident) != 0)
             break;
-        for (size_t i = 0; i < pages; i++)
-            cached = cached && (resident[i] & 1);
+        more = see(ctx, resident, (size_t)f8_ceil_div(piece, page));
     }
     munmap(map, length);
-    return cached;
+    return true;
+}
+
+static bool see_all(void *ctx, const unsigned char *resident, size_t pages)
+{
+    bool *cached = ctx;
+
+    for (size_t i = 0; i < pages; i++)
+        *cached = *cached && (resident[i] & 1);
+    return *cached;
+}
+
+/* Where nobody tells, as if it were: then read as any program would. */
+static bool is_cached(int fd, uint64_t offset, size_t n)
+{
+    bool cached = true;
+
+    return !ask_cached(fd, offset, n, see_all, &cached) || cached;
+}
+
+typedef struct page_counts {
+    uint64_t pages, resident;
+} page_counts;
+
+static bool count_pages(void *ctx, const unsigned char *resident, size_t pages)
+{
+    page_counts *n = ctx;
+
+    n->pages += pages;
+    for (size_t i = 0; i < pages; i++)
+        n->resident += resident[i] & 1;
+    return true;
+}
+
+bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n)
+{
+    page_counts found = {0, 0};
+
+    if (n == 0 || n > SIZE_MAX / 2 || file->unasked ||
+        !ask_cached(file->fd, offset, (size_t)n, count_pages, &found))
+        return true;
+    return 2 * found.resident > found.pages;
+}
+
+void f8_file_read_ahead(const f8_file *file, uint64_t offset, uint64_t n)
+{
+    (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
+    if (n > 0) /* else it would mean all of the file */
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)n,
+                            POSIX_FADV_WILLNEED);
+}
+
+void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n,
+                  bool written)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t begin = offset / page * page;
+    uint64_t end = f8_ceil_div(offset + n, page) * page;
+
+    if (file->in_memory || n == 0)
+        return;
+    if (written)
+        (void)sync_file_range(file->fd, (off_t)begin, (off_t)(end - begin),
+                              SYNC_FILE_RANGE_WAIT_BEFORE |
+                                  SYNC_FILE_RANGE_WRITE |
+                                  SYNC_FILE_RANGE_WAIT_AFTER);
+    /* Pages that are only half of the range would be left. */
+    (void)posix_fadvise(file->fd, (off_t)begin, (off_t)(end - begin),
+                        POSIX_FADV_DONTNEED);
 }
 
 /* Aligned reads until n bytes from `skip` on are there; the end of the file

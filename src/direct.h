@@ -47,6 +47,19 @@ f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
                        uint64_t offset, const char *path, unsigned char **data,
                        f8_error *err);
 
+/* Whether most of a range is in the page cache, as far as the kernel tells;
+ * true where it does not. */
+bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n);
+
+/* Has a range brought into the page cache, and no more than that: what is read
+ * there afterwards is not followed by anything nobody asked for. */
+void f8_file_read_ahead(const f8_file *file, uint64_t offset, uint64_t n);
+
+/* Lets go of what the page cache has of a range, once the disk has what was
+ * written there. A wish; nothing is lost where it is not granted. */
+void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n,
+                  bool written);
+
 /* Writes n bytes at offset. Past the cache as far as whole pieces go when
  * data lies at offset % F8_ALIGN, else through it. */
 f8_status f8_file_write(const f8_file *file, const void *data, size_t n,

@@ -17,6 +17,7 @@ typedef struct handles {
 typedef struct job {
     const f8_plan *plan;
     const f8_kernel *kernel;
+    f8_behind *behind;
     const f8_output *out;
     f8_worker *worker;
     const f8_item *item;
@@ -118,6 +119,8 @@ static f8_status write_across(const job *j, const unsigned char *rows,
             at +
                 ((item->col + c) * j->unit->to_stride + item->row) * elem_bytes,
             out->temporary, err);
+    if (status == F8_OK)
+        f8_behind_written(j->behind, item, &out->file, out->data_start);
     return status;
 }
 
@@ -186,10 +189,14 @@ static f8_status read_weights(const job *j, unsigned char **weights,
     const handles *h = j->worker->user;
     size_t elem_bytes = f8_dtype_bytes(j->source->dtype);
 
-    if (j->unit->stride)
-        return f8_read_across(&h->source, j->unit->offset, j->unit->stride,
-                              elem_bytes, j->item, j->worker->in,
-                              j->worker->out, weights, err);
+    if (j->unit->stride) {
+        f8_behind_reading(j->behind, j->item, &h->source);
+        f8_status status = f8_read_across(
+            &h->source, j->unit->offset, j->unit->stride, elem_bytes, j->item,
+            j->worker->in, j->worker->out, weights, err);
+        f8_behind_read(j->behind);
+        return status;
+    }
     return f8_read_panel(&h->source, j->unit->offset, f8_unit_cols(j->unit),
                          elem_bytes, j->item, j->worker->in, weights, err);
 }
@@ -372,14 +379,15 @@ static f8_status copy_across(const job *j, f8_error *err)
     return write_rows(j, aligned, elem_bytes, err);
 }
 
-f8_status f8_work_do(const f8_plan *plan, const f8_kernel *kernel,
-                     const f8_output *output, f8_worker *worker,
+f8_status f8_work_do(f8_task *task, const f8_output *output, f8_worker *worker,
                      const f8_item *item, f8_outcome *outcome, f8_error *err)
 {
+    const f8_plan *plan = task->plan;
     const f8_unit *u = &plan->units[item->unit];
     handles *h = worker->user;
     job j = {.plan = plan,
-             .kernel = kernel,
+             .kernel = task->kernel,
+             .behind = &task->behind,
              .out = output,
              .worker = worker,
              .item = item,
