@@ -7,6 +7,9 @@
 /* Of a source tensor: whether most of it was on the disk alone. */
 enum { UNKNOWN, CACHED, COLD };
 
+/* How far the reading of experts is ahead of their use. */
+#define AHEAD_BYTES (UINT64_C(16) << 20)
+
 f8_status f8_behind_begin(f8_behind *behind, const f8_plan *plan, f8_error *err)
 {
     size_t tensors = plan->source->tensors.count;
@@ -126,10 +129,16 @@ void f8_behind_reading(f8_behind *behind, const f8_item *item,
     if (!u->stride || item->rows == u->stride || source->file.in_memory ||
         !was_cold(behind, u, &source->file))
         return;
-    /* The first item of an expert fetches all of it. */
+    /* The first item of an expert fetches all of it, and what others are about
+     * to ask for. */
     if (item->row == 0 && item->col == 0 &&
-        (unit == 0 || !are_parts(plan, unit - 1, source_span)))
+        (unit == 0 || !are_parts(plan, unit - 1, source_span))) {
+        const f8_tensor *t = &plan->source->tensors.items[u->source];
+        uint64_t left;
         s = expert_from(plan, unit, source_span, &end);
+        left = t->offset + t->bytes - s.end;
+        s.end += left < AHEAD_BYTES ? left : AHEAD_BYTES;
+    }
     f8_file_read_ahead(&source->file, s.begin, s.end - s.begin);
 }
 

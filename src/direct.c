@@ -158,12 +158,18 @@ bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n)
     return 2 * found.resident > found.pages;
 }
 
+/* Of one call the kernel does as much as it would read ahead, which for most
+ * disks is this much, and forgets the rest. */
+#define FETCH_BYTES (UINT64_C(128) << 10)
+
 void f8_file_read_ahead(const f8_file *file, uint64_t offset, uint64_t n)
 {
     (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
-    if (n > 0) /* else it would mean all of the file */
-        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)n,
-                            POSIX_FADV_WILLNEED);
+    for (uint64_t at = 0; at < n; at += FETCH_BYTES)
+        (void)posix_fadvise(
+            file->fd, (off_t)(offset + at),
+            (off_t)(n - at < FETCH_BYTES ? n - at : FETCH_BYTES),
+            POSIX_FADV_WILLNEED);
 }
 
 void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n,
