@@ -33,54 +33,34 @@ typedef struct span {
     uint64_t begin, end;
 } span;
 
-typedef span span_of(const f8_plan *plan, uint64_t unit);
-
-static span strided(uint32_t file, const f8_unit *u, uint64_t begin,
-                    uint64_t stride, f8_dtype dtype)
-{
-    uint64_t last = (f8_unit_cols(u) - 1) * stride + f8_unit_rows(u);
-
-    return (span){file, begin, begin + last * f8_dtype_bytes(dtype)};
-}
-
-static span source_span(const f8_plan *plan, uint64_t unit)
+static span span_of(const f8_plan *plan, uint64_t unit)
 {
     const f8_unit *u = &plan->units[unit];
     const f8_tensor *t = &plan->source->tensors.items[u->source];
 
     if (!u->stride)
         return (span){t->file, 0, 0};
-    return strided(t->file, u, u->offset, u->stride, t->dtype);
-}
-
-/* In the shard's data. */
-static span result_span(const f8_plan *plan, uint64_t unit)
-{
-    const f8_unit *u = &plan->units[unit];
-
-    if (!u->to_stride)
-        return (span){u->shard, 0, 0};
-    return strided(u->shard, u, u->data_begin, u->to_stride,
-                   f8_unit_dtype(plan, u));
+    uint64_t last = (f8_unit_cols(u) - 1) * u->stride + f8_unit_rows(u);
+    return (span){t->file, u->offset,
+                  u->offset + last * f8_dtype_bytes(t->dtype)};
 }
 
 /* Whether a unit and the next are parts of one expert: they share pages. */
-static bool are_parts(const f8_plan *plan, uint64_t unit, span_of *of)
+static bool are_parts(const f8_plan *plan, uint64_t unit)
 {
     if (unit + 1 >= plan->units_count)
         return false;
-    span a = of(plan, unit), b = of(plan, unit + 1);
+    span a = span_of(plan, unit), b = span_of(plan, unit + 1);
     return a.file == b.file && b.begin < a.end && a.begin < b.end;
 }
 
 /* All parts from a unit on, up to *end. */
-static span expert_from(const f8_plan *plan, uint64_t unit, span_of *of,
-                        uint64_t *end)
+static span expert_from(const f8_plan *plan, uint64_t unit, uint64_t *end)
 {
-    span all = of(plan, unit);
+    span all = span_of(plan, unit);
 
-    for (; are_parts(plan, unit, of); unit++) {
-        span s = of(plan, unit + 1);
+    for (; are_parts(plan, unit); unit++) {
+        span s = span_of(plan, unit + 1);
         all.begin = s.begin < all.begin ? s.begin : all.begin;
         all.end = s.end > all.end ? s.end : all.end;
     }
@@ -97,7 +77,7 @@ static unsigned char ask(const f8_tensor *t, const f8_file *file)
 {
     if (f8_file_is_mostly_cached(file, t->offset, t->bytes))
         return CACHED;
-    f8_file_drop(file, t->offset, t->bytes, false);
+    f8_file_drop(file, t->offset, t->bytes);
     return COLD;
 }
 
@@ -132,10 +112,10 @@ void f8_behind_reading(f8_behind *behind, const f8_item *item,
     /* The first item of an expert fetches all of it, and what others are about
      * to ask for. */
     if (item->row == 0 && item->col == 0 &&
-        (unit == 0 || !are_parts(plan, unit - 1, source_span))) {
+        (unit == 0 || !are_parts(plan, unit - 1))) {
         const f8_tensor *t = &plan->source->tensors.items[u->source];
         uint64_t left;
-        s = expert_from(plan, unit, source_span, &end);
+        s = expert_from(plan, unit, &end);
         left = t->offset + t->bytes - s.end;
         s.end += left < AHEAD_BYTES ? left : AHEAD_BYTES;
     }
@@ -143,20 +123,20 @@ void f8_behind_reading(f8_behind *behind, const f8_item *item,
 }
 
 /* Experts of which all items were retired. Under the mutex. */
-static void let_go_read(f8_behind *behind)
+static void let_go(f8_behind *behind)
 {
     const f8_plan *plan = behind->plan;
     uint64_t retired = atomic_load(&behind->retired), end;
 
-    for (uint64_t unit = behind->read_let_go; unit < retired; unit = end) {
-        span s = expert_from(plan, unit, source_span, &end);
+    for (uint64_t unit = behind->let_go; unit < retired; unit = end) {
+        span s = expert_from(plan, unit, &end);
         if (end > retired)
             return;
-        behind->read_let_go = end;
+        behind->let_go = end;
         if (s.end > s.begin &&
             atomic_load(&behind->states[plan->units[unit].source]) == COLD &&
             f8_handle_use(&behind->source, plan->source, s.file, NULL) == F8_OK)
-            f8_file_drop(&behind->source.file, s.begin, s.end - s.begin, false);
+            f8_file_drop(&behind->source.file, s.begin, s.end - s.begin);
     }
 }
 
@@ -165,7 +145,7 @@ void f8_behind_read(f8_behind *behind)
 {
     if (pthread_mutex_trylock(&behind->mutex) != 0)
         return;
-    let_go_read(behind);
+    let_go(behind);
     pthread_mutex_unlock(&behind->mutex);
 }
 
@@ -175,37 +155,23 @@ void f8_behind_retired(f8_behind *behind, const f8_item *item)
         atomic_store(&behind->retired, item->unit + 1);
 }
 
+/* All of the tensors that were cold: what was fetched and never asked for, and
+ * experts of which some items came to no end. Nobody works any more. */
 void f8_behind_end(f8_behind *behind)
 {
+    const f8_checkpoint *cp = behind->plan ? behind->plan->source : NULL;
+
     if (!behind->states)
         return;
-    let_go_read(behind);
+    for (size_t i = 0; i < cp->tensors.count; i++) {
+        const f8_tensor *t = &cp->tensors.items[i];
+        if (atomic_load(&behind->states[i]) == COLD &&
+            f8_handle_use(&behind->source, cp, t->file, NULL) == F8_OK)
+            f8_file_drop(&behind->source.file, t->offset, t->bytes);
+    }
     f8_handle_close(&behind->source);
     free(behind->states);
     behind->states = NULL;
     pthread_mutex_destroy(&behind->asking);
     pthread_mutex_destroy(&behind->mutex);
-}
-
-/* ---- writing ------------------------------------------------------------- */
-
-void f8_behind_written(f8_behind *behind, const f8_item *item,
-                       const f8_file *out, uint64_t data_start)
-{
-    const f8_plan *plan = behind->plan;
-    uint64_t retired = atomic_load(&behind->retired), end;
-
-    if (!plan->units[item->unit].to_stride ||
-        pthread_mutex_trylock(&behind->mutex) != 0)
-        return;
-    for (uint64_t unit = behind->written_let_go; unit < retired; unit = end) {
-        span s = expert_from(plan, unit, result_span, &end);
-        if (end > retired)
-            break;
-        behind->written_let_go = end;
-        /* Of another shard, it was let go with that. */
-        if (s.file == plan->units[item->unit].shard)
-            f8_file_drop(out, data_start + s.begin, s.end - s.begin, true);
-    }
-    pthread_mutex_unlock(&behind->mutex);
 }

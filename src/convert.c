@@ -37,7 +37,7 @@ static void get_work(void *ctx, uint64_t unit, f8_work *work)
 {
     const convert *c = ctx;
 
-    f8_work_describe(c->plan, unit, work);
+    f8_plan_work(c->plan, unit, work);
 }
 
 static bool is_done(void *ctx, uint32_t shard)
@@ -136,12 +136,17 @@ static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
     char *path = f8_path_join(c->target.dir, c->plan->shards[shard].name);
     int fd = s->out.file.fd;
 
+    f8_status status = f8_sync(fd, s->out.temporary, err);
     /* The ends of pieces, scales, and what lies transposed are in the cache. */
-    f8_file_drop(&s->out.file, 0,
-                 s->out.data_start + c->plan->shards[shard].data_bytes, true);
+    if (status == F8_OK)
+        f8_file_drop(&s->out.file, 0,
+                     s->out.data_start + c->plan->shards[shard].data_bytes);
     s->out.file.fd = -1;
     f8_file_close(&s->out.file);
-    f8_status status = f8_sync_close(fd, s->out.temporary, err);
+    if (status == F8_OK)
+        status = f8_close(fd, s->out.temporary, err);
+    else
+        close(fd);
     if (status == F8_OK && !path)
         status = f8_fail_nomem(err, "a path");
     if (status == F8_OK)

@@ -102,19 +102,18 @@ static bool ask_cached(int fd, uint64_t offset, size_t n,
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint64_t begin = offset / page * page;
     size_t length = (size_t)(offset + n - begin);
-    bool more = true;
+    bool more = true, told = true;
 
     void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)begin);
     if (map == MAP_FAILED)
         return false;
     for (size_t at = 0; at < length && more; at += PIECE * page) {
         size_t piece = length - at < PIECE * page ? length - at : PIECE * page;
-        if (mincore((char *)map + at, piece, resident) != 0)
-            break;
-        more = see(ctx, resident, (size_t)f8_ceil_div(piece, page));
+        told = mincore((char *)map + at, piece, resident) == 0;
+        more = told && see(ctx, resident, (size_t)f8_ceil_div(piece, page));
     }
     munmap(map, length);
-    return true;
+    return told;
 }
 
 static bool see_all(void *ctx, const unsigned char *resident, size_t pages)
@@ -152,7 +151,9 @@ bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n)
 {
     page_counts found = {0, 0};
 
-    if (n == 0 || n > SIZE_MAX / 2 || file->unasked ||
+    if (file->unasked)
+        return false;
+    if (n == 0 || n > SIZE_MAX / 2 ||
         !ask_cached(file->fd, offset, (size_t)n, count_pages, &found))
         return true;
     return 2 * found.resident > found.pages;
@@ -172,23 +173,16 @@ void f8_file_read_ahead(const f8_file *file, uint64_t offset, uint64_t n)
             POSIX_FADV_WILLNEED);
 }
 
-void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n,
-                  bool written)
+void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t begin = offset / page * page;
     uint64_t end = f8_ceil_div(offset + n, page) * page;
 
-    if (file->in_memory || n == 0)
-        return;
-    if (written)
-        (void)sync_file_range(file->fd, (off_t)begin, (off_t)(end - begin),
-                              SYNC_FILE_RANGE_WAIT_BEFORE |
-                                  SYNC_FILE_RANGE_WRITE |
-                                  SYNC_FILE_RANGE_WAIT_AFTER);
     /* Pages that are only half of the range would be left. */
-    (void)posix_fadvise(file->fd, (off_t)begin, (off_t)(end - begin),
-                        POSIX_FADV_DONTNEED);
+    if (n > 0) /* else it would mean all of the file */
+        (void)posix_fadvise(file->fd, (off_t)begin, (off_t)(end - begin),
+                            POSIX_FADV_DONTNEED);
 }
 
 /* Aligned reads until n bytes from `skip` on are there; the end of the file

@@ -47,18 +47,19 @@ f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
                        uint64_t offset, const char *path, unsigned char **data,
                        f8_error *err);
 
-/* Whether most of a range is in the page cache, as far as the kernel tells;
- * true where it does not. */
+/* Whether most of a range is in the page cache. Where the kernel cannot be
+ * asked it is, so that nothing is taken from others; of another user's file,
+ * about which it tells nothing (`unasked`), it is not, so that a shared model
+ * does not fill the cache. */
 bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n);
 
 /* Has a range brought into the page cache, and no more than that: what is read
  * there afterwards is not followed by anything nobody asked for. */
 void f8_file_read_ahead(const f8_file *file, uint64_t offset, uint64_t n);
 
-/* Lets go of what the page cache has of a range, once the disk has what was
- * written there. A wish; nothing is lost where it is not granted. */
-void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n,
-                  bool written);
+/* Lets go of what the page cache has of a range, as far as the disk has it. A
+ * wish; nothing is lost where it is not granted. */
+void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n);
 
 /* Writes n bytes at offset. Past the cache as far as whole pieces go when
  * data lies at offset % F8_ALIGN, else through it. */

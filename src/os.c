@@ -462,17 +462,29 @@ static int sync_file(int fd)
     return result;
 }
 
-f8_status f8_sync_close(int fd, const char *path, f8_error *err)
+f8_status f8_sync(int fd, const char *path, f8_error *err)
 {
-    if (sync_file(fd) != 0) {
-        int reason = errno;
-        close(fd);
-        return f8_fail_errno(err, reason, "%s: cannot sync", path);
-    }
+    if (sync_file(fd) != 0)
+        return f8_fail_errno(err, errno, "%s: cannot sync", path);
+    return F8_OK;
+}
+
+f8_status f8_close(int fd, const char *path, f8_error *err)
+{
     /* After EINTR Linux has closed it, and what it held is on the disk. */
     if (close(fd) != 0 && errno != EINTR)
         return f8_fail_errno(err, errno, "%s: cannot close", path);
     return F8_OK;
+}
+
+f8_status f8_sync_close(int fd, const char *path, f8_error *err)
+{
+    f8_status status = f8_sync(fd, path, err);
+
+    if (status == F8_OK)
+        return f8_close(fd, path, err);
+    close(fd);
+    return status;
 }
 
 f8_status f8_sync_dir(const char *path, f8_error *err)

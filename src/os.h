@@ -105,6 +105,8 @@ f8_status f8_create_file(const char *path, int *fd, f8_error *err);
  * hours of work; a file system that cannot is no error. */
 f8_status f8_reserve(int fd, uint64_t bytes, const char *path, f8_error *err);
 /* fsync and close; fd is closed whatever happens. */
+f8_status f8_sync(int fd, const char *path, f8_error *err);
+f8_status f8_close(int fd, const char *path, f8_error *err);
 f8_status f8_sync_close(int fd, const char *path, f8_error *err);
 /* fsync of a directory, so that a rename in it is durable. */
 f8_status f8_sync_dir(const char *path, f8_error *err);

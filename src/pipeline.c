@@ -22,7 +22,8 @@
 enum {
     SLOTS_A_WORKER = 4, /* of the ring: how far a fast worker may run ahead of
                            the slowest */
-    FEW_WORKERS = 4     /* but enough to have a disk busy */
+    FEW_WORKERS = 4,    /* but enough to have a disk busy */
+    FEW_THREADS = 8     /* and to keep up with a fast one */
 };
 
 typedef struct slot {
@@ -111,11 +112,13 @@ typedef struct share {
 } share;
 
 /* Where a band is wider than a chunk, fewer workers with larger buffers, if
- * the budget has room for some. */
+ * the budget has room for so many that a disk does not wait for them. */
 static share share_for(const f8_crew *crew)
 {
     share s = {worker_count(crew), CHUNK_MAX_BYTES};
-    unsigned few = s.workers < FEW_WORKERS ? s.workers : FEW_WORKERS;
+    uint64_t few = least(s.workers, crew->threads < FEW_WORKERS
+                                        ? FEW_WORKERS
+                                        : least(crew->threads, FEW_THREADS));
 
     if (crew->band_bytes > CHUNK_MAX_BYTES &&
         crew->band_bytes <= BAND_MAX_BYTES) {
@@ -169,9 +172,7 @@ uint64_t f8_pipeline_band(const f8_work *work)
 
     if (!work->matrix)
         return 0;
-    if (!f8_mul_u64(work->cols,
-                    least(work->rows, F8_BLOCK) * room_an_element(work),
-                    &bytes))
+    if (!f8_mul_u64(work->cols, F8_BLOCK * room_an_element(work), &bytes))
         return UINT64_MAX;
     return bytes;
 }
@@ -453,19 +454,20 @@ f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
     f8_crew crew = *asked;
 
     crew.band_bytes = widest_band(ops, units);
-    share s = share_for(&crew);
+    uint64_t chunk_bytes = 0;
+    f8_status status = f8_pipeline_chunk(&crew, &chunk_bytes, err);
+    if (status != F8_OK)
+        return status;
+    unsigned workers = share_for(&crew).workers;
     pipeline p = {.ops = ops,
                   .units = units,
-                  .workers = s.workers,
-                  .chunk_bytes = s.chunk_bytes,
-                  .piece_bytes = least(s.chunk_bytes, CHUNK_MAX_BYTES),
-                  .ring_size = (uint64_t)s.workers * SLOTS_A_WORKER,
+                  .workers = workers,
+                  .chunk_bytes = chunk_bytes,
+                  .piece_bytes = least(chunk_bytes, CHUNK_MAX_BYTES),
+                  .ring_size = (uint64_t)workers * SLOTS_A_WORKER,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,
                   .moved = PTHREAD_COND_INITIALIZER};
 
-    f8_status status = f8_pipeline_chunk(&crew, &p.chunk_bytes, err);
-    if (status != F8_OK)
-        return status;
     if (sem_init(&p.turns, 0, crew.threads) != 0)
         return f8_fail_errno(err, errno, "cannot make a semaphore");
     p.ring = f8_alloc(p.ring_size, sizeof *p.ring);

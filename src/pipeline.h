@@ -88,8 +88,8 @@ typedef struct f8_crew {
                           * disk */
 } f8_crew;
 
-/* What a buffer needs for 128 whole rows of a unit's matrix, or all of them
- * when it has fewer; 0 for other units. */
+/* What a buffer needs for 128 whole rows of a unit's matrix, even if it has
+ * fewer, so that what belongs to each 128 fits too; 0 for other units. */
 uint64_t f8_pipeline_band(const f8_work *work);
 
 /* Bytes of source that a worker's buffer holds within the budget;

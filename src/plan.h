@@ -17,6 +17,8 @@
 
 enum { F8_MAX_KINDS = 64, F8_KIND_BYTES = 64, F8_MAX_LAYERS = 1024 };
 
+struct f8_work; /* pipeline.h */
+
 /* One result: a kept tensor, a quantised weight with its scale, or a weight
  * that is FP8 no more. Results that are put together from several matrices
  * have a unit for each, next to each other and of the same size. */
@@ -174,6 +176,8 @@ f8_dtype f8_unit_dtype(const f8_plan *plan, const f8_unit *u);
 uint64_t f8_unit_result_bytes(const f8_plan *plan, const f8_unit *u);
 /* Of its scales in the result; none of a unit that is not quantised. */
 uint64_t f8_unit_scale_bytes(const f8_plan *plan, const f8_unit *u);
+/* A unit as the pipeline sees it. */
+void f8_plan_work(const f8_plan *plan, uint64_t unit, struct f8_work *work);
 
 /* The first bytes of result shard i into buf, which is emptied first. */
 f8_status f8_plan_shard_header(const f8_plan *plan, uint64_t i, f8_buf *buf,

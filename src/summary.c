@@ -6,11 +6,29 @@
 
 #include "pipeline.h"
 #include "quant.h"
-#include "work.h"
 
 /* What is kept of each quantised weight's error: while its shard is written,
  * as text in the journal, and in the report with its name. */
 enum { MEASURED_BYTES = 1024 };
+
+void f8_plan_work(const f8_plan *plan, uint64_t unit, f8_work *work)
+{
+    const f8_unit *u = &plan->units[unit];
+
+    memset(work, 0, sizeof *work);
+    work->matrix = u->action != F8_KEEP || u->stride || u->to_stride;
+    work->shard = u->shard;
+    work->bytes = u->bytes;
+    work->dtype = plan->source->tensors.items[u->source].dtype;
+    if (!work->matrix)
+        return;
+    work->rows = f8_unit_rows(u);
+    work->cols = f8_unit_cols(u);
+    if (u->action == F8_DEQUANTIZE)
+        work->widest = plan->value_dtype;
+    else if (f8_plan_scale(plan, u->source))
+        work->widest = F8_DTYPE_F32; /* what is quantised anew */
+}
 
 /* Buffers and tables. The tables are counted, not guessed; the megabyte is
  * for the program itself, thread stacks and libraries. */
@@ -26,7 +44,7 @@ static uint64_t forecast_memory(const f8_plan *plan)
     }
     for (uint64_t i = 0; i < plan->units_count; i++) {
         f8_work work;
-        f8_work_describe(plan, i, &work);
+        f8_plan_work(plan, i, &work);
         uint64_t bytes = f8_pipeline_band(&work);
         if (bytes > crew.band_bytes)
             crew.band_bytes = bytes;

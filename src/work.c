@@ -27,25 +27,6 @@ typedef struct job {
     const f8_handle *scale_handle;
 } job;
 
-void f8_work_describe(const f8_plan *plan, uint64_t unit, f8_work *work)
-{
-    const f8_unit *u = &plan->units[unit];
-
-    memset(work, 0, sizeof *work);
-    work->matrix = u->action != F8_KEEP || u->stride || u->to_stride;
-    work->shard = u->shard;
-    work->bytes = u->bytes;
-    work->dtype = plan->source->tensors.items[u->source].dtype;
-    if (!work->matrix)
-        return;
-    work->rows = f8_unit_rows(u);
-    work->cols = f8_unit_cols(u);
-    if (u->action == F8_DEQUANTIZE)
-        work->widest = plan->value_dtype;
-    else if (f8_plan_scale(plan, u->source))
-        work->widest = F8_DTYPE_F32; /* what is quantised anew */
-}
-
 f8_status f8_work_begin(f8_worker *worker, f8_error *err)
 {
     handles *h = f8_alloc(1, sizeof *h);
@@ -119,8 +100,6 @@ static f8_status write_across(const job *j, const unsigned char *rows,
             at +
                 ((item->col + c) * j->unit->to_stride + item->row) * elem_bytes,
             out->temporary, err);
-    if (status == F8_OK)
-        f8_behind_written(j->behind, item, &out->file, out->data_start);
     return status;
 }
 

@@ -19,9 +19,6 @@ typedef struct f8_task {
     f8_behind behind;
 } f8_task;
 
-/* A unit as the pipeline sees it. */
-void f8_work_describe(const f8_plan *plan, uint64_t unit, f8_work *work);
-
 /* What a worker holds beside its buffers: open files of the source. */
 f8_status f8_work_begin(f8_worker *worker, f8_error *err);
 void f8_work_end(f8_worker *worker);

@@ -445,6 +445,28 @@ shows() {
     shows 'text_config.rms_norm_eps: only in A, 1e-6'
 }
 
+@test "one row of a million columns has as many scales for its size as can be" {
+    "$PYTHON" - <<'END'
+import json, os, struct
+columns = 1 << 20
+for name, code in (("a", b"\x38"), ("b", b"\x40")):
+    os.mkdir(name)
+    header = json.dumps({
+        "m.weight": {"dtype": "F8_E4M3", "shape": [1, columns],
+                     "data_offsets": [0, columns]},
+        "m.weight_scale_inv": {"dtype": "F32", "shape": [1, columns // 128],
+                               "data_offsets": [columns, columns + columns // 32]},
+    }).encode()
+    with open(f"{name}/model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header + code * columns +
+                   struct.pack("<f", 0.5) * (columns // 128))
+END
+    # 1 and 2, halved: everywhere half of what the first has off.
+    program 3 diff a b --json
+    holds out 'd["values"][0]["name"] == "m.weight"' \
+        'd["values"][0]["relative_rms"] == 1' 'd["values"][0]["cosine"] == 1'
+}
+
 @test "config.json that one lacks" {
     copy src
     rm b/config.json

@@ -401,8 +401,7 @@ static uint64_t fake_band(const fake *f)
 
     for (uint64_t u = 0; u < f->units_count; u++) {
         const f8_work *w = &f->units[u];
-        uint64_t rows = w->rows < 128 ? w->rows : 128;
-        uint64_t bytes = rows * w->cols * f8_dtype_bytes(w->dtype);
+        uint64_t bytes = 128 * w->cols * f8_dtype_bytes(w->dtype);
         if (w->matrix && !f->skipped[w->shard] && bytes > widest)
             widest = bytes;
     }
@@ -578,8 +577,11 @@ static void test_budget_for_wide_bands(void **state)
         {2, KIB(256 * 1024), KIB(7 * 1024), KIB(7 * 1024), 4},
         {20, KIB(256 * 1024), KIB(7 * 1024), KIB(7 * 1024), 18},
         {20, KIB(256 * 1024), KIB(13 * 1024), KIB(13 * 1024), 9},
+        {64, KIB(256 * 1024), KIB(13 * 1024), KIB(13 * 1024), 9},
         {1, KIB(256 * 1024), KIB(13 * 1024) - 1, KIB(13 * 1024), 4},
-        /* Fewer than four workers would leave a disk idle: as before. */
+        /* Fewer than four workers would leave a disk idle, and fewer than eight
+         * of more threads a fast one: as before. */
+        {8, KIB(112 * 1024), KIB(7 * 1024), KIB(3520), 16},
         {2, KIB(48 * 1024), KIB(7 * 1024), KIB(4 * 1024), 4},
         {2, KIB(256 * 1024), KIB(33 * 1024), KIB(4 * 1024), 4},
         {2, KIB(256 * 1024), UINT64_MAX, KIB(4 * 1024), 4},
