@@ -70,17 +70,6 @@ static span expert_from(const f8_plan *plan, uint64_t unit, uint64_t *end)
 
 /* ---- reading ------------------------------------------------------------- */
 
-/* Of a page that is there because the kernel read ahead it remembers to go on
- * when somebody comes by, whatever that one wants; the first of the file are,
- * since the header was read. So none are left. */
-static unsigned char ask(const f8_tensor *t, const f8_file *file)
-{
-    if (f8_file_is_mostly_cached(file, t->offset, t->bytes))
-        return CACHED;
-    f8_file_drop(file, t->offset, t->bytes);
-    return COLD;
-}
-
 /* Asked of a whole tensor before any of it is read, since what is read first
  * may bring more of it along. */
 static bool was_cold(f8_behind *behind, const f8_unit *u, const f8_file *file)
@@ -91,7 +80,10 @@ static bool was_cold(f8_behind *behind, const f8_unit *u, const f8_file *file)
     if (atomic_load(state) == UNKNOWN) {
         pthread_mutex_lock(&behind->asking);
         if (atomic_load(state) == UNKNOWN)
-            atomic_store(state, ask(t, file));
+            atomic_store(state,
+                         f8_file_is_mostly_cached(file, t->offset, t->bytes)
+                             ? CACHED
+                             : COLD);
         pthread_mutex_unlock(&behind->asking);
     }
     return atomic_load(state) == COLD;
