@@ -145,11 +145,12 @@ typedef enum f8_direction {
     F8_FROM_FP8    /* f8_dequantize does      */
 } f8_direction;
 
-/* Told about progress; called from worker threads, never two at a time.
- * A non-zero return stops the run with F8_ERR_CANCELLED. */
+/* Told about progress; called from worker threads and the caller's, never two
+ * at a time. A non-zero return stops the run with F8_ERR_CANCELLED. */
 typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
     uint64_t bytes_done;     /* source bytes finished, resumed ones included */
-    uint64_t bytes_total;    /* source bytes in all                          */
+    uint64_t bytes_total;    /* source bytes in all: of tensors, and, of
+                                verify, of files beside them               */
     uint64_t bytes_resumed;  /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;

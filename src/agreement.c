@@ -6,7 +6,6 @@
 
 #include "arrange.h"
 #include "blockwise.h"
-#include "companions.h"
 #include "members.h"
 #include "modules.h"
 #include "quant.h"
@@ -470,9 +469,6 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     status = match_tensors(pair, err);
     if (status == F8_OK)
         status = check_config(pair, err);
-    if (status == F8_OK)
-        status =
-            f8_companions_check(pair->plan.source, pair->result, findings, err);
     return status;
 }
 
