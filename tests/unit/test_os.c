@@ -470,11 +470,9 @@ static void open_pair(const char *const paths[2], size_t n, int fds[2])
 {
     for (int i = 0; i < 2; i++) {
         char *bytes = calloc(n, 1);
+        assert_non_null(bytes);
         bytes[n - 1] = (char)('a' + i);
-        FILE *file = fopen(paths[i], "w");
-        assert_non_null(file);
-        assert_int_equal(fwrite(bytes, 1, n, file), n);
-        fclose(file);
+        put_file(paths[i], bytes, n);
         free(bytes);
         fds[i] = open(paths[i], O_RDONLY);
         assert_true(fds[i] >= 0);
