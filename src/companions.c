@@ -95,8 +95,9 @@ static const struct need {
 };
 
 /* What may be missing where another file is there: transformers 5 saves all
- * in one. The PROCESSOR_NAME of transformers 4 names a class and no more, so
- * it must have one of the members. */
+ * in one. The PROCESSOR_NAME of transformers 4 (read in 4.57.3,
+ * processing_utils.py) has a class and what it was made with, unless told to
+ * save all in one, so it must have one of the members. */
 static const struct stand_in {
     const char *path, *by;
     const char *members[3];
@@ -545,35 +546,73 @@ static const char *show_format(const char *format,
     return shown;
 }
 
+/* What transformers 4 makes of __metadata__. Read in its 4.57.3, and in 4.49.0,
+ * the first with FP8 blockwise (modeling_utils.py: load_state_dict for every
+ * shard, from_pretrained for a file without an index, which model.safetensors
+ * is to it); no other loader looks. */
+typedef enum metadata_kind {
+    METADATA_GOOD,
+    METADATA_NONE,  /* taken for "pt"; 4.44.2 raised, without FP8 blockwise */
+    METADATA_OTHER, /* taken for "pt" all the same */
+    METADATA_ALIEN, /* loaded in another framework's way */
+    METADATA_WRONG, /* raises */
+    METADATA_KINDS
+} metadata_kind;
+
+static metadata_kind kind_of(const f8_shard_file *file)
+{
+    const char *format = file->head.format;
+    bool is_alien = !strcmp(format, "tf") || !strcmp(format, "flax");
+
+    if (!file->head.has_metadata)
+        return METADATA_NONE;
+    if (!strcmp(format, "pt"))
+        return METADATA_GOOD;
+    if (is_alien && !strcmp(file->name, F8_SINGLE_NAME))
+        return METADATA_ALIEN;
+    return is_alien || !strcmp(format, "mlx") ? METADATA_OTHER : METADATA_WRONG;
+}
+
+static f8_status tell_metadata(comparison *c, metadata_kind kind,
+                               const shard_count *of)
+{
+    static const char *const then[METADATA_KINDS] = {
+        [METADATA_OTHER] = "transformers 4 takes it for pt",
+        [METADATA_ALIEN] = "transformers 4 takes the weights for those of "
+                           "another framework",
+        [METADATA_WRONG] = "transformers 4 raises"};
+    char shown[F8_FORMAT_MAX_BYTES + 4];
+
+    if (of->count == 0 || kind == METADATA_GOOD)
+        return F8_OK;
+    if (kind == METADATA_NONE)
+        return f8_problem(&c->findings->notes, c->err,
+                          "%s: no __metadata__, in %llu of %u shards; early "
+                          "releases of transformers 4 raise, without FP8 "
+                          "blockwise themselves",
+                          of->first->name, (unsigned long long)of->count,
+                          c->result->files_count);
+    return f8_problem(
+        kind == METADATA_OTHER ? &c->findings->notes : &c->findings->warnings,
+        c->err,
+        "%s: __metadata__: expected \"format\": \"pt\", found %s, in %llu of "
+        "%u shards; %s",
+        of->first->name, show_format(of->first->head.format, shown),
+        (unsigned long long)of->count, c->result->files_count, then[kind]);
+}
+
 static f8_status check_metadata(comparison *c)
 {
-    shard_count none = {0}, other = {0};
+    shard_count counts[METADATA_KINDS] = {0};
     f8_status status = F8_OK;
-    char shown[F8_FORMAT_MAX_BYTES + 4];
 
     for (uint32_t i = 0; i < c->result->files_count; i++) {
         const f8_shard_file *file = &c->result->files[i];
-        if (!file->head.hash) /* could not be read: a fault already */
-            continue;
-        if (!file->head.has_metadata)
-            count_shard(&none, file);
-        else if (strcmp(file->head.format, "pt") != 0)
-            count_shard(&other, file);
+        if (file->head.hash) /* else it could not be read: a fault already */
+            count_shard(&counts[kind_of(file)], file);
     }
-    if (other.count > 0)
-        status = f8_problem(
-            &c->findings->warnings, c->err,
-            "%s: __metadata__: expected \"format\": \"pt\", "
-            "found %s, in %llu of %u shards; transformers 4 "
-            "raises",
-            other.first->name, show_format(other.first->head.format, shown),
-            (unsigned long long)other.count, c->result->files_count);
-    if (none.count > 0 && status == F8_OK)
-        status = f8_problem(&c->findings->notes, c->err,
-                            "%s: no __metadata__, in %llu of %u shards; early "
-                            "releases of transformers 4 raise",
-                            none.first->name, (unsigned long long)none.count,
-                            c->result->files_count);
+    for (int kind = 0; kind < METADATA_KINDS && status == F8_OK; kind++)
+        status = tell_metadata(c, (metadata_kind)kind, &counts[kind]);
     return status;
 }
 

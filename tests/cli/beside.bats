@@ -461,7 +461,7 @@ PYTHON_END
     first=$(cd dst && ls model-00001-*.safetensors)
     second=$(cd dst && ls model-00002-*.safetensors)
     sabotage metadata null
-    tells "note $first: no __metadata__, in $n of $n shards; early releases of transformers 4 raise"
+    tells "note $first: no __metadata__, in $n of $n shards; early releases of transformers 4 raise, without FP8 blockwise themselves"
     fresh
     sabotage metadata '{"format": "np"}' "$first"
     tells "warning $second: __metadata__: expected \"format\": \"pt\", found np, in $((n - 1)) of $n shards; transformers 4 raises"
@@ -471,6 +471,18 @@ PYTHON_END
     fresh
     sabotage metadata '{"made_by": "somebody", "format": "pt"}'
     tells
+    for format in mlx tf flax; do
+        sabotage metadata "{\"format\": \"$format\"}"
+        tells "note $first: __metadata__: expected \"format\": \"pt\", found $format, in $n of $n shards; transformers 4 takes it for pt"
+    done
+    # One file without an index is another matter.
+    fresh "$shared/e8m0"
+    for format in tf flax; do
+        sabotage metadata "{\"format\": \"$format\"}"
+        tells "warning model.safetensors: __metadata__: expected \"format\": \"pt\", found $format, in 1 of 1 shards; transformers 4 takes the weights for those of another framework"
+    done
+    sabotage metadata '{"format": "mlx"}'
+    tells "note model.safetensors: __metadata__: expected \"format\": \"pt\", found mlx, in 1 of 1 shards; transformers 4 takes it for pt"
 }
 
 @test "__metadata__: a long format is cut between characters, and marked" {
