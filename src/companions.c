@@ -218,7 +218,7 @@ static f8_status list_known(comparison *c, const f8_checkpoint *cp,
 
 static f8_status list_both(comparison *c)
 {
-    f8_error of_source, of_result;
+    f8_error of_source = {.status = F8_OK}, of_result = of_source;
     const char *so = "; so no files in folders are looked at";
 
     f8_status theirs = f8_side_files_list(c->source, &c->theirs, &of_source);
@@ -578,8 +578,7 @@ static f8_status tell_metadata(comparison *c, metadata_kind kind,
 {
     static const char *const then[METADATA_KINDS] = {
         [METADATA_OTHER] = "transformers 4 takes it for pt",
-        [METADATA_ALIEN] = "transformers 4 takes the weights for those of "
-                           "another framework",
+        [METADATA_ALIEN] = "transformers 4 takes it for another framework's",
         [METADATA_WRONG] = "transformers 4 raises"};
     char shown[F8_FORMAT_MAX_BYTES + 4];
 

@@ -100,7 +100,10 @@ static bool set_targets(search *s, const f8_modules *modules)
     s->tails = f8_alloc(most, sizeof *s->tails);
     if (!s->targets || !s->by_name || !s->tails)
         return false;
-    json_object_foreach(modules->quantised, name, state) add_target(s, name);
+    json_object_foreach(modules->quantised, name, state)
+    {
+        add_target(s, name);
+    }
     s->quantised_count = s->targets_count;
     json_object_foreach(modules->siblings, name, state)
     {
@@ -409,7 +412,10 @@ static f8_status find_hits(const f8_modules *modules, json_t *set, reached *r,
     r->hits = f8_alloc(count, sizeof *r->hits);
     if (!r->names || !r->hits)
         return f8_fail_nomem(err, "the module list");
-    json_object_foreach(set, name, state) r->names[n++] = name;
+    json_object_foreach(set, name, state)
+    {
+        r->names[n++] = name;
+    }
     return f8_reach_find(modules, r->names, count, r->hits, err);
 }
 

@@ -479,7 +479,7 @@ PYTHON_END
     fresh "$shared/e8m0"
     for format in tf flax; do
         sabotage metadata "{\"format\": \"$format\"}"
-        tells "warning model.safetensors: __metadata__: expected \"format\": \"pt\", found $format, in 1 of 1 shards; transformers 4 takes the weights for those of another framework"
+        tells "warning model.safetensors: __metadata__: expected \"format\": \"pt\", found $format, in 1 of 1 shards; transformers 4 takes it for another framework's"
     done
     sabotage metadata '{"format": "mlx"}'
     tells "note model.safetensors: __metadata__: expected \"format\": \"pt\", found mlx, in 1 of 1 shards; transformers 4 takes it for pt"
