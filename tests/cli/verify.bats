@@ -735,7 +735,7 @@ assert d == json.load(open("usual"))'
     refuses "fp8cast: dst/config.json: cannot open: Permission denied" \
         verify "$shared/src" dst
     chmod 0 dst
-    refuses "fp8cast: dst: cannot open the folder: Permission denied" \
+    refuses "fp8cast: dst/config.json: cannot stat: Permission denied" \
         verify "$shared/src" dst
 }
 
