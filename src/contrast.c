@@ -444,6 +444,12 @@ f8_status f8_contrast(const f8_pairs *pairs, const f8_options *options,
                                  .retire = retire,
                                  .progress = tell};
 
+    const f8_crew crew = {.threads = options->threads,
+                          .memory_bytes = options->memory_bytes,
+                          .in_memory =
+                              f8_path_in_memory(pairs->a.checkpoint->dir) &&
+                              f8_path_in_memory(pairs->b.checkpoint->dir)};
+
     r.is_mixed = f8_alloc(pairs->count, sizeof *r.is_mixed);
     if (!r.is_mixed)
         return f8_fail_nomem(err, "the comparison");
@@ -452,8 +458,7 @@ f8_status f8_contrast(const f8_pairs *pairs, const f8_options *options,
         r.is_second = pass == 1;
         status = make_units(&r, err);
         if (status == F8_OK && r.units_count > 0)
-            status = f8_pipeline_run(&ops, r.units_count, 1, options->threads,
-                                     options->memory_bytes, err);
+            status = f8_pipeline_run(&ops, r.units_count, 1, &crew, err);
     }
     free(r.units);
     free(r.is_mixed);

@@ -14,14 +14,15 @@
 /* A result shard while it is being written. The tally changes under the
  * pipeline's mutex; the rest is set at its begin and read by all. */
 typedef struct open_shard {
-    f8_output out; /* closed unless the shard is being written */
+    f8_output out;        /* closed unless the shard is being written */
+    pthread_mutex_t turn; /* out.file's */
     f8_tally tally;
 } open_shard;
 
 typedef struct convert {
     const f8_plan *plan;
     const f8_options *options;
-    const f8_kernel *kernel;
+    f8_task task;
     f8_target target;
     open_shard *shards;
     /* Of the unit whose items are being retired: */
@@ -80,8 +81,11 @@ static f8_status begin_shard(void *ctx, uint32_t shard, f8_error *err)
     if (status != F8_OK)
         goto out;
     f8_file_open_direct(&s->out.file, s->out.temporary, O_WRONLY);
-    status = f8_reserve(s->out.file.fd, header.length + planned->data_bytes,
-                        s->out.temporary, err);
+    /* In memory there is nothing to be gained by pages that lie together, and
+     * all workers would wait for them. */
+    if (!s->out.file.in_memory)
+        status = f8_reserve(s->out.file.fd, header.length + planned->data_bytes,
+                            s->out.temporary, err);
     if (status == F8_OK)
         status = f8_write_at(s->out.file.fd, header.data, header.length, 0,
                              s->out.temporary, err);
@@ -96,8 +100,8 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
     convert *c = ctx;
     const f8_unit *u = &c->plan->units[item->unit];
 
-    return f8_work_do(c->plan, c->kernel, &c->shards[u->shard].out, worker,
-                      item, outcome, err);
+    return f8_work_do(&c->task, &c->shards[u->shard].out, worker, item, outcome,
+                      err);
 }
 
 /* ---- afterwards ---------------------------------------------------------- */
@@ -109,6 +113,7 @@ static f8_status retire(void *ctx, const f8_item *item,
     const f8_unit *u = &c->plan->units[item->unit];
 
     (void)err;
+    f8_behind_retired(&c->task.behind, item);
     if (u->action != F8_QUANTIZE)
         return F8_OK;
     f8_finds_add(&c->finds, &outcome->finds, (f8_place){item->row, item->col});
@@ -131,6 +136,9 @@ static f8_status end_shard(void *ctx, uint32_t shard, f8_error *err)
     char *path = f8_path_join(c->target.dir, c->plan->shards[shard].name);
     int fd = s->out.file.fd;
 
+    /* The ends of pieces, scales, and what lies transposed are in the cache. */
+    f8_file_drop(&s->out.file, 0,
+                 s->out.data_start + c->plan->shards[shard].data_bytes, true);
     s->out.file.fd = -1;
     f8_file_close(&s->out.file);
     f8_status status = f8_sync_close(fd, s->out.temporary, err);
@@ -186,9 +194,12 @@ static f8_status run_pipeline(convert *c, f8_error *err)
     c->progress.bytes_done = c->progress.bytes_resumed;
     c->progress.shards_done = c->target.shards_done;
     c->progress.shards_total = (uint32_t)plan->shards_count;
+    const f8_crew crew = {.threads = plan->threads,
+                          .memory_bytes = plan->memory_bytes,
+                          .in_memory = f8_path_in_memory(plan->source->dir) &&
+                                       f8_path_in_memory(c->target.dir)};
     return f8_pipeline_run(&ops, plan->units_count,
-                           (uint32_t)plan->shards_count, plan->threads,
-                           plan->memory_bytes, err);
+                           (uint32_t)plan->shards_count, &crew, err);
 }
 
 static bool keep_going(void *ctx)
@@ -302,9 +313,11 @@ static void clean_up(convert *c, f8_status status)
         if (s->out.temporary && status != F8_ERR_CANCELLED)
             unlink(s->out.temporary);
         free(s->out.temporary);
+        pthread_mutex_destroy(&s->turn);
         f8_tally_free(&s->tally);
     }
     free(c->shards);
+    f8_behind_end(&c->task.behind);
     f8_target_close(&c->target);
 }
 
@@ -334,15 +347,22 @@ static f8_status run(const f8_plan *plan, const char *dst,
     f8_status status = f8_options_fill(options, &filled, err);
     if (status != F8_OK)
         return status;
-    status = f8_kernel_choose(filled.cpu, &c.kernel, err);
+    c.task.plan = plan;
+    status = f8_kernel_choose(filled.cpu, &c.task.kernel, err);
     if (status != F8_OK)
         return status;
     c.shards = f8_alloc(plan->shards_count, sizeof *c.shards);
     if (!c.shards)
         return f8_fail_nomem(err, "the shards");
-    for (uint64_t i = 0; i < plan->shards_count; i++)
-        c.shards[i].out.file = (f8_file){-1, -1, false};
-    status = write_manifests(plan, &index, &config, err);
+    for (uint64_t i = 0; i < plan->shards_count; i++) {
+        open_shard *s = &c.shards[i];
+        s->turn = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+        s->out.file = F8_FILE_NONE;
+        s->out.file.turn = &s->turn;
+    }
+    status = f8_behind_begin(&c.task.behind, plan, err);
+    if (status == F8_OK)
+        status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
         status = f8_target_open(plan, dst, filled.overwrite, &index, &config,
                                 &c.target, err);

@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
@@ -27,6 +29,20 @@ void *f8_aligned_alloc(uint64_t n)
     return buffer;
 }
 
+/* What lies on these is in the page cache as long as it exists: to go past it
+ * cannot save memory, and costs a question for each read. */
+static bool is_memory(const struct statfs *fs)
+{
+    return fs->f_type == TMPFS_MAGIC || fs->f_type == RAMFS_MAGIC;
+}
+
+bool f8_path_in_memory(const char *path)
+{
+    struct statfs fs;
+
+    return statfs(path, &fs) == 0 && is_memory(&fs);
+}
+
 /* The path may lead to another file by now. */
 static void drop_stranger(f8_file *file)
 {
@@ -43,6 +59,12 @@ static void drop_stranger(f8_file *file)
 
 void f8_file_open_direct(f8_file *file, const char *path, int flags)
 {
+    struct statfs fs;
+
+    file->in_memory = fstatfs(file->fd, &fs) == 0 && is_memory(&fs);
+    file->direct_fd = -1;
+    if (file->in_memory)
+        return;
     file->direct_fd = f8_open(path, flags | O_DIRECT | O_NOFOLLOW);
     if (file->direct_fd < 0 && errno == ELOOP) /* a link that was followed */
         file->direct_fd = f8_open(path, flags | O_DIRECT);
@@ -64,31 +86,109 @@ void f8_file_close(f8_file *file)
     file->fd = file->direct_fd = -1;
 }
 
-/* Whether all of a range is in the page cache. mincore asks without touching:
- * preadv2 with RWF_NOWAIT, the other way to ask, starts reading ahead and so
- * fills the cache it asks about (seen on Linux 6.18: 1.5 GB of a 2 GB file). */
-static bool is_cached(int fd, uint64_t offset, size_t n)
+/* Calls `see` for pages of a range: which of them are in the page cache, until
+ * it has seen enough. False when the kernel does not tell.
+ *
+ * mincore asks without touching: preadv2 with RWF_NOWAIT, the other way to ask,
+ * starts reading ahead and so fills the cache it asks about (seen on Linux
+ * 6.18: 1.5 GB of a 2 GB file). */
+static bool ask_cached(int fd, uint64_t offset, size_t n,
+                       bool (*see)(void *ctx, const unsigned char *resident,
+                                   size_t pages),
+                       void *ctx)
 {
     enum { PIECE = 1024 };
     unsigned char resident[PIECE];
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint64_t begin = offset / page * page;
     size_t length = (size_t)(offset + n - begin);
-    bool cached = true;
+    bool more = true;
 
     void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)begin);
     if (map == MAP_FAILED)
-        return true; /* then read as any program would */
-    for (size_t at = 0; at < length && cached; at += PIECE * page) {
+        return false;
+    for (size_t at = 0; at < length && more; at += PIECE * page) {
         size_t piece = length - at < PIECE * page ? length - at : PIECE * page;
-        size_t pages = (size_t)f8_ceil_div(piece, page);
         if (mincore((char *)map + at, piece, resident) != 0)
             break;
-        for (size_t i = 0; i < pages; i++)
-            cached = cached && (resident[i] & 1);
+        more = see(ctx, resident, (size_t)f8_ceil_div(piece, page));
     }
     munmap(map, length);
-    return cached;
+    return true;
+}
+
+static bool see_all(void *ctx, const unsigned char *resident, size_t pages)
+{
+    bool *cached = ctx;
+
+    for (size_t i = 0; i < pages; i++)
+        *cached = *cached && (resident[i] & 1);
+    return *cached;
+}
+
+/* Where nobody tells, as if it were: then read as any program would. */
+static bool is_cached(int fd, uint64_t offset, size_t n)
+{
+    bool cached = true;
+
+    return !ask_cached(fd, offset, n, see_all, &cached) || cached;
+}
+
+typedef struct page_counts {
+    uint64_t pages, resident;
+} page_counts;
+
+static bool count_pages(void *ctx, const unsigned char *resident, size_t pages)
+{
+    page_counts *n = ctx;
+
+    n->pages += pages;
+    for (size_t i = 0; i < pages; i++)
+        n->resident += resident[i] & 1;
+    return true;
+}
+
+bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n)
+{
+    page_counts found = {0, 0};
+
+    if (n == 0 || n > SIZE_MAX / 2 || file->unasked ||
+        !ask_cached(file->fd, offset, (size_t)n, count_pages, &found))
+        return true;
+    return 2 * found.resident > found.pages;
+}
+
+/* Of one call the kernel does as much as it would read ahead, which for most
+ * disks is this much, and forgets the rest. */
+#define FETCH_BYTES (UINT64_C(128) << 10)
+
+void f8_file_read_ahead(const f8_file *file, uint64_t offset, uint64_t n)
+{
+    (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
+    for (uint64_t at = 0; at < n; at += FETCH_BYTES)
+        (void)posix_fadvise(
+            file->fd, (off_t)(offset + at),
+            (off_t)(n - at < FETCH_BYTES ? n - at : FETCH_BYTES),
+            POSIX_FADV_WILLNEED);
+}
+
+void f8_file_drop(const f8_file *file, uint64_t offset, uint64_t n,
+                  bool written)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t begin = offset / page * page;
+    uint64_t end = f8_ceil_div(offset + n, page) * page;
+
+    if (file->in_memory || n == 0)
+        return;
+    if (written)
+        (void)sync_file_range(file->fd, (off_t)begin, (off_t)(end - begin),
+                              SYNC_FILE_RANGE_WAIT_BEFORE |
+                                  SYNC_FILE_RANGE_WRITE |
+                                  SYNC_FILE_RANGE_WAIT_AFTER);
+    /* Pages that are only half of the range would be left. */
+    (void)posix_fadvise(file->fd, (off_t)begin, (off_t)(end - begin),
+                        POSIX_FADV_DONTNEED);
 }
 
 /* Aligned reads until n bytes from `skip` on are there; the end of the file
@@ -128,6 +228,20 @@ f8_status f8_file_read(const f8_file *file, void *buffer, size_t n,
     return f8_read_at(file->fd, *data, n, offset, path, err);
 }
 
+f8_status f8_file_write_cached(const f8_file *file, const void *data, size_t n,
+                               uint64_t offset, const char *path, f8_error *err)
+{
+    /* Beside writes past the cache there is little to wait for. */
+    pthread_mutex_t *turn = file->direct_fd < 0 ? file->turn : NULL;
+
+    if (turn)
+        pthread_mutex_lock(turn);
+    f8_status status = f8_write_at(file->fd, data, n, offset, path, err);
+    if (turn)
+        pthread_mutex_unlock(turn);
+    return status;
+}
+
 /* Whole aligned pieces; how many bytes of them were written. What is left,
  * for whatever reason, goes through the cache, where an error is reported. */
 static size_t write_direct(int fd, const unsigned char *from, size_t n,
@@ -157,15 +271,15 @@ f8_status f8_file_write(const f8_file *file, const void *data, size_t n,
 
     if (file->direct_fd < 0 || n < lead + F8_ALIGN ||
         (uintptr_t)from % F8_ALIGN != offset % F8_ALIGN)
-        return f8_write_at(file->fd, from, n, offset, path, err);
+        return f8_file_write_cached(file, from, n, offset, path, err);
     size_t whole = (n - lead) / F8_ALIGN * F8_ALIGN;
     size_t done =
         write_direct(file->direct_fd, from + lead, whole, offset + lead);
     if (lead > 0)
-        status = f8_write_at(file->fd, from, lead, offset, path, err);
+        status = f8_file_write_cached(file, from, lead, offset, path, err);
     lead += done;
     if (status == F8_OK && lead < n)
-        status = f8_write_at(file->fd, from + lead, n - lead, offset + lead,
-                             path, err);
+        status = f8_file_write_cached(file, from + lead, n - lead,
+                                      offset + lead, path, err);
     return status;
 }

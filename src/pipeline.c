@@ -13,11 +13,17 @@
 /* 4 MiB a read: large enough that system calls and disk latency vanish, small
  * enough that twenty workers stay within the default budget. */
 #define CHUNK_MAX_BYTES (UINT64_C(4) << 20)
+/* But a band of a wide matrix is read and written as a whole: its rows are
+ * pieces of a few kilobytes that lie apart. Nobody has wider ones than this. */
+#define BAND_MAX_BYTES (UINT64_C(32) << 20)
 /* One 128 x 128 block of binary32, the least a worker can do its work in. */
 #define CHUNK_MIN_BYTES (UINT64_C(64) << 10)
 
-/* Of the ring: how far a fast worker may run ahead of the slowest. */
-enum { SLOTS_A_WORKER = 4 };
+enum {
+    SLOTS_A_WORKER = 4, /* of the ring: how far a fast worker may run ahead of
+                           the slowest */
+    FEW_WORKERS = 4     /* but enough to have a disk busy */
+};
 
 typedef struct slot {
     f8_item item;
@@ -29,8 +35,8 @@ typedef struct pipeline {
     const f8_pipeline_ops *ops;
     uint64_t units;
     unsigned workers;
-    uint64_t chunk_bytes;
-    sem_t turns; /* as many as threads */
+    uint64_t chunk_bytes, piece_bytes; /* of a buffer; of most items */
+    sem_t turns;                       /* as many as threads */
 
     pthread_mutex_t mutex; /* guards everything below */
     pthread_cond_t moved;  /* something was retired, or the run failed */
@@ -48,14 +54,24 @@ typedef struct pipeline {
     f8_error error;
 } pipeline;
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* ---- workers ------------------------------------------------------------- */
 
 /* Reads and writes past the page cache block, so a disk that wants several
- * requests at a time needs more workers than there are CPUs. */
-static unsigned worker_count(unsigned threads)
+ * requests at a time needs more workers than there are CPUs. Where nothing is
+ * on a disk they would only fill the CPUs' caches. */
+static unsigned worker_count(const f8_crew *crew)
 {
+    unsigned threads = crew->threads;
+
+    if (crew->in_memory)
+        return threads;
     if (threads < 2)
-        return 4;
+        return FEW_WORKERS;
     return threads + (threads < 16 ? threads : 16);
 }
 
@@ -88,42 +104,76 @@ static uint64_t worker_bytes(uint64_t chunk_bytes)
            sizeof(f8_worker) + SLOTS_A_WORKER * sizeof(slot);
 }
 
-static uint64_t chunk_for(unsigned threads, uint64_t memory_bytes)
-{
-    uint64_t chunk = CHUNK_MAX_BYTES;
-    uint64_t share = memory_bytes / worker_count(threads);
+/* What the workers of a run have: how many there are, the size of a buffer. */
+typedef struct share {
+    unsigned workers;
+    uint64_t chunk_bytes;
+} share;
 
-    while (chunk > CHUNK_MIN_BYTES && worker_bytes(chunk) > share)
-        chunk -= CHUNK_MIN_BYTES;
-    return chunk;
+/* Where a band is wider than a chunk, fewer workers with larger buffers, if
+ * the budget has room for some. */
+static share share_for(const f8_crew *crew)
+{
+    share s = {worker_count(crew), CHUNK_MAX_BYTES};
+    unsigned few = s.workers < FEW_WORKERS ? s.workers : FEW_WORKERS;
+
+    if (crew->band_bytes > CHUNK_MAX_BYTES &&
+        crew->band_bytes <= BAND_MAX_BYTES) {
+        uint64_t chunk = f8_ceil_div(crew->band_bytes, CHUNK_MIN_BYTES);
+        chunk *= CHUNK_MIN_BYTES;
+        uint64_t fit = crew->memory_bytes / worker_bytes(chunk);
+        if (fit >= few)
+            return (share){fit < s.workers ? (unsigned)fit : s.workers, chunk};
+    }
+    while (s.chunk_bytes > CHUNK_MIN_BYTES &&
+           worker_bytes(s.chunk_bytes) > crew->memory_bytes / s.workers)
+        s.chunk_bytes -= CHUNK_MIN_BYTES;
+    return s;
 }
 
-f8_status f8_pipeline_chunk(unsigned threads, uint64_t memory_bytes,
-                            uint64_t *chunk_bytes, f8_error *err)
+f8_status f8_pipeline_chunk(const f8_crew *crew, uint64_t *chunk_bytes,
+                            f8_error *err)
 {
-    uint64_t least = worker_bytes(CHUNK_MIN_BYTES) * worker_count(threads);
+    uint64_t least = worker_bytes(CHUNK_MIN_BYTES) * worker_count(crew);
 
-    if (memory_bytes < least)
+    if (crew->memory_bytes < least)
         return f8_fail(err, F8_ERR_NOMEM,
                        "a memory budget of %llu bytes is too small for %u "
                        "threads: expected at least %llu",
-                       (unsigned long long)memory_bytes, threads,
+                       (unsigned long long)crew->memory_bytes, crew->threads,
                        (unsigned long long)least);
-    *chunk_bytes = chunk_for(threads, memory_bytes);
+    *chunk_bytes = share_for(crew).chunk_bytes;
     return F8_OK;
 }
 
-uint64_t f8_pipeline_memory(unsigned threads, uint64_t memory_bytes)
+uint64_t f8_pipeline_memory(const f8_crew *crew)
 {
-    return worker_bytes(chunk_for(threads, memory_bytes)) *
-           worker_count(threads);
+    share s = share_for(crew);
+    return worker_bytes(s.chunk_bytes) * s.workers;
 }
 
 /* ---- cutting ------------------------------------------------------------- */
 
-static uint64_t least(uint64_t a, uint64_t b)
+/* What a buffer must hold of each element. */
+static size_t room_an_element(const f8_work *work)
 {
-    return a < b ? a : b;
+    size_t source_bytes = f8_dtype_bytes(work->dtype);
+    size_t widest_bytes = f8_dtype_bytes(work->widest);
+
+    return source_bytes > widest_bytes ? source_bytes : widest_bytes;
+}
+
+uint64_t f8_pipeline_band(const f8_work *work)
+{
+    uint64_t bytes;
+
+    if (!work->matrix)
+        return 0;
+    if (!f8_mul_u64(work->cols,
+                    least(work->rows, F8_BLOCK) * room_an_element(work),
+                    &bytes))
+        return UINT64_MAX;
+    return bytes;
 }
 
 /* The next panel of the cursor's matrix: as many whole bands as fit, or,
@@ -131,21 +181,18 @@ static uint64_t least(uint64_t a, uint64_t b)
 static void cut_matrix(pipeline *p, f8_item *item)
 {
     const f8_work *w = &p->work;
-    size_t source_bytes = f8_dtype_bytes(w->dtype);
-    size_t widest_bytes = f8_dtype_bytes(w->widest);
-    size_t elem_bytes =
-        source_bytes > widest_bytes ? source_bytes : widest_bytes;
-    uint64_t band_bytes = F8_BLOCK * w->cols * elem_bytes;
+    uint64_t band_bytes = f8_pipeline_band(w);
 
     item->row = p->row;
     item->col = p->col;
     if (band_bytes <= p->chunk_bytes) {
-        uint64_t bands = p->chunk_bytes / band_bytes;
+        uint64_t bands = p->piece_bytes / band_bytes;
+        bands = bands > 0 ? bands : 1;
         item->rows = least(bands * F8_BLOCK, w->rows - p->row);
         item->cols = w->cols;
         p->row += item->rows;
     } else {
-        uint64_t fit = p->chunk_bytes / (F8_BLOCK * elem_bytes);
+        uint64_t fit = p->chunk_bytes / (F8_BLOCK * room_an_element(w));
         item->rows = least(F8_BLOCK, w->rows - p->row);
         item->cols = least(fit / F8_BLOCK * F8_BLOCK, w->cols - p->col);
         p->col += item->cols;
@@ -154,14 +201,14 @@ static void cut_matrix(pipeline *p, f8_item *item)
             p->row += item->rows;
         }
     }
-    item->bytes = item->rows * item->cols * source_bytes;
+    item->bytes = item->rows * item->cols * f8_dtype_bytes(w->dtype);
     item->last = p->row == w->rows;
 }
 
 static void cut_bytes(pipeline *p, f8_item *item)
 {
     item->begin = p->begin;
-    item->bytes = least(p->chunk_bytes, p->work.bytes - p->begin);
+    item->bytes = least(p->piece_bytes, p->work.bytes - p->begin);
     p->begin += item->bytes;
     item->last = p->begin == p->work.bytes;
 }
@@ -385,22 +432,41 @@ static f8_status run_threads(pipeline *p, thread_start *starts, f8_error *err)
     return F8_OK;
 }
 
-f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
-                          uint32_t shards, unsigned threads,
-                          uint64_t memory_bytes, f8_error *err)
+/* The widest of the matrices that are not skipped. */
+static uint64_t widest_band(const f8_pipeline_ops *ops, uint64_t units)
 {
+    uint64_t widest = 0;
+    f8_work work;
+
+    for (uint64_t i = 0; i < units; i++) {
+        ops->get(ops->ctx, i, &work);
+        uint64_t bytes = f8_pipeline_band(&work);
+        if (bytes > widest && !(ops->skip && ops->skip(ops->ctx, work.shard)))
+            widest = bytes;
+    }
+    return widest;
+}
+
+f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
+                          uint32_t shards, const f8_crew *asked, f8_error *err)
+{
+    f8_crew crew = *asked;
+
+    crew.band_bytes = widest_band(ops, units);
+    share s = share_for(&crew);
     pipeline p = {.ops = ops,
                   .units = units,
-                  .workers = worker_count(threads),
-                  .ring_size = (uint64_t)worker_count(threads) * SLOTS_A_WORKER,
+                  .workers = s.workers,
+                  .chunk_bytes = s.chunk_bytes,
+                  .piece_bytes = least(s.chunk_bytes, CHUNK_MAX_BYTES),
+                  .ring_size = (uint64_t)s.workers * SLOTS_A_WORKER,
                   .mutex = PTHREAD_MUTEX_INITIALIZER,
                   .moved = PTHREAD_COND_INITIALIZER};
 
-    f8_status status =
-        f8_pipeline_chunk(threads, memory_bytes, &p.chunk_bytes, err);
+    f8_status status = f8_pipeline_chunk(&crew, &p.chunk_bytes, err);
     if (status != F8_OK)
         return status;
-    if (sem_init(&p.turns, 0, threads) != 0)
+    if (sem_init(&p.turns, 0, crew.threads) != 0)
         return f8_fail_errno(err, errno, "cannot make a semaphore");
     p.ring = f8_alloc(p.ring_size, sizeof *p.ring);
     p.shard_open = f8_alloc(shards, sizeof *p.shard_open);

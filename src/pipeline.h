@@ -35,8 +35,8 @@ typedef struct f8_item {
 
 /* A worker's own memory; nothing in it is shared. */
 typedef struct f8_worker {
-    unsigned char *in;     /* chunk_bytes: source, or the side to compare */
-    unsigned char *out;    /* chunk_bytes: codes, or the other side */
+    unsigned char *in;     /* a chunk: source, or the side to compare */
+    unsigned char *out;    /* a chunk: codes, or the other side */
     unsigned char *scales; /* scales_bytes */
     sem_t *turns;          /* shared: see f8_worker_compute */
     void *user;            /* the caller's, see worker_begin */
@@ -78,15 +78,28 @@ typedef struct f8_pipeline_ops {
     int (*progress)(void *ctx, uint64_t bytes, int64_t shard); /* locked */
 } f8_pipeline_ops;
 
-/* Bytes of source a worker takes at a time within the budget; F8_ERR_NOMEM
- * with the least budget in the message when it is too small. */
-f8_status f8_pipeline_chunk(unsigned threads, uint64_t memory_bytes,
-                            uint64_t *chunk_bytes, f8_error *err);
+/* Who is to work, and on how much memory. */
+typedef struct f8_crew {
+    unsigned threads;
+    uint64_t memory_bytes;
+    uint64_t band_bytes; /* of the widest matrix, see f8_pipeline_band; a run
+                          * finds it out by itself */
+    bool in_memory;      /* all that is read and written: nobody waits for a
+                          * disk */
+} f8_crew;
+
+/* What a buffer needs for 128 whole rows of a unit's matrix, or all of them
+ * when it has fewer; 0 for other units. */
+uint64_t f8_pipeline_band(const f8_work *work);
+
+/* Bytes of source that a worker's buffer holds within the budget;
+ * F8_ERR_NOMEM with the least budget in the message when it is too small. */
+f8_status f8_pipeline_chunk(const f8_crew *crew, uint64_t *chunk_bytes,
+                            f8_error *err);
 /* What the workers will allocate in all. */
-uint64_t f8_pipeline_memory(unsigned threads, uint64_t memory_bytes);
+uint64_t f8_pipeline_memory(const f8_crew *crew);
 
 f8_status f8_pipeline_run(const f8_pipeline_ops *ops, uint64_t units,
-                          uint32_t shards, unsigned threads,
-                          uint64_t memory_bytes, f8_error *err);
+                          uint32_t shards, const f8_crew *crew, f8_error *err);
 
 #endif

@@ -649,8 +649,9 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
     plan->shard_bytes = options->shard_bytes;
     plan->threads = options->threads;
     plan->memory_bytes = options->memory_bytes;
-    f8_status status =
-        f8_pipeline_chunk(options->threads, options->memory_bytes, &least, err);
+    const f8_crew crew = {.threads = options->threads,
+                          .memory_bytes = options->memory_bytes};
+    f8_status status = f8_pipeline_chunk(&crew, &least, err);
     if (status == F8_OK)
         status = f8_checkpoint_open(
             src,

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 void f8_handle_close(f8_handle *handle)
 {
@@ -122,18 +123,26 @@ f8_status f8_read_across(const f8_handle *handle, uint64_t offset,
 {
     size_t height = (size_t)item->rows, width = (size_t)item->cols;
     size_t n = height * elem_bytes;
+    uint64_t at = offset + (item->col * stride + item->row) * elem_bytes;
     unsigned char *to = spare;
     f8_status status = F8_OK;
 
-    /* Columns of the result are runs of the source, of a kilobyte or less, with
-     * the other parts' between them, which are asked for next: they go through
-     * the cache. */
-    for (uint64_t c = 0; c < width && status == F8_OK; c++)
+    /* Columns of the result are runs of the source. Where nothing is between
+     * them they are one piece; else they have a kilobyte or less, with the
+     * other parts' between them, which are asked for next: they go through the
+     * cache. */
+    if (item->rows == stride)
+        status = f8_handle_read(handle, spare, width * n, at, &to, err);
+    for (uint64_t c = 0; c < width && item->rows != stride && status == F8_OK;
+         c++)
         status = f8_read_at(handle->file.fd, to + c * n, n,
-                            offset + ((item->col + c) * stride + item->row) *
-                                         elem_bytes,
-                            handle->path, err);
-    f8_transpose(spare, buffer, width, height, elem_bytes);
+                            at + c * stride * elem_bytes, handle->path, err);
+    if (status != F8_OK)
+        return status;
+    /* The piece lies as in the file, where a tensor may begin anywhere. */
+    if ((uintptr_t)to % elem_bytes != 0)
+        to = memmove(spare, to, width * n);
+    f8_transpose(to, buffer, width, height, elem_bytes);
     *data = buffer;
     return status;
 }

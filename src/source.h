@@ -14,7 +14,7 @@ typedef struct f8_handle {
     uint32_t index; /* of the checkpoint's file */
     char *path;
 } f8_handle;
-#define F8_HANDLE_NONE ((f8_handle){.file = {-1, -1, false}})
+#define F8_HANDLE_NONE ((f8_handle){.file = F8_FILE_NONE})
 f8_status f8_handle_use(f8_handle *handle, const f8_checkpoint *checkpoint,
                         uint32_t file, f8_error *err);
 void f8_handle_close(f8_handle *handle);

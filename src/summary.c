@@ -6,6 +6,7 @@
 
 #include "pipeline.h"
 #include "quant.h"
+#include "work.h"
 
 /* What is kept of each quantised weight's error: while its shard is written,
  * as text in the journal, and in the report with its name. */
@@ -15,13 +16,22 @@ enum { MEASURED_BYTES = 1024 };
  * for the program itself, thread stacks and libraries. */
 static uint64_t forecast_memory(const f8_plan *plan)
 {
+    f8_crew crew = {.threads = plan->threads,
+                    .memory_bytes = plan->memory_bytes};
     uint64_t header = 0;
 
     for (uint64_t i = 0; i < plan->shards_count; i++) {
         if (plan->shards[i].header_bytes > header)
             header = plan->shards[i].header_bytes;
     }
-    return f8_pipeline_memory(plan->threads, plan->memory_bytes) +
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        f8_work work;
+        f8_work_describe(plan, i, &work);
+        uint64_t bytes = f8_pipeline_band(&work);
+        if (bytes > crew.band_bytes)
+            crew.band_bytes = bytes;
+    }
+    return f8_pipeline_memory(&crew) +
            (plan->threads + 1) * plan->kinds_count * sizeof(f8_stats) +
            2 * plan->layers_count * sizeof(f8_stats) +
            plan->fp8_weights * MEASURED_BYTES +

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agreement.h"
+#include "behind.h"
 #include "blockwise.h"
 #include "companions.h"
 #include "mixup.h"
@@ -29,6 +30,7 @@ typedef struct verification {
     f8_verdict *verdict;
     const f8_options *options;
     const f8_kernel *kernel;
+    f8_behind behind;
     /* Of the unit whose items are being retired: */
     f8_finds finds;
     uint64_t hist[F8_HIST_BINS];
@@ -98,19 +100,28 @@ static void end_worker(void *ctx, f8_worker *worker)
 
 /* An item of a matrix of the source, packed and in the result's order; the
  * worker's out is scratch here. */
-static f8_status read_source(const f8_handle *source, const f8_unit *u,
-                             size_t elem_bytes, const f8_item *item,
+static f8_status read_source(verification *v, const f8_item *item,
                              f8_worker *worker, unsigned char **weights,
                              f8_error *err)
 {
-    if (u->stride)
-        return f8_read_across(source, u->offset, u->stride, elem_bytes, item,
-                              worker->in, worker->out, weights, err);
+    const f8_unit *u = &v->pair.plan.units[item->unit];
+    const f8_handle *source = &((handles *)worker->user)->source;
+    size_t elem_bytes =
+        f8_dtype_bytes(v->pair.plan.source->tensors.items[u->source].dtype);
+
+    if (u->stride) {
+        f8_behind_reading(&v->behind, item, source);
+        f8_status status =
+            f8_read_across(source, u->offset, u->stride, elem_bytes, item,
+                           worker->in, worker->out, weights, err);
+        f8_behind_read(&v->behind);
+        return status;
+    }
     return f8_read_panel(source, u->offset, f8_unit_cols(u), elem_bytes, item,
                          worker->in, weights, err);
 }
 
-static f8_status check_item(const verification *v, f8_worker *worker,
+static f8_status check_item(verification *v, f8_worker *worker,
                             const f8_item *item, f8_outcome *outcome,
                             f8_error *err)
 {
@@ -124,8 +135,7 @@ static f8_status check_item(const verification *v, f8_worker *worker,
     uint8_t scratch[F8_BLOCK * F8_BLOCK];
     unsigned char *weights, *codes = NULL;
 
-    f8_status status = read_source(&h->source, u, f8_dtype_bytes(dtype), item,
-                                   worker, &weights, err);
+    f8_status status = read_source(v, item, worker, &weights, err);
     if (status == F8_OK)
         status = f8_read_panel(&h->result, part->weight->offset, cols, 1, item,
                                worker->out, &codes, err);
@@ -191,7 +201,7 @@ static f8_status compare_item(const verification *v, f8_worker *worker,
 }
 
 /* The same of a kept matrix that lies transposed in the source. */
-static f8_status compare_across(const verification *v, f8_worker *worker,
+static f8_status compare_across(verification *v, f8_worker *worker,
                                 const f8_item *item, f8_outcome *outcome,
                                 f8_error *err)
 {
@@ -203,8 +213,7 @@ static f8_status compare_across(const verification *v, f8_worker *worker,
     size_t n = (size_t)(item->cols * elem_bytes);
     unsigned char *ours, *theirs = NULL;
 
-    f8_status status =
-        read_source(&h->source, u, elem_bytes, item, worker, &ours, err);
+    f8_status status = read_source(v, item, worker, &ours, err);
     if (status == F8_OK)
         status =
             f8_read_panel(&h->result, v->pair.parts[item->unit].weight->offset,
@@ -219,7 +228,7 @@ static f8_status compare_across(const verification *v, f8_worker *worker,
 static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
                       f8_outcome *outcome, f8_error *err)
 {
-    const verification *v = ctx;
+    verification *v = ctx;
     const f8_unit *u = &v->pair.plan.units[item->unit];
     handles *h = worker->user;
     uint32_t source_file = v->pair.plan.source->tensors.items[u->source].file;
@@ -380,6 +389,7 @@ static f8_status retire(void *ctx, const f8_item *item,
     const f8_unit *u = &v->pair.plan.units[item->unit];
     f8_status status = F8_OK;
 
+    f8_behind_retired(&v->behind, item);
     if (u->action == F8_QUANTIZE)
         return retire_matrix(v, item, outcome, err);
     if (outcome->faults && v->differing == 0)
@@ -441,8 +451,16 @@ static f8_status check_bytes(verification *v, f8_error *err)
                                  .retire = retire,
                                  .progress = tell};
 
-    return f8_pipeline_run(&ops, v->pair.plan.units_count, 2,
-                           v->options->threads, v->options->memory_bytes, err);
+    const f8_crew crew = {.threads = v->options->threads,
+                          .memory_bytes = v->options->memory_bytes,
+                          .in_memory =
+                              f8_path_in_memory(v->pair.plan.source->dir) &&
+                              f8_path_in_memory(v->pair.result->dir)};
+    f8_status status = f8_behind_begin(&v->behind, &v->pair.plan, err);
+    if (status == F8_OK)
+        status = f8_pipeline_run(&ops, v->pair.plan.units_count, 2, &crew, err);
+    f8_behind_end(&v->behind);
+    return status;
 }
 
 /* By which choice the scales seem to be made; E8M0 holds powers of two only,

@@ -17,6 +17,7 @@ typedef struct handles {
 typedef struct job {
     const f8_plan *plan;
     const f8_kernel *kernel;
+    f8_behind *behind;
     const f8_output *out;
     f8_worker *worker;
     const f8_item *item;
@@ -91,8 +92,8 @@ static f8_status write_rows(const job *j, const unsigned char *rows,
         return f8_file_write(&out->file, rows, (size_t)item->rows * n, at,
                              out->temporary, err);
     for (uint64_t r = 0; r < item->rows && status == F8_OK; r++)
-        status = f8_write_at(out->file.fd, rows + r * n, n, at + r * stride,
-                             out->temporary, err);
+        status = f8_file_write_cached(&out->file, rows + r * n, n,
+                                      at + r * stride, out->temporary, err);
     return status;
 }
 
@@ -113,11 +114,13 @@ static f8_status write_across(const job *j, const unsigned char *rows,
     f8_transpose(rows, spare, (size_t)item->rows, (size_t)item->cols,
                  elem_bytes);
     for (uint64_t c = 0; c < item->cols && status == F8_OK; c++)
-        status = f8_write_at(
-            out->file.fd, spare + c * n, n,
+        status = f8_file_write_cached(
+            &out->file, spare + c * n, n,
             at +
                 ((item->col + c) * j->unit->to_stride + item->row) * elem_bytes,
             out->temporary, err);
+    if (status == F8_OK)
+        f8_behind_written(j->behind, item, &out->file, out->data_start);
     return status;
 }
 
@@ -172,9 +175,10 @@ static f8_status quantise(const job *j, const void *weights, f8_dtype dtype,
     f8_status status = write_rows(j, codes, 1, err);
     if (status != F8_OK)
         return status;
-    return f8_write_at(j->out->file.fd, scales, (size_t)range.bytes,
-                       j->out->data_start + u->scale_begin + range.begin,
-                       j->out->temporary, err);
+    return f8_file_write_cached(&j->out->file, scales, (size_t)range.bytes,
+                                j->out->data_start + u->scale_begin +
+                                    range.begin,
+                                j->out->temporary, err);
 }
 
 /* An item's weights, packed and in the result's order; worker->out is scratch
@@ -185,10 +189,14 @@ static f8_status read_weights(const job *j, unsigned char **weights,
     const handles *h = j->worker->user;
     size_t elem_bytes = f8_dtype_bytes(j->source->dtype);
 
-    if (j->unit->stride)
-        return f8_read_across(&h->source, j->unit->offset, j->unit->stride,
-                              elem_bytes, j->item, j->worker->in,
-                              j->worker->out, weights, err);
+    if (j->unit->stride) {
+        f8_behind_reading(j->behind, j->item, &h->source);
+        f8_status status = f8_read_across(
+            &h->source, j->unit->offset, j->unit->stride, elem_bytes, j->item,
+            j->worker->in, j->worker->out, weights, err);
+        f8_behind_read(j->behind);
+        return status;
+    }
     return f8_read_panel(&h->source, j->unit->offset, f8_unit_cols(j->unit),
                          elem_bytes, j->item, j->worker->in, weights, err);
 }
@@ -342,7 +350,8 @@ static f8_status copy_item(const job *j, f8_error *err)
                        j->unit->offset + j->item->begin, &data, err);
     if (status != F8_OK)
         return status;
-    if ((uintptr_t)data % F8_ALIGN != to % F8_ALIGN) {
+    if (out->file.direct_fd >= 0 &&
+        (uintptr_t)data % F8_ALIGN != to % F8_ALIGN) {
         unsigned char *aligned = j->worker->out + to % F8_ALIGN;
         memcpy(aligned, data, n);
         data = aligned;
@@ -370,14 +379,15 @@ static f8_status copy_across(const job *j, f8_error *err)
     return write_rows(j, aligned, elem_bytes, err);
 }
 
-f8_status f8_work_do(const f8_plan *plan, const f8_kernel *kernel,
-                     const f8_output *output, f8_worker *worker,
+f8_status f8_work_do(f8_task *task, const f8_output *output, f8_worker *worker,
                      const f8_item *item, f8_outcome *outcome, f8_error *err)
 {
+    const f8_plan *plan = task->plan;
     const f8_unit *u = &plan->units[item->unit];
     handles *h = worker->user;
     job j = {.plan = plan,
-             .kernel = kernel,
+             .kernel = task->kernel,
+             .behind = &task->behind,
              .out = output,
              .worker = worker,
              .item = item,

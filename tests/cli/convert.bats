@@ -260,6 +260,33 @@ for name, error in zip(names, errors):
 END
 }
 
+# Where both folders are in memory nothing goes past the cache, writers take
+# turns, and there are as many workers as threads.
+@test "in memory: the same bytes and statistics" {
+    [ "$(stat -f -c %T /dev/shm)" = tmpfs ] || skip "/dev/shm is no tmpfs"
+    program 0 synth src --layers 4 --shards 2
+    program 0 quantize src dst --json
+    mv out 0.json
+    memory=$(mktemp -d /dev/shm/fp8cast-bats.XXXXXX)
+    status=0
+    bash -euc '
+        cp -r src "$2"
+        for threads in 1 3; do
+            "$1" quantize "$2/src" "$2/dst" --overwrite --threads $threads \
+                --json >$threads.json
+            "$1" verify "$2/src" "$2/dst" --threads $threads --quiet
+            diff -r -x .fp8cast dst "$2/dst"
+        done
+    ' in-memory "$fp8cast" "$memory" || status=$?
+    rm -rf "$memory"
+    [ "$status" -eq 0 ]
+    "$PYTHON" - <<'END'
+import json
+errors = [json.load(open(f"{n}.json"))["error"] for n in (0, 1, 3)]
+assert errors[0] == errors[1] == errors[2], errors
+END
+}
+
 @test "the result table and verify after it" {
     program 0 quantize "$shared/src" dst --verify --json --quiet
     [ ! -s err ]

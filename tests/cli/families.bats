@@ -27,6 +27,13 @@ teardown() { end_test; }
     "$PYTHON" "$BATS_TEST_DIRNAME/across.py" "$fp8cast" .
 }
 
+@test "what lies transposed or in wide rows leaves nothing in the page cache" {
+    status=0
+    "$PYTHON" "$BATS_TEST_DIRNAME/cache.py" "$fp8cast" . || status=$?
+    [ "$status" -ne 77 ] || skip "this file system keeps it or tells nothing"
+    [ "$status" -eq 0 ]
+}
+
 @test "a family that no loader takes in FP8 is refused with the reason" {
     mkdir src
     echo '{"model_type": "gpt_oss"}' >src/config.json

@@ -621,13 +621,34 @@ static void test_handle_notices_change(void **state)
     f8_checkpoint_free(cp);
 }
 
-/* A matrix of 260 x 300 elements of two bytes whose element (r, c) is
- * r * 300 + c, at whatever offset the header leaves it. */
-static void test_read_panel(void **state)
+enum { ROWS = 260, COLS = 300 };
+
+/* A checkpoint with matrix "m" of ROWS x COLS elements of two bytes whose
+ * element (r, c) is r * COLS + c, at whatever offset the header leaves it. */
+static f8_checkpoint *open_numbered(const char *dir, uint64_t *offset)
 {
-    enum { ROWS = 260, COLS = 300 };
     static const made_tensor t[] = {{"pad", F8_DTYPE_U8, 1, {3}},
                                     {"m", F8_DTYPE_U16, 2, {ROWS, COLS}}};
+    const char *path = path_in(dir, "model.safetensors");
+    size_t n;
+
+    put_text(path_in(dir, "config.json"), CONFIG);
+    put_shard(path, t, COUNT_OF(t));
+    char *bytes = get_file(path, &n);
+    *offset = n - sizeof(uint16_t) * ROWS * COLS;
+    for (uint32_t i = 0; i < ROWS * COLS; i++) {
+        uint16_t element = (uint16_t)i;
+        memcpy(bytes + *offset + i * sizeof element, &element, sizeof element);
+    }
+    put_file(path, bytes, n);
+    free(bytes);
+    f8_checkpoint *cp = open_good(dir);
+    assert_int_equal(f8_checkpoint_find(cp, "m")->offset, *offset);
+    return cp;
+}
+
+static void test_read_panel(void **state)
+{
     static const f8_item items[] = {
         {.row = 0, .rows = 260, .col = 0, .cols = 300, .last = true},
         {.row = 128, .rows = 128, .col = 0, .cols = 300},
@@ -636,34 +657,20 @@ static void test_read_panel(void **state)
         {.row = 128, .rows = 128, .col = 256, .cols = 44},
         {.row = 256, .rows = 4, .col = 256, .cols = 44, .last = true},
     };
-    const char *path = path_in(*state, "model.safetensors");
     f8_handle handle = F8_HANDLE_NONE;
     f8_error err = {0};
+    uint64_t offset;
 
-    put_text(path_in(*state, "config.json"), CONFIG);
-    put_shard(path, t, COUNT_OF(t));
-    size_t n;
-    char *bytes = get_file(path, &n);
-    uint64_t offset = n - sizeof(uint16_t) * ROWS * COLS;
-    for (uint32_t i = 0; i < ROWS * COLS; i++) {
-        uint16_t element = (uint16_t)i;
-        memcpy(bytes + offset + i * sizeof element, &element, sizeof element);
-    }
-    put_file(path, bytes, n);
-    free(bytes);
-
-    f8_checkpoint *cp = open_good(*state);
-    const f8_tensor *m = f8_checkpoint_find(cp, "m");
-    assert_int_equal(m->offset, offset);
+    f8_checkpoint *cp = open_numbered(*state, &offset);
     void *buffer = f8_aligned_alloc(sizeof(uint16_t) * ROWS * COLS);
     assert_non_null(buffer);
     expect_ok(f8_handle_use(&handle, cp, 0, &err), &err);
     for (size_t i = 0; i < COUNT_OF(items); i++) {
         const f8_item *item = &items[i];
         unsigned char *data = NULL;
-        expect_ok(f8_read_panel(&handle, m->offset, COLS, 2, item, buffer,
-                                &data, &err),
-                  &err);
+        expect_ok(
+            f8_read_panel(&handle, offset, COLS, 2, item, buffer, &data, &err),
+            &err);
         for (uint64_t r = 0; r < item->rows; r++) {
             for (uint64_t c = 0; c < item->cols; c++) {
                 uint16_t element;
@@ -675,6 +682,55 @@ static void test_read_panel(void **state)
     }
     f8_handle_close(&handle);
     free(buffer);
+    f8_checkpoint_free(cp);
+}
+
+/* The same matrix as one that lies transposed: 300 rows of 260, and their
+ * upper and lower halves as parts that lie side by side. */
+static void test_read_across(void **state)
+{
+    static const struct {
+        uint64_t first; /* row of the part */
+        f8_item item;
+    } cases[] = {
+        {0, {.row = 0, .rows = 300, .col = 0, .cols = 260, .last = true}},
+        {0, {.row = 0, .rows = 300, .col = 128, .cols = 128}},
+        {0, {.row = 128, .rows = 128, .col = 0, .cols = 260}},
+        {0, {.row = 0, .rows = 150, .col = 0, .cols = 260, .last = true}},
+        {150, {.row = 0, .rows = 150, .col = 0, .cols = 260, .last = true}},
+        {150, {.row = 128, .rows = 22, .col = 256, .cols = 4, .last = true}},
+    };
+    f8_handle handle = F8_HANDLE_NONE;
+    f8_error err = {0};
+    uint64_t offset;
+
+    f8_checkpoint *cp = open_numbered(*state, &offset);
+    void *buffer = f8_aligned_alloc(sizeof(uint16_t) * ROWS * COLS);
+    void *spare = f8_aligned_alloc(sizeof(uint16_t) * ROWS * COLS);
+    assert_non_null(buffer);
+    assert_non_null(spare);
+    /* The matrix begins at no multiple of its elements' size. */
+    assert_int_equal(offset % 2, 1);
+    expect_ok(f8_handle_use(&handle, cp, 0, &err), &err);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const f8_item *item = &cases[i].item;
+        unsigned char *data = NULL;
+        expect_ok(f8_read_across(&handle, offset + 2 * cases[i].first, COLS, 2,
+                                 item, buffer, spare, &data, &err),
+                  &err);
+        for (uint64_t r = 0; r < item->rows; r++) {
+            for (uint64_t c = 0; c < item->cols; c++) {
+                uint64_t row = cases[i].first + item->row + r;
+                uint16_t element;
+                memcpy(&element, data + (r * item->cols + c) * 2, 2);
+                assert_int_equal(element,
+                                 (uint16_t)((item->col + c) * COLS + row));
+            }
+        }
+    }
+    f8_handle_close(&handle);
+    free(buffer);
+    free(spare);
     f8_checkpoint_free(cp);
 }
 
@@ -732,6 +788,7 @@ int main(void)
         cmocka_unit_test(test_list_of_problems),
         TEST_IN_DIR(test_handle_notices_change),
         TEST_IN_DIR(test_read_panel),
+        TEST_IN_DIR(test_read_across),
         cmocka_unit_test(test_scale_ranges),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);

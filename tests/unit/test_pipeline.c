@@ -21,6 +21,7 @@ typedef struct fake {
     uint32_t shards;
     bool skipped[MAX_SHARDS];
     uint64_t chunk_bytes;
+    uint64_t most_bytes, widest; /* of items but those of so many columns */
     /* When to fail: 0 never, else at the n-th call. */
     uint64_t fail_work, fail_retire, fail_begin, fail_end, fail_worker;
     uint64_t stop_progress;
@@ -144,6 +145,8 @@ static const char *mark(fake *f, const f8_item *item)
 
     if (item->bytes > f->chunk_bytes)
         return "an item larger than a chunk";
+    if (f->most_bytes && item->bytes > f->most_bytes && w->cols != f->widest)
+        return "a large item that is not of the wide matrix";
     if (!w->matrix) {
         if (item->begin + item->bytes > w->bytes)
             return "bytes behind the unit's end";
@@ -391,6 +394,21 @@ static void fake_begin(fake *f)
     pthread_mutex_init(&f->mutex, NULL);
 }
 
+/* The bytes of the widest 128 rows of what is worked on. */
+static uint64_t fake_band(const fake *f)
+{
+    uint64_t widest = 0;
+
+    for (uint64_t u = 0; u < f->units_count; u++) {
+        const f8_work *w = &f->units[u];
+        uint64_t rows = w->rows < 128 ? w->rows : 128;
+        uint64_t bytes = rows * w->cols * f8_dtype_bytes(w->dtype);
+        if (w->matrix && !f->skipped[w->shard] && bytes > widest)
+            widest = bytes;
+    }
+    return widest;
+}
+
 static f8_status fake_run(fake *f, unsigned threads, uint64_t memory_bytes,
                           f8_error *err)
 {
@@ -406,13 +424,16 @@ static f8_status fake_run(fake *f, unsigned threads, uint64_t memory_bytes,
                                  .progress = fake_progress};
 
     f->threads = threads;
-    f8_pipeline_chunk(threads, memory_bytes, &f->chunk_bytes, NULL);
+    f8_crew crew = {.threads = threads, .memory_bytes = memory_bytes};
+    crew.band_bytes = fake_band(f);
+    f8_pipeline_chunk(&crew, &f->chunk_bytes, NULL);
+    crew.band_bytes = 0; /* a run finds it out */
     for (uint64_t u = 0; u < f->units_count; u++) {
         f->seen[u] = calloc(elements(&f->units[u]) + 1, 1);
         assert_non_null(f->seen[u]);
     }
-    f8_status status = f8_pipeline_run(&ops, f->units_count, f->shards, threads,
-                                       memory_bytes, err);
+    f8_status status =
+        f8_pipeline_run(&ops, f->units_count, f->shards, &crew, err);
     if (f->problem[0])
         fail_msg("%u threads: %s", threads, f->problem);
     assert_int_equal(f->in_locked, 0);
@@ -467,7 +488,8 @@ static uint64_t least_budget(unsigned threads)
     unsigned said = 0;
     int end = 0;
 
-    assert_int_equal(f8_pipeline_chunk(threads, 1, &chunk, &err), F8_ERR_NOMEM);
+    const f8_crew crew = {.threads = threads, .memory_bytes = 1};
+    assert_int_equal(f8_pipeline_chunk(&crew, &chunk, &err), F8_ERR_NOMEM);
     assert_int_equal(err.status, F8_ERR_NOMEM);
     int fields = sscanf(err.message,
                         "a memory budget of 1 bytes is too small for %u "
@@ -495,11 +517,12 @@ static void test_least_budget(void **state)
          * for those who wait for the disk, of whom there are some. */
         assert_true(least > 2 * KIB(64) * t);
         assert_true(least < 5 * 3 * KIB(64) * t);
-        expect_ok(f8_pipeline_chunk(t, least, &chunk, &err), &err);
+        f8_crew crew = {.threads = t, .memory_bytes = least};
+        expect_ok(f8_pipeline_chunk(&crew, &chunk, &err), &err);
         assert_int_equal(chunk, KIB(64));
-        assert_int_equal(f8_pipeline_chunk(t, least - 1, &chunk, &err),
-                         F8_ERR_NOMEM);
-        assert_int_equal(f8_pipeline_memory(t, least), least);
+        assert_int_equal(f8_pipeline_memory(&crew), least);
+        crew.memory_bytes--;
+        assert_int_equal(f8_pipeline_chunk(&crew, &chunk, &err), F8_ERR_NOMEM);
     }
     /* As many wait as compute, but no more than sixteen: 32 and 48 workers. */
     assert_true(3 * least_budget(16) == 2 * least_budget(32));
@@ -515,15 +538,68 @@ static void test_budget_is_kept(void **state)
     for (unsigned t = 1; t <= 40; t += 3) {
         before = 0;
         for (uint64_t b = least_budget(t); b < UINT64_C(1) << 30; b += b / 3) {
-            expect_ok(f8_pipeline_chunk(t, b, &chunk, &err), &err);
-            assert_true(f8_pipeline_memory(t, b) <= b);
+            const f8_crew crew = {.threads = t, .memory_bytes = b};
+            expect_ok(f8_pipeline_chunk(&crew, &chunk, &err), &err);
+            assert_true(f8_pipeline_memory(&crew) <= b);
             assert_true(chunk >= before);
             assert_int_equal(chunk % KIB(64), 0);
             before = chunk;
         }
         /* There is a largest one, whatever there is to spend. */
-        expect_ok(f8_pipeline_chunk(t, UINT64_C(1) << 40, &chunk, &err), &err);
+        const f8_crew rich = {.threads = t, .memory_bytes = UINT64_C(1) << 40};
+        expect_ok(f8_pipeline_chunk(&rich, &chunk, &err), &err);
         assert_int_equal(chunk, KIB(4096));
+    }
+}
+
+/* Where all is in memory nobody waits for a disk: one worker a thread, of two
+ * chunks and what belongs to them. */
+static void test_budget_in_memory(void **state)
+{
+    (void)state;
+    for (unsigned t = 1; t <= 40; t += 3) {
+        f8_crew crew = {.threads = t, .memory_bytes = UINT64_C(1) << 40};
+        uint64_t on_disk = f8_pipeline_memory(&crew);
+        unsigned more = t == 1 ? 3 : t < 16 ? t : 16;
+        crew.in_memory = true;
+        assert_int_equal(f8_pipeline_memory(&crew) * (t + more), on_disk * t);
+    }
+}
+
+/* Bands of 28,672 bfloat16 columns, as in a Llama of 70 billion weights, have
+ * 7 MiB; of 53,248, as in one of 405, 13 MiB. */
+static void test_budget_for_wide_bands(void **state)
+{
+    static const struct {
+        unsigned threads;
+        uint64_t memory, band, chunk;
+        unsigned most; /* workers */
+    } cases[] = {
+        {2, KIB(256 * 1024), KIB(7 * 1024), KIB(7 * 1024), 4},
+        {20, KIB(256 * 1024), KIB(7 * 1024), KIB(7 * 1024), 18},
+        {20, KIB(256 * 1024), KIB(13 * 1024), KIB(13 * 1024), 9},
+        {1, KIB(256 * 1024), KIB(13 * 1024) - 1, KIB(13 * 1024), 4},
+        /* Fewer than four workers would leave a disk idle: as before. */
+        {2, KIB(48 * 1024), KIB(7 * 1024), KIB(4 * 1024), 4},
+        {2, KIB(256 * 1024), KIB(33 * 1024), KIB(4 * 1024), 4},
+        {2, KIB(256 * 1024), UINT64_MAX, KIB(4 * 1024), 4},
+        /* An ordinary one. */
+        {2, KIB(256 * 1024), KIB(4 * 1024), KIB(4 * 1024), 4},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const f8_crew crew = {.threads = cases[i].threads,
+                              .memory_bytes = cases[i].memory,
+                              .band_bytes = cases[i].band};
+        uint64_t chunk = 0;
+        f8_error err = {0};
+        expect_ok(f8_pipeline_chunk(&crew, &chunk, &err), &err);
+        assert_int_equal(chunk, cases[i].chunk);
+        uint64_t all = f8_pipeline_memory(&crew);
+        assert_true(all <= cases[i].memory);
+        assert_true(all >= 2 * chunk * cases[i].most);
+        assert_true(all < 2 * chunk * (cases[i].most + 1));
     }
 }
 
@@ -613,6 +689,28 @@ static void test_scales_fit(void **state)
     }
 }
 
+/* A band that is wider than a chunk is worked on as a whole where the budget
+ * allows, and the others are cut as ever. */
+static void test_wide_bands_are_whole(void **state)
+{
+    (void)state;
+    for (unsigned threads = 1; threads <= 4; threads += 3) {
+        fake f;
+        f8_error err = {0};
+        fake_begin(&f);
+        add_matrix(&f, 0, 300, 17000, F8_DTYPE_BF16); /* 4.2 MiB a band */
+        add_matrix(&f, 0, 3000, 1000, F8_DTYPE_F32);
+        add_bytes(&f, 0, KIB(9000));
+        f.most_bytes = KIB(4096);
+        f.widest = 17000;
+        expect_ok(fake_run(&f, threads, KIB(64 * 1024), &err), &err);
+        expect_complete(&f);
+        /* Three bands; 3000 rows by 8 bands of 128; 9000 KiB. */
+        assert_int_equal(f.works, 3 + 3 + 3);
+        fake_end(&f);
+    }
+}
+
 static void test_nothing_to_do(void **state)
 {
     fake f;
@@ -669,8 +767,8 @@ static void test_without_callbacks(void **state)
     fake_begin(&f);
     add_usual_units(&f);
     const f8_pipeline_ops ops = {.ctx = &f, .get = fake_get, .work = bare_work};
-    expect_ok(f8_pipeline_run(&ops, f.units_count, f.shards, 4, least_budget(4),
-                              &err),
+    const f8_crew crew = {.threads = 4, .memory_bytes = least_budget(4)};
+    expect_ok(f8_pipeline_run(&ops, f.units_count, f.shards, &crew, &err),
               &err);
     for (uint64_t u = 0; u < f.units_count; u++)
         bytes += f.units[u].bytes;
@@ -831,9 +929,10 @@ static void test_first_error_wins(void **state)
                                      .retire = race_retire};
         f8_error err = {0};
         alarm(60); /* a hang becomes a failure */
-        expect_error(f8_pipeline_run(&ops, 1000, 1, threads,
-                                     least_budget(threads), &err),
-                     &err, F8_ERR_VALUE, "the first failure");
+        const f8_crew crew = {.threads = threads,
+                              .memory_bytes = least_budget(threads)};
+        expect_error(f8_pipeline_run(&ops, 1000, 1, &crew, &err), &err,
+                     F8_ERR_VALUE, "the first failure");
         alarm(0);
         assert_int_equal(r.ended, r.begun);
         /* Nobody took another item after the failure. */
@@ -884,9 +983,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_least_budget),
         cmocka_unit_test(test_budget_is_kept),
+        cmocka_unit_test(test_budget_in_memory),
+        cmocka_unit_test(test_budget_for_wide_bands),
         cmocka_unit_test(test_too_small_a_budget_starts_nothing),
         cmocka_unit_test(test_every_element_once),
         cmocka_unit_test(test_other_chunks),
+        cmocka_unit_test(test_wide_bands_are_whole),
         cmocka_unit_test(test_scales_fit),
         cmocka_unit_test(test_nothing_to_do),
         cmocka_unit_test(test_skipped_shards),
