@@ -84,6 +84,8 @@ json_t *json_report_options(const f8_report *report, const arguments *given)
     put(entry, "layout", string(sides.layout));
     if (sides.requantized)
         put(entry, "requantize", json_true());
+    if (given->follow_links)
+        put(entry, "follow_links", json_true());
     put(entry, "rules", rules_name(given->rules));
     put(entry, "shard_size",
         given->shard_bytes ? count(given->shard_bytes) : json_null());

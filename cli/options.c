@@ -40,7 +40,7 @@ static const struct command {
     {"verify", 2, 2, "SRC", "DST",
      "reread both and prove that DST is SRC in FP8",
      "DST may come from any converter. The exit status is 3 when it differs\n"
-     "from what SRC demands.\n"},
+     "from what SRC demands. Links are followed, wherever they lead.\n"},
     {"diff", 2, 2, "A", "B", "say what differs between two checkpoints",
      "A and B are folders or .safetensors files, quantized or not, by "
      "whomever;\n"
@@ -49,11 +49,15 @@ static const struct command {
      "bytes and config are the same, and 3 when they are not.\n"},
     {"inspect", 1, 1, "PATH", NULL,
      "say what is in a checkpoint folder or .safetensors file",
-     "The exit status is 1 when index and shards disagree.\n"},
+     "The exit status is 1 when index and shards disagree. Links are "
+     "followed,\n"
+     "wherever they lead.\n"},
     {"roofline", 1, 1, "CKPT", NULL,
      "say what a token costs, and how fast memory lets it be",
      "Reads config and headers alone. CKPT is a checkpoint before or after\n"
-     "quantizing; the other side is reckoned.\n"},
+     "quantizing; the other side is reckoned. Links are followed, wherever "
+     "they\n"
+     "lead.\n"},
     {"report", 1, 1, "FILE", NULL,
      "draw a report: a page, a model card or text",
      "FILE is what quantize or verify wrote with --report. A page stands "

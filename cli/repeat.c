@@ -40,6 +40,8 @@ static void conversion_words(FILE *out, const report_doc *report)
         fprintf(out, " --shard-size=%" PRIu64, report->shard_bytes);
     if (report->is_requantized)
         fputs(" --requantize", out);
+    if (report->follows_links)
+        fputs(" --follow-links", out);
 }
 
 void repeat_write(FILE *out, const report_doc *report)

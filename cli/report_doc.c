@@ -468,6 +468,15 @@ static uint64_t get_size_or_null(reader *r, const json_t *from, const char *key)
     return bytes;
 }
 
+/* Whether there is such a member, which is true then. */
+static bool get_flag(reader *r, const json_t *from, const char *key)
+{
+    const json_t *value = json_object_get(from, key);
+    if (!r->failed && value && !json_is_true(value))
+        expected(r, key, "true, or no such member", value);
+    return value != NULL;
+}
+
 static void read_options(reader *r, const json_t *root, report_doc *out)
 {
     static const char *const choices[] = {"amax", "mse", "pow2", NULL};
@@ -482,10 +491,8 @@ static void read_options(reader *r, const json_t *root, report_doc *out)
     out->scale_dtype =
         get_string_or_null(r, from, "scale_dtype", STRING_BYTES_MAX);
     out->layout = get_string(r, from, "layout");
-    const json_t *again = json_object_get(from, "requantize");
-    if (!r->failed && again && !json_is_true(again))
-        expected(r, "requantize", "true, or no such member", again);
-    out->is_requantized = again != NULL;
+    out->is_requantized = get_flag(r, from, "requantize");
+    out->follows_links = get_flag(r, from, "follow_links");
     out->given_rules = get_string_or_null(r, from, "rules", STRING_BYTES_MAX);
     out->shard_bytes = get_size_or_null(r, from, "shard_size");
     read_overrides(r, from, out);

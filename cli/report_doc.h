@@ -71,6 +71,7 @@ typedef struct report_doc {
     const char *version; /* of the program that wrote it           */
     bool is_verify;      /* written by verify, not by quantize     */
     bool is_requantized; /* the source was FP8 blockwise           */
+    bool follows_links;  /* those of the source, wherever they lead */
     report_side source, result;
     const char *model_type, *family;
     const char *card; /* YAML front matter of the source, or NULL */

@@ -145,11 +145,12 @@ typedef enum f8_direction {
     F8_FROM_FP8    /* f8_dequantize does      */
 } f8_direction;
 
-/* Told about progress; called from worker threads, never two at a time.
- * A non-zero return stops the run with F8_ERR_CANCELLED. */
+/* Told about progress; called from worker threads and the caller's, never two
+ * at a time. A non-zero return stops the run with F8_ERR_CANCELLED. */
 typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
     uint64_t bytes_done;     /* source bytes finished, resumed ones included */
-    uint64_t bytes_total;    /* source bytes in all                          */
+    uint64_t bytes_total;    /* source bytes in all: of tensors, and, of
+                                verify, of files beside them               */
     uint64_t bytes_resumed;  /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;
@@ -525,7 +526,7 @@ typedef struct f8_verdict_summary {
  * comparison could be made, whatever it found: look at .faults. Of `options`
  * threads, memory_bytes, rules, progress and cpu are read; what is quantised
  * and what is kept is taken from `dst` and held against its own
- * modules_to_not_convert. */
+ * modules_to_not_convert. Links are followed, wherever they lead. */
 F8_API f8_status f8_verify(const char *src, const char *dst,
                            const f8_options *options, f8_verdict **verdict,
                            f8_error *err);
@@ -671,7 +672,8 @@ typedef struct f8_tensor_info {
     uint64_t offset; /* of the first byte in the file */
 } f8_tensor_info;
 
-/* `path` is a checkpoint folder or one .safetensors file. */
+/* `path` is a checkpoint folder or one .safetensors file. Links are followed,
+ * wherever they lead. */
 F8_API f8_status f8_inspect(const char *path, f8_inventory **inventory,
                             f8_error *err);
 F8_API void f8_inventory_get_summary(const f8_inventory *inventory,
@@ -713,7 +715,8 @@ typedef struct f8_machine {
 /* Reckons, from config.json and headers of folder `path`, the bytes that one
  * decoding step of the language model moves: `batch` sequences (0: 1) of
  * `context` earlier tokens each, key-value cache in BF16. Bandwidth divided by
- * it, times batch, bounds the tokens a second. Options as for f8_plan_create.
+ * it, times batch, bounds the tokens a second. Options as for f8_plan_create,
+ * but that links are followed, wherever they lead.
  * Williams, Waterman and Patterson, "Roofline", 2009. */
 F8_API f8_status f8_roofline_create(const char *path, const f8_options *options,
                                     uint64_t batch, uint64_t context,

@@ -6,10 +6,10 @@
 
 #include "arrange.h"
 #include "blockwise.h"
-#include "companions.h"
 #include "members.h"
 #include "modules.h"
 #include "quant.h"
+#include "reach.h"
 
 /* What engines make of a fault; docs/loaders.md has it tried. */
 #define NOT_NOTICED "; vLLM and SGLang start without it and say nothing, "
@@ -224,20 +224,57 @@ static f8_status compare_configs(f8_agreement *v, f8_error *err)
 
 /* ---- modules_to_not_convert ---------------------------------------------- */
 
-static bool lists(const json_t *list, const char *module)
+/* The entries of a list, of which anybody may have made a million. */
+typedef struct entries {
+    const char *key;     /* of the list */
+    size_t count;        /* of all, also of what is no string */
+    const char **texts;  /* in order; NULL for what is no string */
+    const char **hits;   /* what each reaches that it must not, or NULL */
+    const char **sorted; /* the strings */
+    size_t sorted_count;
+} entries;
+
+static int by_name(const void *a, const void *b)
 {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *entry = json_string_value(json_array_get(list, i));
-        if (entry && !strcmp(entry, module))
-            return true;
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static f8_status take_entries(const json_t *list, const char *key,
+                              const f8_modules *modules, entries *e,
+                              f8_error *err)
+{
+    *e = (entries){.key = key, .count = json_array_size(list)};
+    e->texts = f8_alloc(e->count, sizeof *e->texts);
+    e->hits = f8_alloc(e->count, sizeof *e->hits);
+    e->sorted = f8_alloc(e->count, sizeof *e->sorted);
+    if (!e->texts || !e->hits || !e->sorted)
+        return f8_fail_nomem(err, "the module list");
+    for (size_t i = 0; i < e->count; i++) {
+        e->texts[i] = json_string_value(json_array_get(list, i));
+        if (e->texts[i])
+            e->sorted[e->sorted_count++] = e->texts[i];
     }
-    return false;
+    if (e->sorted_count > 0)
+        qsort(e->sorted, e->sorted_count, sizeof *e->sorted, by_name);
+    return f8_reach_find(modules, e->texts, e->count, e->hits, err);
+}
+
+static void free_entries(entries *e)
+{
+    free(e->texts);
+    free(e->hits);
+    free(e->sorted);
+}
+
+static bool lists(const entries *e, const char *module)
+{
+    return e->sorted_count > 0 && bsearch(&module, e->sorted, e->sorted_count,
+                                          sizeof *e->sorted, by_name);
 }
 
 /* Every kept Linear must be listed, or a loader makes it FP8. */
 static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
-                               const char *key, const json_t *list,
-                               f8_error *err)
+                               const entries *e, f8_error *err)
 {
     const char *module;
     json_t *needed;
@@ -245,12 +282,12 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
 
     json_object_foreach(modules->kept, module, needed)
     {
-        if (json_is_true(needed) && !lists(list, module) &&
+        if (json_is_true(needed) && !lists(e, module) &&
             !json_object_get(modules->quantised, module) && status == F8_OK)
             status = f8_problem(v->problems, err,
                                 "%s: %s: %s is not FP8 and not listed; a "
                                 "loader would convert it: %s",
-                                F8_CONFIG_NAME, key, module,
+                                F8_CONFIG_NAME, e->key, module,
                                 f8_module_unlisted(module));
     }
     return status;
@@ -259,10 +296,9 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
 /* An entry is the full name of one module, and may not reach one that is
  * FP8. */
 static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
-                             const char *key, const char *entry, f8_error *err)
+                             const char *key, const char *entry,
+                             const char *hit, f8_error *err)
 {
-    const char *hit = f8_modules_captured(modules, entry);
-
     /* A tensor may have an odd name, and is then listed by it. */
     if (!f8_module_is_plain(entry) && !json_object_get(modules->kept, entry))
         return f8_problem(v->problems, err,
@@ -279,20 +315,19 @@ static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
 }
 
 static f8_status check_too_many(f8_agreement *v, const f8_modules *modules,
-                                const char *key, const json_t *list,
-                                f8_error *err)
+                                const entries *e, f8_error *err)
 {
     f8_status status = F8_OK;
 
-    for (size_t i = 0; i < json_array_size(list) && status == F8_OK; i++) {
-        const char *entry = json_string_value(json_array_get(list, i));
-        if (entry)
-            status = check_entry(v, modules, key, entry, err);
+    for (size_t i = 0; i < e->count && status == F8_OK; i++) {
+        if (e->texts[i])
+            status =
+                check_entry(v, modules, e->key, e->texts[i], e->hits[i], err);
         else
             status = f8_problem(v->problems, err,
                                 "%s: %s: expected only strings, found "
                                 "something else at entry %zu",
-                                F8_CONFIG_NAME, key, i);
+                                F8_CONFIG_NAME, e->key, i);
     }
     return status;
 }
@@ -331,10 +366,14 @@ static f8_status check_mixed(f8_agreement *v, const f8_modules *modules,
 static f8_status check_list(f8_agreement *v, const f8_modules *modules,
                             const char *key, const json_t *list, f8_error *err)
 {
-    f8_status status = check_too_few(v, modules, key, list, err);
+    entries e;
+    f8_status status = take_entries(list, key, modules, &e, err);
 
     if (status == F8_OK)
-        status = check_too_many(v, modules, key, list, err);
+        status = check_too_few(v, modules, &e, err);
+    if (status == F8_OK)
+        status = check_too_many(v, modules, &e, err);
+    free_entries(&e);
     return status;
 }
 
@@ -470,9 +509,6 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     status = match_tensors(pair, err);
     if (status == F8_OK)
         status = check_config(pair, err);
-    if (status == F8_OK)
-        status =
-            f8_companions_check(pair->plan.source, pair->result, findings, err);
     return status;
 }
 

@@ -145,6 +145,25 @@ static f8_status load_config(f8_checkpoint *cp, f8_error *err)
     return status;
 }
 
+/* A folder without it may be one that quantize has not finished. */
+static f8_status no_config(const opening *o)
+{
+    bool begun = false;
+    char *journal = f8_path_join(o->cp->dir, F8_WORK_DIR "/journal.json");
+
+    if (!journal)
+        return f8_fail_nomem(o->err, "a path");
+    f8_status status = look_for(journal, &begun, o->err);
+    free(journal);
+    if (status != F8_OK)
+        return status;
+    return f8_fail(o->err, F8_ERR_FORMAT, "%s: expected %s, found none%s",
+                   o->cp->dir, F8_CONFIG_NAME,
+                   begun ? "; a conversion into this folder is not finished, "
+                           "the same command continues it"
+                         : "");
+}
+
 static f8_status read_config(opening *o, bool required)
 {
     f8_checkpoint *cp = o->cp;
@@ -155,8 +174,7 @@ static f8_status read_config(opening *o, bool required)
     bool there;
     f8_status status = look_for(path, &there, o->err);
     if (status == F8_OK && required && !there)
-        status = f8_fail(o->err, F8_ERR_FORMAT, "%s: expected %s, found none",
-                         cp->dir, F8_CONFIG_NAME);
+        status = no_config(o);
     else if (status == F8_OK && there)
         status = load_config(cp, o->err);
     const json_t *type = json_object_get(cp->config, "model_type");
@@ -252,6 +270,21 @@ out:
     return status;
 }
 
+static f8_status tell_stray(opening *o, const char *name)
+{
+    if (o->cp->has_index)
+        return f8_problem(o->problems, o->err,
+                          "%s: lies beside the shards, but %s does not name "
+                          "it%s",
+                          name, F8_INDEX_NAME, o->problems ? NOT_READ : "");
+    if (o->cp->files_count > 0)
+        return f8_problem(o->problems, o->err,
+                          "%s: lies beside %s, but there is no %s", name,
+                          F8_SINGLE_NAME, F8_INDEX_NAME);
+    return f8_problem(o->problems, o->err, "%s: there is no %s that names it",
+                      name, F8_INDEX_NAME);
+}
+
 /* A shard that the index does not name is loaded by nobody, and nobody says
  * so: refuse to guess what it is. */
 static f8_status check_strays(opening *o)
@@ -271,16 +304,7 @@ static f8_status check_strays(opening *o)
             continue;
         if (cp->files_count == 0 || !bsearch(&key, cp->files, cp->files_count,
                                              sizeof key, by_file_name))
-            status =
-                cp->has_index
-                    ? f8_problem(o->problems, o->err,
-                                 "%s: lies beside the shards, but %s does "
-                                 "not name it%s",
-                                 entry->d_name, F8_INDEX_NAME,
-                                 o->problems ? NOT_READ : "")
-                    : f8_problem(o->problems, o->err,
-                                 "%s: lies beside %s, but there is no %s",
-                                 entry->d_name, F8_SINGLE_NAME, F8_INDEX_NAME);
+            status = tell_stray(o, entry->d_name);
     }
     if (status == F8_OK && errno != 0)
         status = f8_fail_errno(o->err, errno, "%s: cannot list", cp->dir);

@@ -291,12 +291,13 @@ static bool holds_bytes(const char *dst, const char *name, const f8_buf *bytes)
 
 static bool same_content(const char *a, const char *b, uint64_t bytes)
 {
+    const char *const paths[2] = {a, b};
     int fds[2] = {-1, -1};
     bool same = false;
 
     if (f8_open_read(a, &fds[0], NULL, NULL, NULL) == F8_OK &&
         f8_open_read(b, &fds[1], NULL, NULL, NULL) == F8_OK &&
-        f8_compare_files(fds, bytes, b, &same, NULL) != F8_OK)
+        f8_compare_files(fds, paths, bytes, NULL, &same, NULL) != F8_OK)
         same = false;
     for (int i = 0; i < 2; i++) {
         if (fds[i] >= 0)

@@ -5,14 +5,10 @@
  * the model that it was. */
 #include "companions.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "glob.h"
@@ -31,6 +27,9 @@ typedef struct comparison {
     bool unmet[NEEDS];          /* told once for all files of the need */
     f8_findings *findings;
     f8_error *err;
+    f8_companions_told *told;
+    void *ctx;
+    uint64_t bytes_done, bytes_total; /* that are compared */
     /* Files that no loader opens and that are missing or not the same. */
     uint64_t papers;
     const char *first_paper;
@@ -96,8 +95,9 @@ static const struct need {
 };
 
 /* What may be missing where another file is there: transformers 5 saves all
- * in one. The PROCESSOR_NAME of transformers 4 names a class and no more, so
- * it must have one of the members. */
+ * in one. The PROCESSOR_NAME of transformers 4 (read in 4.57.3,
+ * processing_utils.py) has a class and what it was made with, unless told to
+ * save all in one, so it must have one of the members. */
 static const struct stand_in {
     const char *path, *by;
     const char *members[3];
@@ -154,15 +154,28 @@ static int by_path(const void *key, const void *file)
     return strcmp(key, ((const f8_side_file *)file)->path);
 }
 
+static const f8_side_file *find_entry(const f8_side_files *list,
+                                      const char *path)
+{
+    if (list->count == 0)
+        return NULL;
+    return bsearch(path, list->items, list->count, sizeof *list->items,
+                   by_path);
+}
+
 /* The file of that name that quantize would carry over, or NULL. */
 static const f8_side_file *find_file(const f8_side_files *list,
                                      const char *path)
 {
-    if (list->count == 0)
-        return NULL;
-    const f8_side_file *found =
-        bsearch(path, list->items, list->count, sizeof *list->items, by_path);
+    const f8_side_file *found = find_entry(list, path);
+
     return found && found->carried ? found : NULL;
+}
+
+/* Why the result has no file of that name. */
+static const char *absence(const comparison *c, const char *path)
+{
+    return find_entry(&c->ours, path) ? "no plain file" : "missing";
 }
 
 static const char *find_any(const f8_side_files *list,
@@ -174,56 +187,6 @@ static const char *find_any(const f8_side_files *list,
             return list->items[i].path;
     }
     return NULL;
-}
-
-static int by_paths(const void *a, const void *b)
-{
-    return by_path(((const f8_side_file *)a)->path, b);
-}
-
-static f8_status add_known(comparison *c, int fd, const char *path)
-{
-    f8_side_files *list = &c->ours;
-    struct stat st;
-
-    if (fstatat(fd, path, &st, 0) != 0 || !S_ISREG(st.st_mode))
-        return F8_OK;
-    const char *copy = f8_arena_copy(&list->strings, path, strlen(path));
-    if (!copy || !f8_grow((void **)&list->items, &list->capacity, list->count,
-                          sizeof *list->items))
-        return f8_fail_nomem(c->err, "the list of files");
-    list->items[list->count++] =
-        (f8_side_file){copy, (uint64_t)st.st_size, true, true};
-    return F8_OK;
-}
-
-/* The files of the result's folder itself, whatever lies between them, and of
- * its folders what the source has too. */
-static f8_status list_known(comparison *c)
-{
-    const struct dirent *entry;
-    f8_status status = F8_OK;
-    DIR *dir = opendir(c->result->dir);
-
-    f8_side_files_free(&c->ours);
-    if (!dir)
-        return f8_fail_errno(c->err, errno, "%s: cannot list", c->result->dir);
-    /* No other thread has this stream.
-     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-    while (status == F8_OK && (errno = 0, entry = readdir(dir)))
-        status = add_known(c, dirfd(dir), entry->d_name);
-    if (status == F8_OK && errno != 0)
-        status =
-            f8_fail_errno(c->err, errno, "%s: cannot list", c->result->dir);
-    for (size_t i = 0; i < c->theirs.count && status == F8_OK; i++) {
-        const char *path = c->theirs.items[i].path;
-        if (strchr(path, '/'))
-            status = add_known(c, dirfd(dir), path);
-    }
-    closedir(dir);
-    if (c->ours.count > 0)
-        qsort(c->ours.items, c->ours.count, sizeof *c->ours.items, by_paths);
-    return status;
 }
 
 /* What one odd file or folder keeps from being read, as a link to nowhere, is
@@ -239,43 +202,103 @@ static f8_status tell_odd(comparison *c, f8_status status, const f8_error *why,
     return status;
 }
 
-/* A source with an odd file is refused, as quantize refuses it. */
+/* Of a folder that could not be listed, which is told: what can be known of it
+ * without. */
+static f8_status list_known(comparison *c, const f8_checkpoint *cp,
+                            f8_status failure, const f8_error *why,
+                            const char *so, const f8_side_files *other,
+                            f8_side_files *list)
+{
+    if (failure == F8_OK)
+        return F8_OK;
+    f8_status status = tell_odd(c, failure, why, so);
+    return status == F8_OK ? f8_side_files_list_known(cp, other, list, c->err)
+                           : status;
+}
+
 static f8_status list_both(comparison *c)
 {
-    f8_error odd;
+    f8_error of_source = {.status = F8_OK}, of_result = of_source;
+    const char *so = "; so no files in folders are looked at";
 
-    f8_status status = f8_side_files_list(c->source, &c->theirs, c->err);
-    if (status != F8_OK)
-        return status;
-    status = f8_side_files_list(c->result, &c->ours, &odd);
+    f8_status theirs = f8_side_files_list(c->source, &c->theirs, &of_source);
+    f8_status ours = f8_side_files_list(c->result, &c->ours, &of_result);
+    bool is_one = theirs == F8_OK || ours == F8_OK;
+    /* What was listed by then is any part of it. */
+    if (theirs != F8_OK)
+        f8_side_files_free(&c->theirs);
+    if (ours != F8_OK)
+        f8_side_files_free(&c->ours);
+    f8_status status = list_known(
+        c, c->source, theirs, &of_source,
+        is_one ? "; so of files in folders only those that the result has "
+                 "are looked at"
+               : so,
+        &c->ours, &c->theirs);
     if (status == F8_OK)
-        return F8_OK;
-    status = tell_odd(c, status, &odd,
-                      "; so of files in folders only those that the source "
-                      "has are looked at");
-    return status == F8_OK ? list_known(c) : status;
+        status = list_known(
+            c, c->result, ours, &of_result,
+            is_one ? "; so of files in folders only those that the source "
+                     "has are looked at"
+                   : so,
+            &c->theirs, &c->ours);
+    return status;
 }
 
 /* ---- bytes ----------------------------------------------------------------
  */
 
-static f8_status compare_file(const comparison *c, const char *path, bool *same,
+/* A file that both have, and that can be the same. */
+static bool is_compared(const comparison *c, const f8_side_file *file)
+{
+    const f8_side_file *ours =
+        file->carried ? find_file(&c->ours, file->path) : NULL;
+
+    return ours && ours->bytes == file->bytes;
+}
+
+static void add_bytes(comparison *c)
+{
+    for (size_t i = 0; i < c->theirs.count; i++) {
+        if (is_compared(c, &c->theirs.items[i]))
+            c->bytes_total += c->theirs.items[i].bytes;
+    }
+}
+
+/* By now a file may be longer than it was listed. */
+static bool keep_going(void *ctx, uint64_t bytes)
+{
+    const comparison *c = ctx;
+    uint64_t done = c->bytes_done + bytes;
+
+    return c->told(c->ctx, done < c->bytes_total ? done : c->bytes_total,
+                   c->bytes_total);
+}
+
+static f8_status compare_file(comparison *c, const char *path, bool *same,
                               f8_error *err)
 {
+    const f8_checkpoint *const sides[2] = {c->source, c->result};
+    const f8_watch watch = {keep_going, c};
     int fds[2] = {-1, -1};
-    uint64_t bytes[2];
+    char *paths[2] = {NULL, NULL};
+    uint64_t bytes[2] = {0, 0};
+    f8_status status = F8_OK;
 
-    f8_status status = f8_folder_open_file(&c->source->folder, path, &fds[0],
-                                           &bytes[0], NULL, err);
-    if (status == F8_OK)
-        status = f8_folder_open_file(&c->result->folder, path, &fds[1],
-                                     &bytes[1], NULL, err);
+    for (int i = 0; i < 2 && status == F8_OK; i++) {
+        paths[i] = f8_path_join(sides[i]->dir, path);
+        status = paths[i] ? f8_folder_open_file(&sides[i]->folder, path,
+                                                &fds[i], &bytes[i], NULL, err)
+                          : f8_fail_nomem(err, "a path");
+    }
     *same = status == F8_OK && bytes[0] == bytes[1];
     if (*same)
-        status = f8_compare_files(fds, bytes[0], path, same, err);
+        status = f8_compare_files(fds, (const char *const *)paths, bytes[0],
+                                  &watch, same, err);
     for (int i = 0; i < 2; i++) {
         if (fds[i] >= 0)
             close(fds[i]);
+        free(paths[i]);
     }
     return status;
 }
@@ -348,9 +371,10 @@ static f8_status check_needs(comparison *c)
         const char *path = find_any(&c->theirs, needs[i].patterns);
         c->unmet[i] = path && !is_met(c, &needs[i]);
         if (status == F8_OK && c->unmet[i])
-            status = f8_problem(&c->findings->faults, c->err,
-                                "%s: missing, and no other %s is there; %s",
-                                path, needs[i].what, needs[i].otherwise);
+            status =
+                f8_problem(&c->findings->faults, c->err,
+                           "%s: %s, and no other %s is there; %s", path,
+                           absence(c, path), needs[i].what, needs[i].otherwise);
     }
     return status;
 }
@@ -409,34 +433,44 @@ static f8_status tell_missing(comparison *c, const char *path)
     const char *by = find_stand_in(c, path);
     if (by)
         return f8_problem(&c->findings->notes, c->err,
-                          "%s: missing; %s takes its place", path, by);
+                          "%s: %s; %s takes its place", path, absence(c, path),
+                          by);
     if (json_object_get(c->code, path))
         return f8_problem(&c->findings->faults, c->err,
-                          "%s: missing, but auto_map of %s names it; loaders "
+                          "%s: %s, but auto_map of %s names it; loaders "
                           "that run the model's own code raise",
-                          path, F8_CONFIG_NAME);
-    return tell(c, path, "missing");
+                          path, absence(c, path), F8_CONFIG_NAME);
+    return tell(c, path, absence(c, path));
+}
+
+/* One of the source that quantize would carry over. */
+static f8_status check_file(comparison *c, const f8_side_file *file)
+{
+    f8_error odd;
+    bool same;
+
+    if (!find_file(&c->ours, file->path))
+        return tell_missing(c, file->path);
+    f8_status status = compare_file(c, file->path, &same, &odd);
+    if (status != F8_OK)
+        return tell_odd(c, status, &odd, "");
+    return same ? F8_OK : tell(c, file->path, "not as in the source");
 }
 
 static f8_status check_carried(comparison *c)
 {
     f8_status status = F8_OK;
-    f8_error odd;
-    bool same;
 
+    add_bytes(c);
     for (size_t i = 0; i < c->theirs.count && status == F8_OK; i++) {
-        const char *path = c->theirs.items[i].path;
-        if (!c->theirs.items[i].carried)
-            continue;
-        if (!find_file(&c->ours, path)) {
-            status = tell_missing(c, path);
-            continue;
-        }
-        status = compare_file(c, path, &same, &odd);
-        if (status != F8_OK)
-            status = tell_odd(c, status, &odd, "");
-        else if (!same)
-            status = tell(c, path, "not as in the source");
+        const f8_side_file *file = &c->theirs.items[i];
+        uint64_t bytes = is_compared(c, file) ? file->bytes : 0;
+        if (file->carried)
+            status = check_file(c, file);
+        /* Nothing of it is carried over, or compared. */
+        else if (!file->regular)
+            status = tell(c, file->path, "no plain file in the source");
+        c->bytes_done += bytes;
     }
     return status;
 }
@@ -447,8 +481,8 @@ static f8_status check_files(comparison *c)
 
     for (size_t i = 0; i < c->ours.count && status == F8_OK; i++) {
         const f8_side_file *file = &c->ours.items[i];
-        if (file->carried && is_read(file->path) && effect_of(file->path) &&
-            !find_file(&c->theirs, file->path))
+        if ((file->carried || !file->regular) && is_read(file->path) &&
+            effect_of(file->path) && !find_entry(&c->theirs, file->path))
             status = tell(c, file->path, "not in the source");
     }
     if (c->papers == 1 && status == F8_OK)
@@ -512,35 +546,72 @@ static const char *show_format(const char *format,
     return shown;
 }
 
+/* What transformers 4 makes of __metadata__. Read in its 4.57.3, and in 4.49.0,
+ * the first with FP8 blockwise (modeling_utils.py: load_state_dict for every
+ * shard, from_pretrained for a file without an index, which model.safetensors
+ * is to it); no other loader looks. */
+typedef enum metadata_kind {
+    METADATA_GOOD,
+    METADATA_NONE,  /* taken for "pt"; 4.44.2 raised, without FP8 blockwise */
+    METADATA_OTHER, /* taken for "pt" all the same */
+    METADATA_ALIEN, /* loaded in another framework's way */
+    METADATA_WRONG, /* raises */
+    METADATA_KINDS
+} metadata_kind;
+
+static metadata_kind kind_of(const f8_shard_file *file)
+{
+    const char *format = file->head.format;
+    bool is_alien = !strcmp(format, "tf") || !strcmp(format, "flax");
+
+    if (!file->head.has_metadata)
+        return METADATA_NONE;
+    if (!strcmp(format, "pt"))
+        return METADATA_GOOD;
+    if (is_alien && !strcmp(file->name, F8_SINGLE_NAME))
+        return METADATA_ALIEN;
+    return is_alien || !strcmp(format, "mlx") ? METADATA_OTHER : METADATA_WRONG;
+}
+
+static f8_status tell_metadata(comparison *c, metadata_kind kind,
+                               const shard_count *of)
+{
+    static const char *const then[METADATA_KINDS] = {
+        [METADATA_OTHER] = "transformers 4 takes it for pt",
+        [METADATA_ALIEN] = "transformers 4 takes it for another framework's",
+        [METADATA_WRONG] = "transformers 4 raises"};
+    char shown[F8_FORMAT_MAX_BYTES + 4];
+
+    if (of->count == 0 || kind == METADATA_GOOD)
+        return F8_OK;
+    if (kind == METADATA_NONE)
+        return f8_problem(&c->findings->notes, c->err,
+                          "%s: no __metadata__, in %llu of %u shards; early "
+                          "releases of transformers 4 raise, without FP8 "
+                          "blockwise themselves",
+                          of->first->name, (unsigned long long)of->count,
+                          c->result->files_count);
+    return f8_problem(
+        kind == METADATA_OTHER ? &c->findings->notes : &c->findings->warnings,
+        c->err,
+        "%s: __metadata__: expected \"format\": \"pt\", found %s, in %llu of "
+        "%u shards; %s",
+        of->first->name, show_format(of->first->head.format, shown),
+        (unsigned long long)of->count, c->result->files_count, then[kind]);
+}
+
 static f8_status check_metadata(comparison *c)
 {
-    shard_count none = {0}, other = {0};
+    shard_count counts[METADATA_KINDS] = {0};
     f8_status status = F8_OK;
-    char shown[F8_FORMAT_MAX_BYTES + 4];
 
     for (uint32_t i = 0; i < c->result->files_count; i++) {
         const f8_shard_file *file = &c->result->files[i];
-        if (!file->head.hash) /* could not be read: a fault already */
-            continue;
-        if (!file->head.has_metadata)
-            count_shard(&none, file);
-        else if (strcmp(file->head.format, "pt") != 0)
-            count_shard(&other, file);
+        if (file->head.hash) /* else it could not be read: a fault already */
+            count_shard(&counts[kind_of(file)], file);
     }
-    if (other.count > 0)
-        status = f8_problem(
-            &c->findings->warnings, c->err,
-            "%s: __metadata__: expected \"format\": \"pt\", "
-            "found %s, in %llu of %u shards; transformers 4 "
-            "raises",
-            other.first->name, show_format(other.first->head.format, shown),
-            (unsigned long long)other.count, c->result->files_count);
-    if (none.count > 0 && status == F8_OK)
-        status = f8_problem(&c->findings->notes, c->err,
-                            "%s: no __metadata__, in %llu of %u shards; early "
-                            "releases of transformers 4 raise",
-                            none.first->name, (unsigned long long)none.count,
-                            c->result->files_count);
+    for (int kind = 0; kind < METADATA_KINDS && status == F8_OK; kind++)
+        status = tell_metadata(c, (metadata_kind)kind, &counts[kind]);
     return status;
 }
 
@@ -549,10 +620,15 @@ static f8_status check_metadata(comparison *c)
 
 f8_status f8_companions_check(const f8_checkpoint *source,
                               const f8_checkpoint *result,
+                              f8_companions_told *told, void *ctx,
                               f8_findings *findings, f8_error *err)
 {
-    comparison c = {
-        .source = source, .result = result, .findings = findings, .err = err};
+    comparison c = {.source = source,
+                    .result = result,
+                    .findings = findings,
+                    .err = err,
+                    .told = told,
+                    .ctx = ctx};
 
     f8_status status = list_both(&c);
     if (status == F8_OK)

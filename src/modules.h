@@ -1,5 +1,5 @@
-/* modules.h - from tensor names to module names, and how loaders read
- * modules_to_not_convert. Pure strings; docs/format.md section 5. */
+/* modules.h - from tensor names to module names, and what was decided of a
+ * result's modules. Pure strings; docs/format.md section 5. */
 #ifndef F8_MODULES_H
 #define F8_MODULES_H
 
@@ -13,9 +13,6 @@
 size_t f8_module_length(const char *tensor);
 /* The same, but one expert's own module is told apart. */
 size_t f8_module_full_length(const char *tensor);
-
-/* Whether some loader takes the list entry as naming `module` too. */
-bool f8_module_captured(const char *entry, const char *module);
 
 /* Whether an entry is a plain name: loaders take others for patterns. */
 bool f8_module_is_plain(const char *entry);
@@ -52,14 +49,5 @@ void f8_modules_add_absent(f8_modules *modules, const f8_rules *rules);
 void f8_modules_add_also(f8_modules *modules, const f8_rules *rules,
                          const f8_rule *rule, const char *tensor);
 void f8_modules_free(f8_modules *modules);
-
-/* The quantised module, or the name under which engines fuse several, that
- * some loader would take the entry for; NULL when there is none. */
-const char *f8_modules_captured(const f8_modules *modules, const char *entry);
-
-/* The list for config.json as an array of strings. Refuses a result whose
- * list no loader could read as meant. */
-f8_status f8_modules_list(const f8_modules *modules, const f8_rules *rules,
-                          json_t **list, f8_error *err);
 
 #endif

@@ -300,8 +300,9 @@ f8_status f8_read_at(int fd, void *buffer, size_t n, uint64_t offset,
     return F8_OK;
 }
 
-f8_status f8_compare_files(const int fds[2], uint64_t n, const char *path,
-                           bool *same, f8_error *err)
+f8_status f8_compare_files(const int fds[2], const char *const paths[2],
+                           uint64_t n, const f8_watch *watch, bool *same,
+                           f8_error *err)
 {
     enum { PIECE = 64 * 1024 };
     f8_status status = F8_OK;
@@ -312,9 +313,13 @@ f8_status f8_compare_files(const int fds[2], uint64_t n, const char *path,
         return f8_fail_nomem(err, "the comparison of files");
     for (uint64_t at = 0; at < n && *same && status == F8_OK; at += PIECE) {
         size_t part = n - at < PIECE ? (size_t)(n - at) : PIECE;
-        status = f8_read_at(fds[0], buffer, part, at, path, err);
+        if (watch && !watch->keep_going(watch->ctx, at))
+            status = f8_fail(err, F8_ERR_CANCELLED, "stopped");
         if (status == F8_OK)
-            status = f8_read_at(fds[1], buffer + PIECE, part, at, path, err);
+            status = f8_read_at(fds[0], buffer, part, at, paths[0], err);
+        if (status == F8_OK)
+            status =
+                f8_read_at(fds[1], buffer + PIECE, part, at, paths[1], err);
         *same = status == F8_OK && !memcmp(buffer, buffer + PIECE, part);
     }
     free(buffer);

@@ -81,9 +81,17 @@ f8_status f8_look_at(int *fd, const char *path, uint64_t *bytes,
 /* Reads exactly n bytes at offset; a file that ends early is F8_ERR_IO. */
 f8_status f8_read_at(int fd, void *buffer, size_t n, uint64_t offset,
                      const char *path, f8_error *err);
-/* Whether the first n bytes of two files are the same; both have so many. */
-f8_status f8_compare_files(const int fds[2], uint64_t n, const char *path,
-                           bool *same, f8_error *err);
+/* Who waits while something long is done: asked again and again, with how many
+ * bytes of it are done, whether it is to go on. */
+typedef struct f8_watch {
+    bool (*keep_going)(void *ctx, uint64_t bytes);
+    void *ctx;
+} f8_watch;
+/* Whether the first n bytes of two files are the same; both have so many.
+ * F8_ERR_CANCELLED when `watch`, which may be NULL, says so. */
+f8_status f8_compare_files(const int fds[2], const char *const paths[2],
+                           uint64_t n, const f8_watch *watch, bool *same,
+                           f8_error *err);
 f8_status f8_write_at(int fd, const void *buffer, size_t n, uint64_t offset,
                       const char *path, f8_error *err);
 

@@ -12,6 +12,7 @@
 #include "modules.h"
 #include "pipeline.h"
 #include "quant.h"
+#include "reach.h"
 
 /* What only the way back has. 0, the default, is the number of a dtype that no
  * weight has. */
@@ -519,7 +520,7 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
     }
     f8_modules_add_absent(&modules, plan->rules);
     f8_status status =
-        f8_modules_list(&modules, plan->rules, &plan->not_converted, err);
+        f8_reach_list(&modules, plan->rules, &plan->not_converted, err);
     f8_modules_free(&modules);
     if (status == F8_OK && plan->rules->sections_count &&
         plan->rules->sections[0].sorted)

@@ -162,18 +162,39 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
     return status;
 }
 
+/* As take, of what may be anything, by now also gone. */
+static f8_status take_known(walk *w, int dir, const char *path)
+{
+    struct stat st;
+    f8_error odd;
+
+    if (is_own(w->checkpoint, path) || fstatat(dir, path, &st, 0) != 0 ||
+        S_ISDIR(st.st_mode))
+        return F8_OK;
+    f8_status status = f8_folder_check(&w->checkpoint->folder, path, &odd);
+    if (status == F8_OK)
+        return add(w, path, &st, S_ISREG(st.st_mode) && !is_left_behind(path));
+    return status == F8_ERR_NOMEM ? f8_fail_nomem(w->err, "a path") : F8_OK;
+}
+
 static int by_path(const void *a, const void *b)
 {
     const f8_side_file *x = a, *y = b;
     return strcmp(x->path, y->path);
 }
 
+static void sort(f8_side_files *list)
+{
+    if (list->count > 0)
+        qsort(list->items, list->count, sizeof *list->items, by_path);
+}
+
 static f8_status list_files(walk *w)
 {
     f8_status status = walk_folder(w, "", 0);
 
-    if (status == F8_OK && w->list->count > 0)
-        qsort(w->list->items, w->list->count, sizeof *w->list->items, by_path);
+    if (status == F8_OK)
+        sort(w->list);
     return status;
 }
 
@@ -182,6 +203,32 @@ f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
 {
     walk w = {checkpoint->dir, checkpoint, list, 0, err};
     return list_files(&w);
+}
+
+f8_status f8_side_files_list_known(const f8_checkpoint *checkpoint,
+                                   const f8_side_files *other,
+                                   f8_side_files *list, f8_error *err)
+{
+    walk w = {checkpoint->dir, checkpoint, list, 0, err};
+    const struct dirent *entry;
+    f8_status status = F8_OK;
+    DIR *dir = opendir(w.root);
+
+    if (!dir)
+        return f8_fail_errno(err, errno, "%s: cannot list", w.root);
+    /* No other thread has this stream.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    while (status == F8_OK && (errno = 0, entry = readdir(dir)))
+        status = take_known(&w, dirfd(dir), entry->d_name);
+    if (status == F8_OK && errno != 0)
+        status = f8_fail_errno(err, errno, "%s: cannot list", w.root);
+    for (size_t i = 0; i < other->count && status == F8_OK; i++) {
+        if (strchr(other->items[i].path, '/'))
+            status = take_known(&w, dirfd(dir), other->items[i].path);
+    }
+    closedir(dir);
+    sort(list);
+    return status;
 }
 
 f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,

@@ -9,7 +9,8 @@ typedef struct f8_side_file {
     const char *path; /* relative to the folder, '/' between */
     uint64_t bytes;
     bool carried; /* of a source; false: left behind */
-    bool regular; /* a file itself, no link and nothing odd */
+    bool regular; /* a file, and no fifo, socket or device; of a list of all:
+                     a file itself, no link either */
 } f8_side_file;
 
 typedef struct f8_side_files {
@@ -22,6 +23,13 @@ typedef struct f8_side_files {
  * Links are followed. */
 f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
                              f8_side_files *list, f8_error *err);
+
+/* Where that fails, as at a link to nowhere: the files of the folder itself,
+ * whatever lies between them, and of its folders those that `other` has, which
+ * may be an empty list. What cannot be looked at is passed over. */
+f8_status f8_side_files_list_known(const f8_checkpoint *checkpoint,
+                                   const f8_side_files *other,
+                                   f8_side_files *list, f8_error *err);
 
 /* Lists everything under dir but folders, without judging it. Links are
  * listed, not followed: what they point to is not dir's. */

@@ -12,6 +12,7 @@
 #include "agreement.h"
 #include "behind.h"
 #include "blockwise.h"
+#include "companions.h"
 #include "mixup.h"
 #include "report.h"
 #include "serving.h"
@@ -39,6 +40,7 @@ typedef struct verification {
     uint64_t differing;    /* bytes, of a kept unit */
     f8_mixup search;       /* over all units */
     f8_progress progress;
+    uint64_t beside; /* bytes of it: of files beside the weights */
 } verification;
 
 /* ---- the bytes ----------------------------------------------------------- */
@@ -406,10 +408,36 @@ static int tell(void *ctx, uint64_t bytes, int64_t shard)
     verification *v = ctx;
 
     (void)shard; /* there is only one, and it is not a file */
-    v->progress.bytes_done = bytes;
+    v->progress.bytes_done = v->beside + bytes;
     if (!v->options->progress)
         return 0;
     return v->options->progress(v->options->progress_user, &v->progress);
+}
+
+/* The same of the files beside the weights, which come first. */
+static bool tell_beside(void *ctx, uint64_t bytes_done, uint64_t bytes_total)
+{
+    verification *v = ctx;
+
+    v->progress.bytes_total += bytes_total - v->beside;
+    v->beside = bytes_total;
+    v->progress.bytes_done = bytes_done;
+    return !v->options->progress ||
+           v->options->progress(v->options->progress_user, &v->progress) == 0;
+}
+
+static void count_units(verification *v)
+{
+    for (uint64_t i = 0; i < v->pair.plan.units_count; i++) {
+        const f8_unit *u = &v->pair.plan.units[i];
+        if (!v->pair.parts[i].weight)
+            continue;
+        v->progress.bytes_total += u->bytes;
+        if (u->action == F8_QUANTIZE)
+            v->verdict->summary.quantized++;
+        else
+            v->verdict->summary.kept++;
+    }
 }
 
 static f8_status check_bytes(verification *v, f8_error *err)
@@ -423,15 +451,6 @@ static f8_status check_bytes(verification *v, f8_error *err)
                                  .retire = retire,
                                  .progress = tell};
 
-    for (uint64_t i = 0; i < v->pair.plan.units_count; i++) {
-        const f8_unit *u = &v->pair.plan.units[i];
-        if (v->pair.parts[i].weight)
-            v->progress.bytes_total += u->bytes;
-        if (v->pair.parts[i].weight && u->action == F8_QUANTIZE)
-            v->verdict->summary.quantized++;
-        else if (v->pair.parts[i].weight)
-            v->verdict->summary.kept++;
-    }
     const f8_crew crew = {.threads = v->options->threads,
                           .memory_bytes = v->options->memory_bytes,
                           .in_memory =
@@ -503,6 +522,12 @@ static f8_status verify(verification *v, const char *src, const char *dst,
     f8_status status = f8_agreement_open(&v->pair, src, dst, v->options,
                                          &v->verdict->findings, err);
 
+    if (status == F8_OK) {
+        count_units(v);
+        status =
+            f8_companions_check(v->pair.plan.source, v->pair.result,
+                                tell_beside, v, &v->verdict->findings, err);
+    }
     if (status == F8_OK)
         status = f8_report_new(&v->pair.plan, &v->verdict->report, err);
     if (status == F8_OK)

@@ -79,7 +79,7 @@ for kind in "fault", "warning", "note":
     # What is no file is as good as none.
     mkfifo dst/tokenizer.json
     program 3 verify "$src" dst --json
-    holds out 'd["faults"] == 1' '"tokenizer.json: missing" in d["fault_list"][0]'
+    holds out 'd["faults"] == 1' '"tokenizer.json: no plain file, and no" in d["fault_list"][0]'
     rm dst/tokenizer.json
     # Neither does one in a folder help.
     cp "$src/tokenizer.json" dst/assets/
@@ -236,6 +236,159 @@ partly="so of files in folders only those that the source has are looked at"
     tells "warning dst/tokenizer.json: cannot open: Permission denied"
 }
 
+# own_source: the source is a copy, which may be changed.
+own_source() {
+    cp -r "$shared/src" src
+    src=src
+}
+
+of_result="so of files in folders only those that the result has are looked at"
+
+@test "a link to nowhere in the source ends nothing" {
+    own_source
+    ln -s nowhere src/gone.json
+    tells "warning src/gone.json: cannot stat: No such file or directory; $of_result"
+    # What is there, in a folder too, is still compared, and what is not, found.
+    echo x >dst/assets/merges.txt
+    echo x >src/LICENSE
+    rm dst/tokenizer.json
+    tells "warning src/gone.json: cannot stat: No such file or directory; $of_result" \
+        "note LICENSE: missing or not as in the source, like 1 more that no loader opens" \
+        "fault tokenizer.json: missing, and no other tokenizer is there; transformers has none to load, vLLM and SGLang stop at the start"
+    # quantize has nothing to carry over then, and refuses.
+    refuses "fp8cast: src/gone.json: cannot stat: No such file or directory" \
+        quantize src new
+}
+
+@test "links to nowhere on both sides end nothing" {
+    own_source
+    ln -s nowhere src/gone
+    ln -s round dst/round
+    rm -r dst/assets
+    echo x >src/generation_config.json
+    tells "warning src/gone: cannot stat: No such file or directory; so no files in folders are looked at" \
+        "warning dst/round: cannot stat: Too many levels of symbolic links; so no files in folders are looked at" \
+        "warning generation_config.json: not as in the source; vLLM and SGLang take how to sample and where to end from it"
+}
+
+@test "a source with more files than are listed, and one that may not be read" {
+    own_source
+    mkdir src/many
+    (cd src/many && seq 20001 | xargs touch)
+    tells "warning src: expected at most 20000 files and folders, found more; links that lead round?; $of_result"
+    rm -r src/many
+    ln -s . src/round
+    program 0 verify src dst --json
+    holds out 'len(d["warning_list"]) == 1' \
+        '"a loop of links?; so of files in folders" in d["warning_list"][0]'
+    rm src/round
+    [ "$(id -u)" -ne 0 ] || return 0
+    mkdir -m 0 src/lost+found
+    tells "warning src/lost+found: cannot list: Permission denied; $of_result"
+    rmdir src/lost+found
+    chmod 0 src/tokenizer.json
+    tells "warning src/tokenizer.json: cannot open: Permission denied"
+}
+
+sampling="vLLM and SGLang take how to sample and where to end from it"
+any="loaders, or the model's own code, may read it"
+
+# odd KIND PATH: something of that name that is no file.
+odd() {
+    case $1 in
+        fifo) mkfifo "$2" ;;
+        device) ln -s /dev/null "$2" ;;
+        socket) "$PYTHON" -c 'import socket, sys
+socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$2" ;;
+    esac
+}
+
+@test "fifo, socket and device in place of a file" {
+    own_source
+    for kind in fifo socket device; do
+        rm dst/generation_config.json
+        odd $kind dst/generation_config.json
+        tells "warning generation_config.json: no plain file; $sampling"
+        # Whatever the result has in its place: there is nothing to compare.
+        rm src/generation_config.json
+        odd $kind src/generation_config.json
+        tells "warning generation_config.json: no plain file in the source; $sampling"
+        rm dst/generation_config.json
+        cp "$shared/src/generation_config.json" dst
+        tells "warning generation_config.json: no plain file in the source; $sampling"
+        rm src/generation_config.json
+        cp "$shared/src/generation_config.json" src
+        # And under names that the other side has not.
+        odd $kind src/pipe.json
+        odd $kind dst/chat_template.json
+        tells "warning pipe.json: no plain file in the source; $any" \
+            "warning chat_template.json: not in the source; prompts are made by it"
+        rm src/pipe.json dst/chat_template.json
+        # Nothing reads these.
+        odd $kind src/assets/pipe
+        odd $kind dst/pipe.json
+        tells "note assets/pipe: missing or not as in the source; no loader opens it"
+        rm src/assets/pipe dst/pipe.json
+    done
+}
+
+@test "side files that vanish or shrink while verify runs" {
+    own_source
+    echo one >src/last.json
+    echo one >src/late.json
+    cp src/last.json src/late.json dst
+    truncate -s 2G src/.first dst/.first # of holes, and compared before
+    "$PYTHON" - "$fp8cast" >lines <<'PYTHON_END'
+import json, os, pty, subprocess, sys
+master, slave = pty.openpty()
+run = subprocess.Popen([sys.argv[1], "verify", "src", "dst", "--json"],
+                       stderr=slave, stdout=subprocess.PIPE,
+                       env={**os.environ, "TERM": "xterm"})
+os.close(slave)
+# Progress is shown before the first byte is compared.
+os.read(master, 1)
+os.remove("src/last.json")
+os.truncate("src/late.json", 0)
+os.truncate("dst/.first", 0)
+document, _ = run.communicate()
+assert run.returncode == 0, run.returncode
+for line in json.loads(document)["warning_list"]:
+    print(line)
+PYTHON_END
+    sed 's/byte [0-9]*, [0-9]* more/byte N, M more/' lines >told
+    cat >wanted <<'END'
+dst/.first: ends at byte N, M more were expected; did it change while it was read?
+src/last.json: cannot open: No such file or directory
+late.json: not as in the source; loaders, or the model's own code, may read it
+END
+    diff wanted told
+}
+
+@test "a long file is compared with progress, and can be stopped" {
+    own_source
+    truncate -s 64G src/long.json dst/long.json # of holes
+    "$PYTHON" - "$fp8cast" <<'PYTHON_END'
+import os, pty, re, signal, subprocess, sys, time
+master, slave = pty.openpty()
+run = subprocess.Popen(
+    [sys.argv[1], "verify", "src", "dst"], stderr=slave,
+    stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"},
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+os.close(slave)
+text, done = b"", set()
+while len(done) < 4:
+    text += os.read(master, 4096)
+    done = set(re.findall(rb"verify: (\S+ .?B) of 68\.7 GB", text))
+began = time.monotonic()
+run.send_signal(signal.SIGINT)
+status = run.wait(30)
+assert time.monotonic() - began < 1, time.monotonic() - began
+assert status == 1, status
+rest = os.read(master, 4096)
+assert rest.endswith(b"fp8cast: stopped; the same command begins anew\r\n"), rest
+PYTHON_END
+}
+
 # in_time: verify finds faults, within far less than the 40 seconds and more that
 # it took to hold each file against every other.
 in_time() {
@@ -308,7 +461,7 @@ PYTHON_END
     first=$(cd dst && ls model-00001-*.safetensors)
     second=$(cd dst && ls model-00002-*.safetensors)
     sabotage metadata null
-    tells "note $first: no __metadata__, in $n of $n shards; early releases of transformers 4 raise"
+    tells "note $first: no __metadata__, in $n of $n shards; early releases of transformers 4 raise, without FP8 blockwise themselves"
     fresh
     sabotage metadata '{"format": "np"}' "$first"
     tells "warning $second: __metadata__: expected \"format\": \"pt\", found np, in $((n - 1)) of $n shards; transformers 4 raises"
@@ -318,6 +471,18 @@ PYTHON_END
     fresh
     sabotage metadata '{"made_by": "somebody", "format": "pt"}'
     tells
+    for format in mlx tf flax; do
+        sabotage metadata "{\"format\": \"$format\"}"
+        tells "note $first: __metadata__: expected \"format\": \"pt\", found $format, in $n of $n shards; transformers 4 takes it for pt"
+    done
+    # One file without an index is another matter.
+    fresh "$shared/e8m0"
+    for format in tf flax; do
+        sabotage metadata "{\"format\": \"$format\"}"
+        tells "warning model.safetensors: __metadata__: expected \"format\": \"pt\", found $format, in 1 of 1 shards; transformers 4 takes it for another framework's"
+    done
+    sabotage metadata '{"format": "mlx"}'
+    tells "note model.safetensors: __metadata__: expected \"format\": \"pt\", found mlx, in 1 of 1 shards; transformers 4 takes it for pt"
 }
 
 @test "__metadata__: a long format is cut between characters, and marked" {

@@ -443,6 +443,12 @@ END
     changed 'd["source"]["card"] = "x" * 65537'
     refused "bad.json: source.card: expected 65536 bytes at most, found 65537" \
         bad.json
+    changed 'd["options"]["follow_links"] = False'
+    refused "bad.json: options.follow_links: expected true, or no such member, found a truth value" \
+        bad.json
+    changed 'd["options"]["requantize"] = "yes"'
+    refused "bad.json: options.requantize: expected true, or no such member, found a string" \
+        bad.json
     changed 'd["kinds"] *= 1000'
     refused "bad.json: kinds: expected 4096 entries at most, found 13000" \
         bad.json
@@ -488,7 +494,8 @@ def spoil(value, key=None):
 d = spoil(d)
 d["source"]["card"] = "license: " + json.dumps(
     evil.replace("\ufffe", "").replace("\uffff", ""), ensure_ascii=False)
-d["options"].update(rules="-r" + evil, shard_size=7, overrides=[
+d["options"].update(rules="-r" + evil, shard_size=7, requantize=True,
+    follow_links=True, overrides=[
     {"action": action, "glob": glob} for action, glob in [
         ("keep", "'; rm -rf / #"), ("quantize", ""), ("keep", "--x"),
         ("keep", evil)]])
@@ -527,7 +534,7 @@ END
     [ "$6" = --quantize= ]
     [ "$7" = --keep=--x ]
     [[ "$8" == --keep=* ]]
-    [[ " $* " == *" --shard-size=7 "* ]]
+    [[ " $* " == *" --shard-size=7 --requantize --follow-links"* ]]
 }
 
 @test "many layers and kinds are drawn up to a limit, and that is said" {

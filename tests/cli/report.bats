@@ -234,3 +234,24 @@ PYTHON_END
     same first dst
     for file in first/*.safetensors; do cmp "$file" "dst/${file#first/}"; done
 }
+
+@test "--follow-links is reported, and asked for again by the command" {
+    cp -r "$shared/src" src
+    echo elsewhere >notes
+    ln -s ../notes src/notes.txt
+    program 1 quantize src dst --quiet --report r.json
+    program 0 quantize src dst --quiet --report r.json --follow-links
+    holds r.json 'd["options"]["follow_links"] is True'
+    # Where it was not given there is no such member, and no such word.
+    holds "$shared/report.json" '"follow_links" not in d["options"]'
+    program 0 report "$shared/report.json" --format md
+    fails grep -q follow-links out
+    program 0 report r.json --format md
+    command=$(sed -n '/^## How it was made/,$p' out | sed -n 4p)
+    mv dst first
+    eval "set -- ${command#fp8cast }"
+    program 0 "$@"
+    same first dst
+    [ "$(cat dst/notes.txt)" = elsewhere ]
+    "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" src dst r.json
+}

@@ -561,6 +561,8 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
     holds out 'd["faults"] == 1' 'd["fault_list"][0].startswith("config.json:2:")'
     sabotage nothing
     rm dst/config.json
+    finds "dst: expected config.json, found none; a conversion into this folder is not finished, the same command continues it"
+    rm -r dst/.fp8cast
     finds "dst: expected config.json, found none"
 }
 
@@ -675,4 +677,84 @@ END
         'd["scales"]["blocks_amax"] == d["scales"]["blocks"]'
     holds one.json 'd["options"]["scales"] == "pow2"'
     holds two.json 'd["options"]["scales"] == "pow2"'
+}
+
+# ---- how the folders lie -----------------------------------------------------
+
+@test "links that lead out are followed, as engines do" {
+    mkdir src dst cards
+    for file in "$shared"/src/* "$shared"/good/*; do
+        case $file in
+            */README.md) ;;
+            "$shared"/src/*) ln -s "$file" src/ ;;
+            *) ln -s "$file" dst/ ;;
+        esac
+    done
+    printf -- '---\nlicense: mit\n---\n' >cards/README.md
+    cp cards/README.md dst
+    ln -s ../cards/README.md src
+    # As far as all else refuses them.
+    program 1 plan src
+    grep -q 'a link that leads out of the folder' err
+    program 1 diff src dst
+    for confine in yes no; do
+        FP8CAST_CONFINE=$confine program 0 verify src dst --json \
+            --report report.json
+        holds out 'd["faults"] == d["warnings"] == d["notes"] == 0'
+        # What a report quotes is not read through them.
+        holds report.json 'd["source"]["card"] is None'
+        for folder in src dst; do
+            FP8CAST_CONFINE=$confine program 0 inspect $folder --quiet
+            FP8CAST_CONFINE=$confine program 0 roofline $folder --quiet
+        done
+    done
+    program 2 verify src dst --follow-links
+}
+
+@test "a result without journal, without .fp8cast, in a folder that is read only" {
+    rm -rf dst
+    cp -r "$shared/good" dst
+    program 0 verify "$shared/src" dst --json
+    "$PYTHON" -c 'import json
+d = json.load(open("out")); del d["seconds"]; json.dump(d, open("usual", "w"))'
+    rm dst/.fp8cast/journal.json
+    for way in journal all locked; do
+        [ $way != all ] || rm -r dst/.fp8cast
+        [ $way != locked ] || chmod -R a-w dst
+        snapshot dst >before
+        program 0 verify "$shared/src" dst --json
+        [ ! -s err ]
+        "$PYTHON" -c 'import json
+d = json.load(open("out")); del d["seconds"]
+assert d == json.load(open("usual"))'
+        snapshot dst | diff before -
+    done
+    # What may not be read is named. Root may read everything.
+    [ "$(id -u)" -ne 0 ] || return 0
+    chmod 0 dst/config.json
+    refuses "fp8cast: dst/config.json: cannot open: Permission denied" \
+        verify "$shared/src" dst
+    chmod 0 dst
+    refuses "fp8cast: dst/config.json: cannot stat: Permission denied" \
+        verify "$shared/src" dst
+}
+
+@test "a conversion that is not finished says how to go on" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/interrupt.py" kill dst "$fp8cast" \
+        quantize "$shared/src" dst --threads 1 --shard-size 300000 || true
+    [ ! -e dst/config.json ]
+    program 3 verify "$shared/src" dst --quiet
+    grep -qx 'fp8cast: dst: [0-9]* faults, the first: dst: expected config.json, found none; a conversion into this folder is not finished, the same command continues it' err
+    program 3 verify "$shared/src" dst --json
+    # Of shards that lie there it is said once each what they lack, and of
+    # their tensors that they are missing.
+    shards=$(cd dst && ls ./*.safetensors | wc -l)
+    holds out "sum('.safetensors: there is no model.safetensors.index.json '
+            'that names it' in fault for fault in d['fault_list']) == $shards" \
+        '"dst: expected model.safetensors.index.json or model.safetensors, "
+        "found neither" in d["fault_list"]'
+    refuses "fp8cast: dst: expected config.json, found none; a conversion into this folder is not finished, the same command continues it" \
+        dequantize dst back
+    program 0 quantize "$shared/src" dst --shard-size 300000 --quiet
+    program 0 verify "$shared/src" dst --quiet
 }

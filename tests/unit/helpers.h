@@ -237,7 +237,46 @@ static inline void put_shard(const char *path, const made_tensor *tensors,
     f8_buf_free(&header);
 }
 
-/* ---- plans --------------------------------------------------------------- */
+/* ---- sources and plans --------------------------------------------------- */
+
+#define TEST_CONFIG "{\"model_type\": \"test\"}"
+#define FP8_CONFIG                                         \
+    "{\"model_type\": \"test\", \"quantization_config\": " \
+    "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}}"
+
+/* The source "src" in the folder, of one shard with the tensors one after the
+ * other, and beside it "my.rules". Gives its path. */
+static inline const char *put_source(const char *dir, const char *rules,
+                                     const char *config,
+                                     const made_tensor *tensors, size_t count)
+{
+    const char *src = path_in(dir, "src");
+
+    if (!exists(src))
+        make_dir(src);
+    put_text(path_in(dir, "my.rules"), rules);
+    put_text(path_in(src, "config.json"), config);
+    put_shard(path_in(src, "model.safetensors"), tensors, count);
+    return src;
+}
+
+/* Options of a plan by these rules. */
+static inline f8_options source_options(const char *dir)
+{
+    return (f8_options){.size = sizeof(f8_options),
+                        .threads = 2,
+                        .rules = path_in(dir, "my.rules")};
+}
+
+/* The same for the way back. */
+static inline f8_options back_options(const char *dir, bool fuse)
+{
+    f8_options options = source_options(dir);
+
+    options.direction = F8_FROM_FP8;
+    options.fuse = fuse;
+    return options;
+}
 
 static inline f8_plan *plan_with(const char *src, const f8_options *options)
 {
@@ -247,6 +286,17 @@ static inline f8_plan *plan_with(const char *src, const f8_options *options)
     expect_ok(f8_plan_create(src, options, &plan, &err), &err);
     assert_non_null(plan);
     return plan;
+}
+
+static inline void expect_no_plan(const char *src, const f8_options *options,
+                                  f8_status status, const char *message)
+{
+    f8_plan *plan = NULL;
+    f8_error err = {0};
+
+    expect_error(f8_plan_create(src, options, &plan, &err), &err, status,
+                 message);
+    assert_null(plan);
 }
 
 /* ---- rules --------------------------------------------------------------- */

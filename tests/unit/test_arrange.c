@@ -212,14 +212,9 @@ static const made_tensor tensors[] = {
 static f8_status plan_of(const char *dir, const char *rules, f8_options options,
                          f8_plan **plan, f8_error *err)
 {
-    const char *src = path_in(dir, "src");
+    const char *src =
+        put_source(dir, rules, TEST_CONFIG, tensors, COUNT_OF(tensors));
 
-    if (!exists(src))
-        make_dir(src);
-    put_text(path_in(dir, "my.rules"), rules);
-    put_text(path_in(dir, "src/config.json"), "{\"model_type\": \"test\"}");
-    put_shard(path_in(dir, "src/model.safetensors"), tensors,
-              COUNT_OF(tensors));
     options.size = sizeof options;
     options.threads = 2;
     options.rules = path_in(dir, "my.rules");

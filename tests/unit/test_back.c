@@ -12,43 +12,6 @@ static const char rules[] =
     "quantize  *.experts.{n}.*.weight optional\n"
     "split     *.experts.up experts=0 parts=1:a,b optional\n";
 
-static const char config[] =
-    "{\"model_type\": \"test\", \"quantization_config\": {\"quant_method\": "
-    "\"fp8\", \"weight_block_size\": [128, 128]}}";
-
-static const char *put_source(const char *dir, const made_tensor *tensors,
-                              size_t count)
-{
-    const char *src = path_in(dir, "src");
-
-    if (!exists(src))
-        make_dir(src);
-    put_text(path_in(dir, "my.rules"), rules);
-    put_text(path_in(dir, "src/config.json"), config);
-    put_shard(path_in(dir, "src/model.safetensors"), tensors, count);
-    return src;
-}
-
-static f8_options back_options(const char *dir, bool fuse)
-{
-    return (f8_options){.size = sizeof(f8_options),
-                        .threads = 2,
-                        .direction = F8_FROM_FP8,
-                        .fuse = fuse,
-                        .rules = path_in(dir, "my.rules")};
-}
-
-static void expect_refused(const char *src, const f8_options *options,
-                           f8_status status, const char *message)
-{
-    f8_plan *plan = NULL;
-    f8_error err = {0};
-
-    expect_error(f8_plan_create(src, options, &plan, &err), &err, status,
-                 message);
-    assert_null(plan);
-}
-
 /* Two experts of two parts of 3 x 4; the parts stand in another order than in
  * the fused tensor, with a kept tensor between them. */
 static const made_tensor experts[] = {
@@ -69,7 +32,8 @@ static void test_fused(void **state)
     static const char *const parts[] = {
         "m.experts.0.a.weight", "m.experts.0.b.weight", "m.experts.1.a.weight",
         "m.experts.1.b.weight"};
-    const char *src = put_source(*state, experts, COUNT_OF(experts));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, experts, COUNT_OF(experts));
     f8_options options = back_options(*state, true);
     f8_plan *plan = plan_with(src, &options);
     f8_plan_summary summary;
@@ -130,13 +94,14 @@ static void test_parts_of_two_dtypes(void **state)
         {"m.experts.0.a.weight", F8_DTYPE_E4M3, 2, {3, 4}},
         {"m.experts.0.a.weight_scale_inv", F8_DTYPE_F32, 2, {1, 1}},
         {"m.experts.0.b.weight", F8_DTYPE_BF16, 2, {3, 4}}};
-    const char *src = put_source(*state, mixed, COUNT_OF(mixed));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, mixed, COUNT_OF(mixed));
     f8_options options = back_options(*state, true);
 
     /* In BF16 they go together. */
     f8_plan_free(plan_with(src, &options));
     options.value_dtype = F8_DTYPE_F32;
-    expect_refused(src, &options, F8_ERR_REFUSED,
+    expect_no_plan(src, &options, F8_ERR_REFUSED,
                    "tensor m.experts.0.b.weight: would be BF16, and "
                    "m.experts.0.a.weight, which is to be fused with it into "
                    "m.experts.up, would be F32");
@@ -148,10 +113,11 @@ static void test_name_taken(void **state)
         {"m.experts.0.a.weight", F8_DTYPE_BF16, 2, {3, 4}},
         {"m.experts.0.b.weight", F8_DTYPE_BF16, 2, {3, 4}},
         {"m.experts.up", F8_DTYPE_BF16, 1, {3}}};
-    const char *src = put_source(*state, both, COUNT_OF(both));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, both, COUNT_OF(both));
     f8_options options = back_options(*state, true);
 
-    expect_refused(src, &options, F8_ERR_REFUSED,
+    expect_no_plan(src, &options, F8_ERR_REFUSED,
                    "two results would be called m.experts.up, of the source's "
                    "m.experts.0.a.weight and m.experts.up");
 }
@@ -162,7 +128,8 @@ static void test_three_dimensions(void **state)
     static const made_tensor three[] = {
         {"m.w", F8_DTYPE_E4M3, 3, {3, 130, 200}},
         {"m.w_scale_inv", F8_DTYPE_BF16, 3, {3, 2, 2}}};
-    const char *src = put_source(*state, three, COUNT_OF(three));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, three, COUNT_OF(three));
     f8_options options = back_options(*state, false);
 
     options.value_dtype = F8_DTYPE_F32;
@@ -195,11 +162,12 @@ static void test_requantise_split(void **state)
     static const made_tensor narrow[] = {
         {"m.experts.up", F8_DTYPE_E4M3, 3, {2, 128, 130}},
         {"m.experts.up_scale_inv", F8_DTYPE_F32, 3, {2, 1, 2}}};
-    const char *src = put_source(*state, fused, COUNT_OF(fused));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, fused, COUNT_OF(fused));
     f8_options options = back_options(*state, false);
 
     options.direction = F8_TO_FP8;
-    expect_refused(src, &options, F8_ERR_REFUSED,
+    expect_no_plan(src, &options, F8_ERR_REFUSED,
                    "config.json: already quantised? expected no "
                    "\"quantization_config\", found one; --requantize takes "
                    "FP8 blockwise");
@@ -218,8 +186,8 @@ static void test_requantise_split(void **state)
     assert_int_equal(plan->fp8_weights, 4);
     f8_plan_free(plan);
 
-    put_source(*state, narrow, COUNT_OF(narrow));
-    expect_refused(src, &options, F8_ERR_RULES,
+    put_source(*state, rules, FP8_CONFIG, narrow, COUNT_OF(narrow));
+    expect_no_plan(src, &options, F8_ERR_RULES,
                    "tensor m.experts.up: expected parts of a multiple of 128 "
                    "rows, since no block of FP8 can be split, found 64 "
                    "(my.rules:5: split *.experts.up)");
@@ -227,7 +195,8 @@ static void test_requantise_split(void **state)
 
 static void test_wrong_way(void **state)
 {
-    const char *src = put_source(*state, experts, COUNT_OF(experts));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, experts, COUNT_OF(experts));
     f8_options options = back_options(*state, false);
     const char *dst = path_in(*state, "dst");
     f8_report *report = NULL;
@@ -247,10 +216,10 @@ static void test_wrong_way(void **state)
     f8_plan_free(plan);
     assert_false(exists(dst));
     options.direction = (f8_direction)7;
-    expect_refused(src, &options, F8_ERR_ARGUMENT, "no such direction: 7");
+    expect_no_plan(src, &options, F8_ERR_ARGUMENT, "no such direction: 7");
     options.direction = F8_FROM_FP8;
     options.value_dtype = F8_DTYPE_I8;
-    expect_refused(src, &options, F8_ERR_ARGUMENT,
+    expect_no_plan(src, &options, F8_ERR_ARGUMENT,
                    "values: expected BF16, F16 or F32, found I8");
 }
 

@@ -5,9 +5,6 @@
 #include "blockwise.h"
 #include "fuse.h"
 
-#define FP8_CONFIG                                         \
-    "{\"model_type\": \"test\", \"quantization_config\": " \
-    "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}}"
 #define UE8M0_CONFIG                                           \
     "{\"model_type\": \"test\", \"quantization_config\": "     \
     "{\"quant_method\": \"fp8\", \"fmt\": \"float8_e4m3fn\", " \

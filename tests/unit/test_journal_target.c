@@ -21,18 +21,16 @@ static const made_tensor source_tensors[] = {
 };
 
 /* SRC with one shard and one side file in a folder. */
-static void put_source(const char *dir)
+static void put_sources(const char *dir)
 {
-    make_dir(path_in(dir, "src"));
+    put_source(dir,
+               "family test\n"
+               "quantize  *.weight\n"
+               "keep      *.norm\n",
+               TEST_CONFIG, source_tensors, COUNT_OF(source_tensors));
     make_dir(path_in(dir, "src/sub"));
-    put_text(path_in(dir, "src/config.json"), "{\"model_type\": \"test\"}");
     put_text(path_in(dir, "src/sub/side.txt"), "side file");
-    put_shard(path_in(dir, "src/model.safetensors"), source_tensors,
-              COUNT_OF(source_tensors));
     set_mtime(path_in(dir, "src/model.safetensors"), 1000000000, 0);
-    put_text(path_in(dir, "my.rules"), "family test\n"
-                                       "quantize  *.weight\n"
-                                       "keep      *.norm\n");
 }
 
 static f8_plan *plan_scaled(const char *dir, f8_scale_dtype scale_dtype,
@@ -205,7 +203,7 @@ static void test_measurements_come_back(void **state)
 {
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     assert_int_equal(plan->kinds_count, 2);
     f8_tally put = tally_of(plan, 2), got = tally_of(plan, 2);
@@ -241,7 +239,7 @@ static void test_measurements_of_another_plan(void **state)
 {
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     f8_plan *other = plan_scaled(*state, F8_SCALE_F32, 1);
     f8_tally put = tally_of(plan, 0), got = tally_of(plan, 0);
@@ -305,7 +303,7 @@ static void test_damaged_measurements(void **state)
     };
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *path = path_in(*state, "shard-00001.json");
     f8_tally tally = tally_of(plan, 0);
@@ -330,7 +328,7 @@ static void test_journal_matches(void **state)
     f8_journal journal;
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     /* None is no error, and matches nothing. */
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
@@ -379,7 +377,7 @@ static void test_journal_lists(void **state)
     f8_journal journal;
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
     expect_ok(f8_journal_begin(&journal, plan, &err), &err);
@@ -423,7 +421,7 @@ static void test_places(void **state)
 {
     char message[4 * 4096];
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *src = path_in(*state, "src");
     const char *inside = path_in(*state, "src/out");
@@ -462,7 +460,7 @@ static void test_foreign_files(void **state)
     f8_target target;
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     put_text(dst, "a file");
@@ -507,7 +505,7 @@ static void test_new_folder(void **state)
     f8_error err = {0};
     const char *why;
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     f8_target target = open_good(plan, dst);
@@ -530,7 +528,7 @@ static void test_one_run_at_a_time(void **state)
 {
     char message[2 * 4096];
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     f8_target target = open_good(plan, dst);
@@ -555,7 +553,7 @@ static void test_folder_in_the_way(void **state)
                                         "sub/side.txt"};
     char message[2 * 4096];
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char name[32];
@@ -578,7 +576,7 @@ static void test_folder_in_the_way(void **state)
 /* Final name, right size and measurements: each alone is not enough. */
 static void test_finished_shards(void **state)
 {
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     const char *work = path_in(*state, "dst/.fp8cast");
@@ -624,7 +622,7 @@ static void test_another_conversion(void **state)
     f8_target target;
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     f8_plan *other = plan_scaled(*state, F8_SCALE_F32, 1);
     const char *dst = path_in(*state, "dst");
@@ -659,7 +657,7 @@ static void test_another_source(void **state)
 {
     char message[2 * 4096];
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     f8_target target = open_good(plan, dst);
@@ -685,7 +683,7 @@ static void test_space(void **state)
     f8_error err = {0};
     f8_target target;
 
-    put_source(*state);
+    put_sources(*state);
     put_text(path_in(*state, "my.rules"), "family test\nkeep b.norm\n");
     const char *path = path_in(*state, "src/model.safetensors");
     put_text(path, "");
@@ -723,7 +721,7 @@ static void test_put_and_copy(void **state)
     f8_error err = {0};
     size_t n;
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     f8_target target = open_good(plan, dst);
@@ -774,7 +772,7 @@ static void test_copy_that_cannot_be_published(void **state)
     unsigned pieces = 100;
     f8_error err = {0};
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     const char *dst = path_in(*state, "dst");
     f8_target target = open_good(plan, dst);
@@ -795,7 +793,7 @@ static void test_complete(void **state)
 {
     struct stat before, after;
 
-    put_source(*state);
+    put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     texts t = texts_of(plan);
     const char *dst = path_in(*state, "dst");

@@ -4,9 +4,8 @@
  * checkpoint formats, section 3). */
 #include "helpers.h"
 
-#include <sys/mman.h>
-
 #include "modules.h"
+#include "reach.h"
 
 /* ---- names --------------------------------------------------------------- */
 
@@ -142,6 +141,31 @@ static void test_layers(void **state)
 
 /* ---- how an entry is read ------------------------------------------------ */
 
+/* What an entry reaches of these modules, or NULL. */
+static const char *hit_of(const f8_modules *modules, const char *entry)
+{
+    f8_error err = {0};
+    const char *hit = NULL;
+
+    expect_ok(f8_reach_find(modules, &entry, 1, &hit, &err), &err);
+    return hit;
+}
+
+/* Of a module that is quantised and alone. */
+static bool is_reached(const char *entry, const char *module)
+{
+    f8_modules modules;
+
+    f8_modules_init(&modules);
+    assert_int_equal(
+        json_object_set_new(modules.quantised, module, json_true()), 0);
+    const char *hit = hit_of(&modules, entry);
+    if (hit)
+        assert_string_equal(hit, module);
+    f8_modules_free(&modules);
+    return hit != NULL;
+}
+
 static void test_captured(void **state)
 {
     static const struct {
@@ -193,32 +217,183 @@ static void test_captured(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        if (f8_module_captured(cases[i].entry, cases[i].module) !=
-            cases[i].captured)
+        if (is_reached(cases[i].entry, cases[i].module) != cases[i].captured)
             fail_msg("entry %s, module %s: expected %s", cases[i].entry,
                      cases[i].module,
                      cases[i].captured ? "captured" : "not captured");
     }
 }
 
-/* "model." leaves nothing behind its prefix, and nothing is found everywhere.
- * The module's name ends at the end of a page, behind which nobody may read.
- * How such an entry is read does not matter: no tensor has this name. */
+/* "model." leaves nothing behind its prefix. */
 static void test_captured_by_nothing_but_a_prefix(void **state)
 {
-    static const char module[] = "vl.blocks";
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    (void)state;
+    assert_false(is_reached("model.", "vl.blocks"));
+    assert_false(is_reached("model.", "vl.model"));
+    assert_true(is_reached("model.", "models.x")); /* any character */
+}
+
+/* ---- many entries and many modules ----------------------------------------
+ */
+
+/* docs/format.md, section 5, word for word, for one entry and one module: the
+ * module begins with it, `.` standing for any character; ends with it; or has
+ * it between dots, with a leading `model.` of it or without. */
+static bool has_between_dots(const char *module, const char *entry)
+{
+    char within[128], sought[128];
+
+    snprintf(within, sizeof within, ".%s.", module);
+    snprintf(sought, sizeof sought, ".%s.", entry);
+    return *entry && strstr(within, sought);
+}
+
+static bool is_taken_for(const char *entry, const char *module)
+{
+    size_t n = strlen(entry), m = strlen(module), same = 0;
+
+    while (same < n && same < m &&
+           (entry[same] == '.' || entry[same] == module[same]))
+        same++;
+    return same == n || (n <= m && !strcmp(module + m - n, entry)) ||
+           has_between_dots(module, entry) ||
+           (!strncmp(entry, "model.", 6) &&
+            has_between_dots(module, entry + 6));
+}
+
+/* And of the module of a layer's experts: the entry names one of them, or has
+ * their name in it. */
+static bool names_its_experts(const char *entry, const char *module)
+{
+    char one[128];
+    size_t m = strlen(module);
+
+    for (int i = 0; i < 10; i++) {
+        size_t n = (size_t)snprintf(one, sizeof one, "%s.%d", module, i);
+        if (m >= 7 && !strcmp(module + m - 7, "experts") &&
+            (m == 7 || module[m - 8] == '.') && !strncmp(entry, one, n) &&
+            (!entry[n] || entry[n] == '.'))
+            return true;
+    }
+    return m > 8 && !strcmp(module + m - 8, ".experts") &&
+           strstr(entry, module) != NULL;
+}
+
+static const char *hit_by_reading(const f8_modules *modules, const char *entry)
+{
+    const char *module;
+    json_t *state;
+
+    json_object_foreach(modules->quantised, module, state)
+    {
+        if (is_taken_for(entry, module) || names_its_experts(entry, module))
+            return module;
+    }
+    json_object_foreach(modules->siblings, module, state)
+    {
+        if (json_integer_value(state) == 2 && is_taken_for(entry, module))
+            return module;
+    }
+    return NULL;
+}
+
+/* A name of a few pieces, so alike that many reach others. */
+static void make_name(uint64_t *random, char *name, size_t size)
+{
+    static const char *const pieces[] = {
+        "a",         "b",         "ab",      ".",         ".", "model.",
+        "a.experts", ".experts.", "experts", "experts.1", ".1"};
+    size_t n = 0;
+
+    *name = '\0';
+    do {
+        *random = *random * UINT64_C(6364136223846793005) + 1;
+        n += (size_t)snprintf(name + n, size - n, "%s",
+                              pieces[(*random >> 33) % COUNT_OF(pieces)]);
+    } while (*random >> 62 && n + 16 < size);
+}
+
+enum { NAME_SIZE = 64, MANY_ENTRIES = 600 };
+
+/* One round: so many modules, of which some are fused names. */
+static uint64_t hold_against_reading(size_t modules_count, uint64_t random)
+{
+    static char texts[MANY_ENTRIES][NAME_SIZE];
+    const char *entries[MANY_ENTRIES], *hits[MANY_ENTRIES];
+    char name[NAME_SIZE];
+    f8_error err = {0};
+    f8_modules modules;
+
+    f8_modules_init(&modules);
+    for (size_t i = 0; i < modules_count; i++) {
+        make_name(&random, name, sizeof name);
+        json_object_set_new(i % 4 ? modules.quantised : modules.siblings, name,
+                            json_integer(1 + (json_int_t)(i % 3)));
+    }
+    for (size_t i = 0; i < MANY_ENTRIES; i++) {
+        make_name(&random, texts[i], sizeof texts[i]);
+        entries[i] = i % 50 == 49 ? NULL : texts[i];
+    }
+    expect_ok(f8_reach_find(&modules, entries, MANY_ENTRIES, hits, &err), &err);
+    for (size_t i = 0; i < MANY_ENTRIES; i++) {
+        const char *wanted =
+            entries[i] ? hit_by_reading(&modules, entries[i]) : NULL;
+        if (hits[i] != wanted)
+            fail_msg("entry %s: expected %s, found %s", entries[i],
+                     wanted ? wanted : "none", hits[i] ? hits[i] : "none");
+    }
+    f8_modules_free(&modules);
+    return random;
+}
+
+static void test_many_entries(void **state)
+{
+    uint64_t random = 1;
 
     (void)state;
-    assert_ptr_not_equal(pages, MAP_FAILED);
-    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
-    char *text = pages + page - sizeof module;
-    memcpy(text, module, sizeof module);
-    f8_module_captured("model.", text);
-    assert_string_equal(text, module);
-    assert_int_equal(munmap(pages, 2 * page), 0);
+    for (size_t round = 0; round < 60; round++)
+        random = hold_against_reading(round, random);
+    /* More than one set of modules holds. */
+    for (size_t round = 0; round < 3; round++)
+        random = hold_against_reading(3000, random);
+}
+
+/* Hundred thousands of entries against some thousand modules: held one by one
+ * they would take minutes. */
+static void test_many_entries_take_no_time(void **state)
+{
+    enum { MODULES = 4000, ENTRIES = 300000, SIZE = 48 };
+    f8_error err = {0};
+    f8_modules modules;
+    char name[SIZE];
+    char(*texts)[SIZE] = malloc((size_t)ENTRIES * SIZE);
+    const char **entries = malloc(ENTRIES * sizeof *entries);
+    const char **hits = malloc(ENTRIES * sizeof *hits);
+
+    (void)state;
+    assert_true(texts && entries && hits);
+    f8_modules_init(&modules);
+    for (int i = 0; i < MODULES; i++) {
+        snprintf(name, sizeof name, "model.layers.%d.mlp.up_proj", i);
+        json_object_set_new(modules.quantised, name, json_true());
+    }
+    /* All that the third reading has to follow nearly to the end. */
+    for (int i = 0; i < ENTRIES; i++) {
+        snprintf(texts[i], SIZE, "model.layers.%d.mlp.up......%d", i % MODULES,
+                 i);
+        entries[i] = texts[i];
+    }
+    snprintf(texts[ENTRIES - 1], SIZE, "model.layers.17.mlp.up");
+    double start = f8_now();
+    expect_ok(f8_reach_find(&modules, entries, ENTRIES, hits, &err), &err);
+    assert_true(f8_now() - start < 20);
+    for (int i = 0; i < ENTRIES - 1; i++)
+        assert_null(hits[i]);
+    assert_string_equal(hits[ENTRIES - 1], "model.layers.17.mlp.up_proj");
+    f8_modules_free(&modules);
+    free(texts);
+    free(entries);
+    free(hits);
 }
 
 /* ---- the list ------------------------------------------------------------ */
@@ -246,7 +421,7 @@ static f8_status list_of(const made *tensors, size_t count, json_t **list,
     for (size_t i = 0; i < count; i++)
         f8_modules_add(&modules, &rules, tensors[i].tensor,
                        tensors[i].action == 'q', tensors[i].action == 'l');
-    f8_status status = f8_modules_list(&modules, &rules, list, err);
+    f8_status status = f8_reach_list(&modules, &rules, list, err);
     f8_modules_free(&modules);
     return status;
 }
@@ -297,7 +472,7 @@ static void test_absent_linear(void **state)
     /* An override has made this one FP8. */
     f8_modules_add(&modules, &with, "lm_tail.weight", true, true);
     f8_modules_add_absent(&modules, &with);
-    expect_ok(f8_modules_list(&modules, &with, &list, &err), &err);
+    expect_ok(f8_reach_list(&modules, &with, &list, &err), &err);
     char *text = json_dumps(list, JSON_COMPACT);
     assert_string_equal(text, "[\"norm\",\"lm_head\"]");
     free(text);
@@ -530,7 +705,7 @@ static void test_captured_by_a_list(void **state)
         f8_modules_add(&modules, &rules, tensors[i].tensor,
                        tensors[i].action == 'q', false);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        const char *hit = f8_modules_captured(&modules, cases[i].entry);
+        const char *hit = hit_of(&modules, cases[i].entry);
         if (cases[i].hit && hit)
             assert_string_equal(hit, cases[i].hit);
         else if (cases[i].hit || hit)
@@ -549,6 +724,8 @@ int main(void)
         cmocka_unit_test(test_layers),
         cmocka_unit_test(test_captured),
         cmocka_unit_test(test_captured_by_nothing_but_a_prefix),
+        cmocka_unit_test(test_many_entries),
+        cmocka_unit_test(test_many_entries_take_no_time),
         cmocka_unit_test(test_list_in_writing_order),
         cmocka_unit_test(test_list_of_experts),
         cmocka_unit_test(test_bias_of_a_quantised_module),

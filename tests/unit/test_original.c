@@ -20,30 +20,16 @@ static const char rules[] =
     "optional\n"
     "split     {n}.p.experts.down experts=0 parts=2:c optional\n";
 
-static const char fp8_config[] =
-    "{\"model_type\": \"test\", \"quantization_config\": {\"quant_method\": "
-    "\"fp8\", \"weight_block_size\": [128, 128]}}";
-
-static const char *put_source(const char *dir, const char *config,
-                              const made_tensor *tensors, size_t count)
+static f8_plan *plan_to(const char *dir)
 {
-    const char *src = path_in(dir, "src");
+    f8_options options = source_options(dir);
 
-    if (!exists(src))
-        make_dir(src);
-    put_text(path_in(dir, "my.rules"), rules);
-    put_text(path_in(dir, "src/config.json"), config);
-    put_shard(path_in(dir, "src/model.safetensors"), tensors, count);
-    return src;
+    return plan_with(path_in(dir, "src"), &options);
 }
 
-static f8_plan *plan_of(const char *dir, f8_direction direction)
+static f8_plan *plan_back(const char *dir)
 {
-    f8_options options = {.size = sizeof options,
-                          .threads = 1,
-                          .direction = direction,
-                          .fuse = direction == F8_FROM_FP8,
-                          .rules = path_in(dir, "my.rules")};
+    f8_options options = back_options(dir, true);
 
     return plan_with(path_in(dir, "src"), &options);
 }
@@ -53,8 +39,8 @@ static f8_plan *plan_of(const char *dir, f8_direction direction)
 static void expect_record(const char *dir, const made_tensor *tensors,
                           size_t count, const char *expected)
 {
-    put_source(dir, "{\"model_type\": \"test\"}", tensors, count);
-    f8_plan *plan = plan_of(dir, F8_TO_FP8);
+    put_source(dir, rules, TEST_CONFIG, tensors, count);
+    f8_plan *plan = plan_to(dir);
     char *found = json_dumps(json_object_get(plan->original, "tensors"),
                              JSON_COMPACT | JSON_SORT_KEYS);
 
@@ -140,10 +126,10 @@ static void test_across(void **state)
 {
     static const uint64_t begins[] = {20, 26, 68, 74};
 
-    put_source(*state, fp8_config, result, COUNT_OF(result));
+    put_source(*state, rules, FP8_CONFIG, result, COUNT_OF(result));
     put_journal(*state, "{\"{n}.p.experts.up\":\"transposed\","
                         "\"{n}.m.experts.up\":\"renamed\"}");
-    f8_plan *plan = plan_of(*state, F8_FROM_FP8);
+    f8_plan *plan = plan_back(*state);
     assert_int_equal(plan->results_count, 4);
     expect_result(plan, 1, "0.m.experts.up", 3, 4, 6);
     for (size_t i = 0; i < COUNT_OF(begins); i++) {
@@ -163,11 +149,11 @@ static void test_across(void **state)
 
 static void test_along(void **state)
 {
-    put_source(*state, fp8_config, result, COUNT_OF(result));
+    put_source(*state, rules, FP8_CONFIG, result, COUNT_OF(result));
     put_journal(*state, "{\"0.p.experts.up\":\"fused\","
                         "\"0.p.experts.down\":\"fused\","
                         "\"{n}.m.gate\":\"renamed\"}");
-    f8_plan *plan = plan_of(*state, F8_FROM_FP8);
+    f8_plan *plan = plan_back(*state);
     assert_int_equal(plan->results_count, 3);
     assert_string_equal(plan->units[0].name, "0.m.gate");
     expect_result(plan, 1, "0.p.experts.up", 3, 6, 4);
@@ -183,7 +169,7 @@ static void test_along(void **state)
  * transposed. */
 static void expect_published(const char *dir)
 {
-    f8_plan *plan = plan_of(dir, F8_FROM_FP8);
+    f8_plan *plan = plan_back(dir);
 
     assert_int_equal(plan->results_count, 6);
     assert_string_equal(plan->units[0].name, "0.p.gate");
@@ -203,7 +189,7 @@ static void test_unknown(void **state)
         "{\"original\":{\"tensors\":{\"{n}.p.experts.up\":\"fused\"}}}",
         ANOTHER};
 
-    put_source(*state, fp8_config, result, COUNT_OF(result));
+    put_source(*state, rules, FP8_CONFIG, result, COUNT_OF(result));
     expect_published(*state);
     make_dir(path_in(*state, "src/.fp8cast"));
     for (size_t i = 0; i < COUNT_OF(others); i++) {
@@ -218,22 +204,17 @@ static void test_unknown(void **state)
 /* Of a conversion by other rules, or by an earlier state of these. */
 static void test_other_rules(void **state)
 {
-    f8_options options = {.size = sizeof options,
-                          .direction = F8_FROM_FP8,
-                          .fuse = true,
-                          .rules = path_in(*state, "my.rules")};
-    f8_plan *plan = NULL;
-    f8_error err = {0};
+    f8_options options = back_options(*state, true);
 
-    const char *src = put_source(*state, fp8_config, result, COUNT_OF(result));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, result, COUNT_OF(result));
     put_journal(*state, "{\"{n}.p.experts.up\":\"fused\","
                         "\"*.p.experts.down\":\"fused\"}");
-    expect_error(
-        f8_plan_create(src, &options, &plan, &err), &err, F8_ERR_RULES,
+    expect_no_plan(
+        src, &options, F8_ERR_RULES,
         ".fp8cast/journal.json: \"*.p.experts.down\" was fused before, "
         "but no split or rename of my.rules knows it; expected the "
         "rules of that conversion");
-    assert_null(plan);
 }
 
 static void test_not_json(void **state)
@@ -248,21 +229,15 @@ static void test_not_json(void **state)
     };
     char message[2 * 4096];
     const char *path = path_in(*state, "src/.fp8cast/journal.json");
-    f8_options options = {.size = sizeof options,
-                          .direction = F8_FROM_FP8,
-                          .fuse = true,
-                          .rules = path_in(*state, "my.rules")};
-    f8_plan *plan = NULL;
-    f8_error err = {0};
+    f8_options options = back_options(*state, true);
 
-    const char *src = put_source(*state, fp8_config, result, COUNT_OF(result));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, result, COUNT_OF(result));
     make_dir(path_in(*state, "src/.fp8cast"));
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         put_text(path, cases[i].text);
         snprintf(message, sizeof message, "%s%s", path, cases[i].found);
-        memset(&err, 0, sizeof err);
-        expect_error(f8_plan_create(src, &options, &plan, &err), &err,
-                     F8_ERR_FORMAT, message);
+        expect_no_plan(src, &options, F8_ERR_FORMAT, message);
     }
     /* Who does not fuse does not read it. */
     options.fuse = false;
@@ -273,24 +248,18 @@ static void test_not_json(void **state)
 /* Rules that leave the axis open must say what is published. */
 static void test_no_axis(void **state)
 {
-    f8_options options = {.size = sizeof options,
-                          .direction = F8_FROM_FP8,
-                          .fuse = true,
-                          .rules = path_in(*state, "my.rules")};
-    f8_plan *plan = NULL;
-    f8_error err = {0};
+    f8_options options = back_options(*state, true);
 
-    const char *src = put_source(*state, fp8_config, result, COUNT_OF(result));
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, result, COUNT_OF(result));
     put_text(options.rules, "family test\n"
                             "split {n}.p.experts.down experts=0 parts=c "
                             "rows=r columns=c\n");
-    expect_error(f8_plan_create(src, &options, &plan, &err), &err,
-                 F8_ERR_REFUSED,
-                 "tensor 0.p.experts.0.c.weight: cannot be fused into "
-                 "0.p.experts.down: expected rules with published=1, 2 or "
-                 "apart, which says which way that lies (my.rules:2: split "
-                 "{n}.p.experts.down)");
-    assert_null(plan);
+    expect_no_plan(src, &options, F8_ERR_REFUSED,
+                   "tensor 0.p.experts.0.c.weight: cannot be fused into "
+                   "0.p.experts.down: expected rules with published=1, 2 or "
+                   "apart, which says which way that lies (my.rules:2: split "
+                   "{n}.p.experts.down)");
 }
 
 /* Elements of eight bytes are never transposed; along, they are only moved. */
@@ -298,19 +267,14 @@ static void test_wide_elements(void **state)
 {
     static const made_tensor wide[] = {
         {"0.p.experts.0.c.weight", F8_DTYPE_F64, 2, {4, 3}}};
-    f8_options options = {.size = sizeof options,
-                          .direction = F8_FROM_FP8,
-                          .fuse = true,
-                          .rules = path_in(*state, "my.rules")};
-    f8_plan *plan = NULL;
-    f8_error err = {0};
+    f8_options options = back_options(*state, true);
 
-    const char *src = put_source(*state, fp8_config, wide, COUNT_OF(wide));
-    expect_error(f8_plan_create(src, &options, &plan, &err), &err,
-                 F8_ERR_REFUSED,
-                 "tensor 0.p.experts.0.c.weight: expected BF16, F16 or F32 to "
-                 "transpose into 0.p.experts.down, found F64");
-    assert_null(plan);
+    const char *src =
+        put_source(*state, rules, FP8_CONFIG, wide, COUNT_OF(wide));
+    expect_no_plan(
+        src, &options, F8_ERR_REFUSED,
+        "tensor 0.p.experts.0.c.weight: expected BF16, F16 or F32 to "
+        "transpose into 0.p.experts.down, found F64");
 }
 
 int main(void)

@@ -450,6 +450,77 @@ static void test_read_file(void **state)
     f8_buf_free(&buf);
 }
 
+/* What is asked of who waits for a comparison. */
+typedef struct waiting {
+    uint64_t last, stop_at;
+    unsigned times;
+} waiting;
+
+static bool wait_on(void *ctx, uint64_t bytes)
+{
+    waiting *w = ctx;
+
+    assert_true(w->times++ == 0 ? bytes == 0 : bytes > w->last);
+    w->last = bytes;
+    return bytes < w->stop_at;
+}
+
+/* Two files of so many bytes, of which the last differs. */
+static void open_pair(const char *const paths[2], size_t n, int fds[2])
+{
+    for (int i = 0; i < 2; i++) {
+        char *bytes = calloc(n, 1);
+        assert_non_null(bytes);
+        bytes[n - 1] = (char)('a' + i);
+        put_file(paths[i], bytes, n);
+        free(bytes);
+        fds[i] = open(paths[i], O_RDONLY);
+        assert_true(fds[i] >= 0);
+    }
+}
+
+static void test_compare_files(void **state)
+{
+    enum { BYTES = 1000001 };
+    const char *const paths[2] = {path_in(*state, "a"), path_in(*state, "b")};
+    f8_error err = {0};
+    waiting w = {.stop_at = UINT64_MAX};
+    const f8_watch watch = {wait_on, &w};
+    char message[4096];
+    int fds[2];
+    bool same = false;
+
+    open_pair(paths, BYTES, fds);
+    expect_ok(f8_compare_files(fds, paths, BYTES - 1, NULL, &same, &err), &err);
+    assert_true(same);
+    expect_ok(f8_compare_files(fds, paths, BYTES, &watch, &same, &err), &err);
+    assert_false(same);
+    /* Once before each piece: of a megabyte there are several. */
+    assert_true(w.times > 3 && w.last < BYTES);
+    expect_ok(f8_compare_files(fds, paths, 0, &watch, &same, &err), &err);
+    assert_true(same);
+
+    w = (waiting){.stop_at = 300000};
+    expect_error(f8_compare_files(fds, paths, BYTES, &watch, &same, &err), &err,
+                 F8_ERR_CANCELLED, "stopped");
+    assert_true(w.last >= 300000 && w.last < BYTES);
+    assert_false(same);
+
+    /* A file that became shorter is named, whichever it is. */
+    for (int i = 1; i >= 0; i--) {
+        assert_int_equal(truncate(paths[i], 10), 0);
+        snprintf(message, sizeof message,
+                 "%s: ends at byte 10, 2 more were expected; did it change "
+                 "while it was read?",
+                 paths[i]);
+        expect_error(f8_compare_files(fds, paths, 12, NULL, &same, &err), &err,
+                     F8_ERR_IO, message);
+        assert_false(same);
+    }
+    close(fds[0]);
+    close(fds[1]);
+}
+
 /* ---- writing ------------------------------------------------------------- */
 
 static void test_write_at(void **state)
@@ -676,6 +747,7 @@ int main(void)
         TEST_IN_DIR(test_open_read_refuses),
         TEST_IN_DIR(test_read_at),
         TEST_IN_DIR(test_read_file),
+        TEST_IN_DIR(test_compare_files),
         TEST_IN_DIR(test_write_at),
         TEST_IN_DIR(test_create_file_follows_no_link),
         TEST_IN_DIR(test_write_file),

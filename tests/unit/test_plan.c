@@ -12,37 +12,15 @@ static const char rules_of_most[] = "family test\n"
                                     "quantize  *.q.weight optional\n"
                                     "keep      *.always optional always\n";
 
-/* SRC/model.safetensors with the tensors one after the other, SRC/config.json
- * and my.rules beside SRC. Gives SRC's path. */
 static const char test_config[] =
     "{\"model_type\": \"test\", \"same\": 4, \"none\": 0,"
     " \"text_config\": {\"inter\": 2, \"hidden\": 4}}";
 
-static const char *put_source(const char *dir, const char *rules,
-                              const made_tensor *tensors, size_t count)
-{
-    const char *src = path_in(dir, "src");
-
-    if (!exists(src))
-        make_dir(src);
-    put_text(path_in(dir, "my.rules"), rules);
-    put_text(path_in(dir, "src/config.json"), test_config);
-    put_shard(path_in(dir, "src/model.safetensors"), tensors, count);
-    return src;
-}
-
-static f8_options options_for(const char *dir)
-{
-    return (f8_options){.size = sizeof(f8_options),
-                        .threads = 2,
-                        .rules = path_in(dir, "my.rules")};
-}
-
 static f8_plan *plan_of(const char *dir, const char *rules,
                         const made_tensor *tensors, size_t count)
 {
-    const char *src = put_source(dir, rules, tensors, count);
-    f8_options options = options_for(dir);
+    const char *src = put_source(dir, rules, test_config, tensors, count);
+    f8_options options = source_options(dir);
 
     return plan_with(src, &options);
 }
@@ -51,8 +29,8 @@ static void expect_refused(const char *dir, const char *rules,
                            const made_tensor *tensors, size_t count,
                            f8_status status, const char *message)
 {
-    const char *src = put_source(dir, rules, tensors, count);
-    f8_options options = options_for(dir);
+    const char *src = put_source(dir, rules, test_config, tensors, count);
+    f8_options options = source_options(dir);
     f8_plan *plan = NULL;
     f8_error err = {0};
 
@@ -187,9 +165,9 @@ static void test_scales_of_other_dtypes(void **state)
         {"a.q.weight", F8_DTYPE_BF16, 2, {2, 300}},
         {"b.q.weight", F8_DTYPE_BF16, 2, {129, 1}},
     };
-    const char *src =
-        put_source(*state, rules_of_most, tensors, COUNT_OF(tensors));
-    f8_options options = options_for(*state);
+    const char *src = put_source(*state, rules_of_most, test_config, tensors,
+                                 COUNT_OF(tensors));
+    f8_options options = source_options(*state);
 
     options.scale_dtype = F8_SCALE_UE8M0;
     f8_plan *plan = plan_with(src, &options);
@@ -237,8 +215,9 @@ static const made_tensor four[] = {
 
 static f8_plan *cut_four(const char *dir, uint64_t shard_bytes)
 {
-    const char *src = put_source(dir, rules_of_most, four, COUNT_OF(four));
-    f8_options options = options_for(dir);
+    const char *src =
+        put_source(dir, rules_of_most, test_config, four, COUNT_OF(four));
+    f8_options options = source_options(dir);
 
     options.shard_bytes = shard_bytes;
     return plan_with(src, &options);
@@ -310,9 +289,9 @@ static void test_mixed_shards(void **state)
         {"z", F8_DTYPE_U8, 1, {1}},
     };
     static const uint32_t expected[] = {0, 0, 1, 2, 3};
-    const char *src =
-        put_source(*state, rules_of_most, tensors, COUNT_OF(tensors));
-    f8_options options = options_for(*state);
+    const char *src = put_source(*state, rules_of_most, test_config, tensors,
+                                 COUNT_OF(tensors));
+    f8_options options = source_options(*state);
 
     options.shard_bytes = 10;
     f8_plan *plan = plan_with(src, &options);
@@ -421,9 +400,9 @@ static void test_split_and_keep(void **state)
     static const made_tensor tensors[] = {
         {"m.experts.gate_up", F8_DTYPE_F16, 3, {1, 4, 3}}};
     static const f8_override keep[] = {{"*.gate_up", false}};
-    const char *src =
-        put_source(*state, rules_of_experts, tensors, COUNT_OF(tensors));
-    f8_options options = options_for(*state);
+    const char *src = put_source(*state, rules_of_experts, test_config, tensors,
+                                 COUNT_OF(tensors));
+    f8_options options = source_options(*state);
 
     options.overrides = keep;
     options.overrides_count = 1;
@@ -578,8 +557,9 @@ static void test_split_that_no_way_fits(void **state)
     /* Kept, a tensor may have any dtype, but 8 bytes are not transposed. */
     static const made_tensor wide[] = {{"down", F8_DTYPE_F64, 3, {1, 2, 4}}};
     static const f8_override keep[] = {{"down", false}};
-    const char *src = put_source(*state, rules_either_way, wide, 1);
-    f8_options options = options_for(*state);
+    const char *src =
+        put_source(*state, rules_either_way, test_config, wide, 1);
+    f8_options options = source_options(*state);
     f8_plan *plan = NULL;
     f8_error err = {0};
     options.overrides = keep;
@@ -734,9 +714,9 @@ static void test_overrides(void **state)
         {F8_QUANTIZE, "--quantize c.k.weight"},
         {F8_KEEP, "my.rules:4: keep *.always"},
     };
-    const char *src =
-        put_source(*state, rules_of_most, overridden, COUNT_OF(overridden));
-    f8_options options = options_for(*state);
+    const char *src = put_source(*state, rules_of_most, test_config, overridden,
+                                 COUNT_OF(overridden));
+    f8_options options = source_options(*state);
 
     options.overrides = overrides;
     options.overrides_count = COUNT_OF(overrides);
@@ -762,9 +742,9 @@ static void test_override_errors(void **state)
     static const f8_override none[] = {{"x.*", false}};
     static const f8_override nothing[] = {{"*.weight", false}, {"y", true}};
     static const f8_override always[] = {{"d.*", true}};
-    const char *src =
-        put_source(*state, rules_of_most, overridden, COUNT_OF(overridden));
-    f8_options options = options_for(*state);
+    const char *src = put_source(*state, rules_of_most, test_config, overridden,
+                                 COUNT_OF(overridden));
+    f8_options options = source_options(*state);
     f8_plan *plan = NULL;
     f8_error err = {0};
 
@@ -795,9 +775,9 @@ static void test_kept_linear_that_cannot_be_listed(void **state)
         {"m.up_proj.weight", F8_DTYPE_BF16, 2, {2, 2}},
     };
     static const f8_override keep[] = {{"m.up.weight", false}};
-    const char *src = put_source(*state, "family test\nquantize *\n", tensors,
-                                 COUNT_OF(tensors));
-    f8_options options = options_for(*state);
+    const char *src = put_source(*state, "family test\nquantize *\n",
+                                 test_config, tensors, COUNT_OF(tensors));
+    f8_options options = source_options(*state);
     f8_plan *plan = NULL;
     f8_error err = {0};
 
@@ -836,8 +816,9 @@ static void test_list_that_cannot_be_written(void **state)
 static void test_already_quantised(void **state)
 {
     static const made_tensor tensors[] = {{"a", F8_DTYPE_BF16, 1, {1}}};
-    const char *src = put_source(*state, rules_of_most, tensors, 1);
-    f8_options options = options_for(*state);
+    const char *src =
+        put_source(*state, rules_of_most, test_config, tensors, 1);
+    f8_options options = source_options(*state);
     f8_plan *plan = NULL;
     f8_error err = {0};
 
@@ -1002,8 +983,9 @@ static void test_choice_of_scales(void **state)
 static void test_budget(void **state)
 {
     static const made_tensor tensors[] = {{"a", F8_DTYPE_BF16, 1, {1}}};
-    const char *src = put_source(*state, rules_of_most, tensors, 1);
-    f8_options options = options_for(*state);
+    const char *src =
+        put_source(*state, rules_of_most, test_config, tensors, 1);
+    f8_options options = source_options(*state);
     f8_plan *plan = NULL;
     f8_plan_summary summary;
     f8_error err = {0};
@@ -1039,7 +1021,7 @@ static void test_fingerprint_knows_the_orientation(void **state)
         *state, "family f\nsplit m.experts experts=0 parts=1:up\n", &one, 1);
     put_text(path_in(*state, "my.rules"),
              "family f\nsplit m.experts experts=0 parts=2:up\n");
-    f8_options options = options_for(*state);
+    f8_options options = source_options(*state);
     f8_plan *across = plan_with(path_in(*state, "src"), &options);
 
     assert_true(along->source_fingerprint == across->source_fingerprint);
@@ -1051,10 +1033,10 @@ static void test_fingerprint_knows_the_orientation(void **state)
 static void test_fingerprints(void **state)
 {
     static const f8_override keep[] = {{"a.*", false}};
-    const char *src =
-        put_source(*state, rules_of_most, overridden, COUNT_OF(overridden));
+    const char *src = put_source(*state, rules_of_most, test_config, overridden,
+                                 COUNT_OF(overridden));
     const char *shard = path_in(*state, "src/model.safetensors");
-    f8_options options = options_for(*state);
+    f8_options options = source_options(*state);
     f8_options other[6] = {options, options, options,
                            options, options, options};
 

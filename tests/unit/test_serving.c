@@ -18,28 +18,20 @@ static f8_serving *serve(const char *dir, const char *lines, const char *config,
 {
     made_tensor tensors[4];
     char rules[2048];
-    f8_plan *plan = NULL;
     f8_serving *serving = NULL;
     f8_error err = {0};
-    const char *src = path_in(dir, "src");
-    f8_options options = {.size = sizeof options,
-                          .threads = 1,
-                          .rules = path_in(dir, "my.rules")};
+    f8_options options = source_options(dir);
 
     for (size_t i = 0; i < count; i++)
         tensors[i] = (made_tensor){matrices[i].name,
                                    F8_DTYPE_BF16,
                                    2,
                                    {matrices[i].rows, matrices[i].cols}};
-    if (!exists(src))
-        make_dir(src);
     snprintf(rules, sizeof rules,
              "family f\nquantize *\nfused ab = a b\nfused last = c d\n%s",
              lines);
-    put_text(path_in(dir, "my.rules"), rules);
-    put_text(path_in(dir, "src/config.json"), config);
-    put_shard(path_in(dir, "src/model.safetensors"), tensors, count);
-    expect_ok(f8_plan_create(src, &options, &plan, &err), &err);
+    const char *src = put_source(dir, rules, config, tensors, count);
+    f8_plan *plan = plan_with(src, &options);
     expect_ok(f8_plan_serving(plan, &serving, &err), &err);
     f8_plan_free(plan); /* what was said stays */
     return serving;
