@@ -280,8 +280,8 @@ static void measure_anew(const f8_kernel *kernel, const f8_panel *panel,
 
 /* Codes are nearly always those that we would write, and then so is their
  * error, which comes with writing them. Only where one differs is the error
- * of the codes that stand measured in its place. */
-static void check_block(const f8_kernel *kernel, const f8_panel *panel,
+ * of the codes that stand measured in its place. Returns whether none did. */
+static bool check_block(const f8_kernel *kernel, const f8_panel *panel,
                         const block_ref *ref, float amax, float scale,
                         uint8_t *scratch, f8_check *check, f8_sums *sums,
                         uint64_t *hist)
@@ -311,12 +311,11 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
     if (!same)
         measure_anew(kernel, panel, ref, &block, scale, scratch, &before, sums,
                      hist);
+    return same;
 }
 
-/* Squared error of a block once an engine has read it and quantised it anew
- * with a power of two for a scale. */
-static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
-                         float scale, size_t codes_stride)
+/* The largest code of a block, without signs. */
+static uint8_t largest_code(const block_ref *ref, size_t codes_stride)
 {
     uint8_t top[F8_BLOCK] = {0}, most = 0;
 
@@ -329,16 +328,31 @@ static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
     }
     for (unsigned c = 0; c < F8_BLOCK; c++)
         most = top[c] > most ? top[c] : most;
+    return most;
+}
+
+/* Squared error of a block once an engine has read it and quantised it anew
+ * with a power of two for a scale. Where the codes are ours the largest is
+ * that of the largest weight: neither division, clamping nor rounding puts a
+ * smaller number before a larger one. */
+static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
+                         float amax, float scale, bool ours,
+                         size_t codes_stride)
+{
+    uint8_t most = ours ? f8_e4m3_encode(amax / scale)
+                        : largest_code(ref, codes_stride);
     float again = f8_scale_pow2(f8_e4m3_decode(most) * scale);
-    return kernel->distance(&ref->block, scale, again, ref->codes,
-                            codes_stride);
+
+    return kernel->distance(&ref->block, scale, again, ref->codes, codes_stride,
+                            ours);
 }
 
 /* Adds a block that was measured, with its own sums. */
 static void note_block(const f8_kernel *kernel, const f8_panel *panel,
-                       const block_ref *ref, float amax, float scale,
+                       const block_ref *ref, float amax, float scale, bool ours,
                        const f8_sums *own, f8_check *check)
 {
+    bool is_zero = ours && amax == 0; /* and stays so */
     uint8_t stored[4];
     int power;
     bool is_power = frexpf(scale, &power) == 0.5f;
@@ -352,9 +366,10 @@ static void note_block(const f8_kernel *kernel, const f8_panel *panel,
     check->power_blocks += is_power;
     f8_exact_add(&check->w2, own->w2);
     /* Powers of two can be had again without another error. */
-    f8_exact_add(&check->e8m0_e2, is_power ? own->e2
-                                           : e8m0_error(kernel, ref, scale,
-                                                        panel->codes_stride));
+    f8_exact_add(&check->e8m0_e2, is_power || is_zero
+                                      ? own->e2
+                                      : e8m0_error(kernel, ref, amax, scale,
+                                                   ours, panel->codes_stride));
 }
 
 /* Whether a block's largest weight lies within two octaves of 448 scales.
@@ -399,11 +414,11 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
             }
             f8_sums own = {.max_abs = panel->finds->max_abs};
             uint64_t nan_codes = check->nan_codes;
-            check_block(kernel, panel, &ref, amax, scale, scratch, check, &own,
-                        hist);
+            bool ours = check_block(kernel, panel, &ref, amax, scale, scratch,
+                                    check, &own, hist);
             note_finds(kernel, panel, &ref, scale, &own, &largest);
             if (check->nan_codes == nan_codes)
-                note_block(kernel, panel, &ref, amax, scale, &own, check);
+                note_block(kernel, panel, &ref, amax, scale, ours, &own, check);
         }
     }
     if (largest.is_set)

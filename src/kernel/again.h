@@ -60,13 +60,19 @@ static inline double again_off(const again_job *job, float w, uint8_t code)
 static inline double again_rest(const again_job *job, const float *w,
                                 const uint8_t *codes, unsigned n)
 {
+    uint8_t odd[F8_BLOCK] = {0};
     double sum = 0;
 
-    for (unsigned i = 0; i < n; i++) {
-        if (again_is_plain(job, w[i], codes[i]))
-            continue;
-        double off = again_off(job, w[i], codes[i]);
-        sum += off * off;
+    for (unsigned i = 0; i < n; i++)
+        odd[i] = !again_is_plain(job, w[i], codes[i]);
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t eight; /* the first in the lowest byte */
+        memcpy(&eight, odd + i, sizeof eight);
+        for (; eight != 0; eight &= eight - 1) {
+            unsigned at = i + (unsigned)__builtin_ctzll(eight) / 8;
+            double off = again_off(job, w[at], codes[at]);
+            sum += off * off;
+        }
     }
     return sum;
 }
@@ -96,8 +102,9 @@ static inline bool again_row(const again_job *job, const float *w,
 
 static inline double distance_plain(const f8_block *block, float scale,
                                     float again, const uint8_t *codes,
-                                    size_t codes_stride)
+                                    size_t codes_stride, bool nearest)
 {
+    (void)nearest; /* changes no bit */
     double sum[LANES] = {0}, rest = 0;
     unsigned n = block->cols;
     again_job job;
@@ -136,11 +143,21 @@ typedef struct again_tables {
                        octave were a normal one */
     vi first;       /* as in again_job */
     vi least, span; /* of plain weights, as bits */
+    vi change;      /* of a code that stays normal, by its four low bits */
+    vi sure, range; /* the least code that only plain weights have if it is
+                       the nearest, and how many more there are */
+    vf again;       /* times 2^120, as in shuffle.h */
 } again_tables;
 
 typedef struct again_sums {
     vf e2[AGAIN_PARTS];
 } again_sums;
+
+static inline void again_sums_copy(again_sums *to, const again_sums *from)
+{
+    for (unsigned i = 0; i < AGAIN_PARTS; i++)
+        to->e2[i] = from->e2[i];
+}
 
 /* False where the definition must do: the scales are extreme, or no octave of
  * codes is sure to stay normal. The range of `again` keeps squares normal. */
@@ -167,6 +184,15 @@ static inline void again_tables_begin(again_tables *t, const again_job *job,
     }
     t->low = v_table(low);
     t->high = v_table(high);
+    for (unsigned i = 0; i < 16; i++) {
+        uint32_t code = 8 * octave + i % 8;
+        low[i] = (uint8_t)(encode(job->value[code]) - code);
+    }
+    t->change = v_table(low);
+    uint8_t sure = job->first > 9 ? job->first : 9;
+    t->sure = v_set8(sure);
+    t->range = v_set8(0x7d - sure);
+    t->again = v_float(v_set32(bits_of(again * 0x1p120f)));
     t->first = v_set8(job->first);
     t->least = v_set16((int)least);
     t->span = v_set16((int)(most - least));
@@ -244,10 +270,106 @@ static inline void again_row_vectors(const unsigned char *from,
     }
 }
 
+/* Whether a row has weights not plain beside zeros whose code is one: those
+ * are no further off than before. */
+static inline bool again_has_rest(const unsigned char *from,
+                                  const uint8_t *codes, const again_tables *t)
+{
+    vi any = v_set8(0);
+
+    for (unsigned i = 0; i < AGAIN_PAIRS; i++) {
+        vi a = v_load(from + VECTOR * 2 * i);
+        vi b = v_load(from + VECTOR * (2 * i + 1));
+        vi code = v_and(v_apart(v_load(codes + VECTOR * i)), v_set8(0x7f));
+        vi odd = v_more8(t->first, code);
+        vi odd_a = v_or(v_first(odd, odd), again_odd_words(a, t));
+        vi odd_b = v_or(v_second(odd, odd), again_odd_words(b, t));
+        vi none = v_set8(0), most = v_set16(0x7fff);
+        vi is_a = v_or(v_and(a, most), v_first(code, none));
+        vi is_b = v_or(v_and(b, most), v_second(code, none));
+        any = v_or(any, v_andnot(v_is_zero16(is_a), odd_a));
+        any = v_or(any, v_andnot(v_is_zero16(is_b), odd_b));
+    }
+    return v_any(any);
+}
+
+/* ---- codes that are the nearest ------------------------------------------ */
+
+/* Of weights with their nearest codes a difference has at most six bits of
+ * the weight's, so that its square is exact and can be fused; both signs are
+ * the same; and no weight needs a look, since a normal code that is neither
+ * the least nor the largest tells that it is plain. `again` times 2^120 must
+ * be finite. */
+
+static inline void again_codes_words(vi w, vi code, const again_tables *t,
+                                     again_sums *s, unsigned part)
+{
+    const vi second = v_set32(0x7fff0000u);
+    vf e = v_fms(v_float(v_and(code, second)), t->again,
+                 v_float(v_and(w, second)));
+
+    s->e2[part] = v_fma(e, e, s->e2[part]);
+    e = v_fms(v_float(v_shl32(code, 16)), t->again,
+              v_float(v_and(v_shl32(w, 16), second)));
+    s->e2[part] = v_fma(e, e, s->e2[part]);
+}
+
+/* Adds rows from r on, up to one that must be done otherwise or to `end`;
+ * returns which. Its own loop, so that its constants stay in registers. */
+__attribute__((noinline)) static unsigned again_by_codes_rows(
+    const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
+    size_t codes_stride, const again_tables *t, again_sums *sums)
+{
+    const vi zero = v_set8(0);
+    again_sums s;
+
+    again_sums_copy(&s, sums);
+    for (; r < end; r++) {
+        const unsigned char *from = row_at(block, r);
+        const uint8_t *row = codes + r * codes_stride;
+        vi furthest = v_set8(0);
+        for (unsigned i = 0; i < AGAIN_PAIRS; i++) {
+            vi code = v_and(v_load(row + VECTOR * i), v_set8(0x7f));
+            furthest = v_max8(furthest, v_sub8(code, t->sure));
+            code = v_apart(v_add8(code, v_look_low(t->change, code)));
+            again_codes_words(v_load(from + VECTOR * 2 * i),
+                              v_shr16(v_first(zero, code), 4), t, &s,
+                              2 * i % AGAIN_PARTS);
+            again_codes_words(v_load(from + VECTOR * (2 * i + 1)),
+                              v_shr16(v_second(zero, code), 4), t, &s,
+                              (2 * i + 1) % AGAIN_PARTS);
+        }
+        if (v_any(v_xor(v_max8(furthest, t->range), t->range)))
+            break;
+        again_sums_copy(sums, &s);
+    }
+    return r;
+}
+
+/* ---- blocks -------------------------------------------------------------- */
+
+/* Any row; returns what its weights that are not plain come to. */
+__attribute__((noinline)) static double again_any_row(
+    const f8_block *block, const unsigned char *from, const uint8_t *codes,
+    const again_job *job, const again_tables *t, again_sums *s)
+{
+    float w[F8_BLOCK];
+
+    if (__builtin_expect(!again_is_odd(from, codes, t), 1)) {
+        again_row_vectors(from, codes, t, s, false);
+        return 0;
+    }
+    again_row_vectors(from, codes, t, s, true);
+    if (!again_has_rest(from, codes, t))
+        return 0;
+    widen_row(from, block->dtype, F8_BLOCK, w);
+    return again_rest(job, w, codes, F8_BLOCK);
+}
+
 /* The weights are in the block's own units here, hence the factor. */
 static inline double distance_vectors(const f8_block *block, float scale,
                                       float again, const uint8_t *codes,
-                                      size_t codes_stride)
+                                      size_t codes_stride, bool nearest)
 {
     double sum[LANES] = {0}, rest = 0;
     again_job job;
@@ -255,25 +377,23 @@ static inline double distance_vectors(const f8_block *block, float scale,
 
     again_begin(&job, scale, again);
     if (!again_fits(block, scale, again, &job))
-        return distance_plain(block, scale, again, codes, codes_stride);
+        return distance_plain(block, scale, again, codes, codes_stride, nearest);
     again_tables_begin(&t, &job, again);
+    bool by_codes = nearest && again < 0x1p7f;
     double factor = (double)job.down * (double)job.down;
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
         again_sums s;
         float lane[LANES];
+        end = end < block->rows ? end : block->rows;
         memset(&s, 0, sizeof s);
-        for (unsigned r = first; r < end && r < block->rows; r++) {
-            const unsigned char *from = row_at(block, r);
-            const uint8_t *code = codes + r * codes_stride;
-            if (__builtin_expect(!again_is_odd(from, code, &t), 1)) {
-                again_row_vectors(from, code, &t, &s, false);
-                continue;
-            }
-            float w[F8_BLOCK];
-            widen_row(from, block->dtype, F8_BLOCK, w);
-            again_row_vectors(from, code, &t, &s, true);
-            rest += again_rest(&job, w, code, F8_BLOCK);
+        for (unsigned r = first; r < end; r++) {
+            if (by_codes)
+                r = again_by_codes_rows(block, r, end, codes, codes_stride, &t,
+                                        &s);
+            if (r < end)
+                rest += again_any_row(block, row_at(block, r),
+                                      codes + r * codes_stride, &job, &t, &s);
         }
         memcpy(lane, s.e2, sizeof lane);
         for (unsigned i = 0; i < LANES; i++)

@@ -493,7 +493,7 @@ static void test_distance(void **state)
         f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
                           cols,    false,    false};
         double expected =
-            f8_kernel_ref.distance(&block, scale, again, codes, COLS);
+            f8_kernel_ref.distance(&block, scale, again, codes, COLS, false);
         double square = (double)again * (double)again;
         double true_sum = error_again(weights, codes, rows, cols, scale, again);
         if (fabs(expected / square - true_sum) > 1e-6 * true_sum)
@@ -501,7 +501,7 @@ static void test_distance(void **state)
                      (unsigned long long)seed, round, expected / square,
                      true_sum);
         for (size_t k = 0; k < kernels; k++) {
-            double found = list[k]->distance(&block, scale, again, codes, COLS);
+            double found = list[k]->distance(&block, scale, again, codes, COLS, false);
             if (found != expected)
                 fail_msg("seed %llu, round %u, %s: %a, expected %a",
                          (unsigned long long)seed, round, list[k]->name, found,
