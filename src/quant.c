@@ -339,8 +339,8 @@ static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
                          float amax, float scale, bool ours,
                          size_t codes_stride)
 {
-    uint8_t most = ours ? f8_e4m3_encode(amax / scale)
-                        : largest_code(ref, codes_stride);
+    uint8_t most =
+        ours ? f8_e4m3_encode(amax / scale) : largest_code(ref, codes_stride);
     float again = f8_scale_pow2(f8_e4m3_decode(most) * scale);
 
     return kernel->distance(&ref->block, scale, again, ref->codes, codes_stride,
@@ -416,7 +416,8 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
             uint64_t nan_codes = check->nan_codes;
             bool ours = check_block(kernel, panel, &ref, amax, scale, scratch,
                                     check, &own, hist);
-            note_finds(kernel, panel, &ref, scale, &own, &largest);
+            if (!ours || amax != 0) /* see f8_panel_quantise */
+                note_finds(kernel, panel, &ref, scale, &own, &largest);
             if (check->nan_codes == nan_codes)
                 note_block(kernel, panel, &ref, amax, scale, ours, &own, check);
         }

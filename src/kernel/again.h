@@ -377,7 +377,8 @@ static inline double distance_vectors(const f8_block *block, float scale,
 
     again_begin(&job, scale, again);
     if (!again_fits(block, scale, again, &job))
-        return distance_plain(block, scale, again, codes, codes_stride, nearest);
+        return distance_plain(block, scale, again, codes, codes_stride,
+                              nearest);
     again_tables_begin(&t, &job, again);
     bool by_codes = nearest && again < 0x1p7f;
     double factor = (double)job.down * (double)job.down;

@@ -501,7 +501,73 @@ static void test_distance(void **state)
                      (unsigned long long)seed, round, expected / square,
                      true_sum);
         for (size_t k = 0; k < kernels; k++) {
-            double found = list[k]->distance(&block, scale, again, codes, COLS, false);
+            double found =
+                list[k]->distance(&block, scale, again, codes, COLS, false);
+            if (found != expected)
+                fail_msg("seed %llu, round %u, %s: %a, expected %a",
+                         (unsigned long long)seed, round, list[k]->name, found,
+                         expected);
+        }
+    }
+}
+
+/* In units of the scale: as usual; between the largest subnormal code and the
+ * least normal ones, before the second rounding or after it; saturated; zero.
+ */
+static double some_quotient(unsigned kind)
+{
+    double sign = next_random() % 2 ? -1 : 1, x = gauss() * 50;
+
+    switch (next_random() % 64 < kind * 8 ? next_random() % 4 : 4) {
+    case 0:
+        return sign * 0.0;
+    case 1:
+        return sign * 0x1p-6 * (1 - uniform() / 16);
+    case 2:
+        return sign * 0x1p-5 * uniform();
+    case 3:
+        return kind > 3 ? sign * 448 * (1 + uniform() / 8) : x;
+    default:
+        return fabs(x) < 0.125 ? 1 : x;
+    }
+}
+
+/* The nearest codes come to the same distance when they are said to be that,
+ * in rows of which most are plain and others are not. */
+static void test_distance_of_nearest(void **state)
+{
+    static uint16_t weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS];
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    (void)state;
+    random_state = seed + 4;
+    for (unsigned round = 0; round < 400; round++) {
+        float scale = ldexpf(1 + (float)(next_random() % 128) / 128,
+                             (int)(next_random() % 80) - 40);
+        unsigned rows = round % 3 ? 128 : 1 + round % 128;
+        float most = 0;
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            bool odd = next_random() % 4 == 0 || i / COLS % 4 == 0;
+            double x = some_quotient(odd ? round % 8 : 0);
+            weights[i] = to_half(x * (double)scale);
+            codes[i] = f8_e4m3_encode(of_half(weights[i]) / scale);
+            most = fmaxf(most, fabsf(f8_e4m3_decode(codes[i])));
+        }
+        float again = f8_scale_pow2(most * scale);
+        if (round % 8 == 7)
+            again *= 16;
+        /* No code becomes subnormal. */
+        if (round % 2 == 0 && most < 224)
+            again = f8_scale_pow2(224 * scale);
+        f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
+                          128,     false,    false};
+        double expected =
+            f8_kernel_ref.distance(&block, scale, again, codes, COLS, false);
+        for (size_t k = 0; k < kernels; k++) {
+            double found =
+                list[k]->distance(&block, scale, again, codes, COLS, true);
             if (found != expected)
                 fail_msg("seed %llu, round %u, %s: %a, expected %a",
                          (unsigned long long)seed, round, list[k]->name, found,
@@ -593,6 +659,7 @@ int main(void)
         cmocka_unit_test(test_pow2),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_distance_of_nearest),
         cmocka_unit_test(test_check_of_scales),
         cmocka_unit_test(test_matrix_call),
     };
