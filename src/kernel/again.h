@@ -270,29 +270,6 @@ static inline void again_row_vectors(const unsigned char *from,
     }
 }
 
-/* Whether a row has weights not plain beside zeros whose code is one: those
- * are no further off than before. */
-static inline bool again_has_rest(const unsigned char *from,
-                                  const uint8_t *codes, const again_tables *t)
-{
-    vi any = v_set8(0);
-
-    for (unsigned i = 0; i < AGAIN_PAIRS; i++) {
-        vi a = v_load(from + VECTOR * 2 * i);
-        vi b = v_load(from + VECTOR * (2 * i + 1));
-        vi code = v_and(v_apart(v_load(codes + VECTOR * i)), v_set8(0x7f));
-        vi odd = v_more8(t->first, code);
-        vi odd_a = v_or(v_first(odd, odd), again_odd_words(a, t));
-        vi odd_b = v_or(v_second(odd, odd), again_odd_words(b, t));
-        vi none = v_set8(0), most = v_set16(0x7fff);
-        vi is_a = v_or(v_and(a, most), v_first(code, none));
-        vi is_b = v_or(v_and(b, most), v_second(code, none));
-        any = v_or(any, v_andnot(v_is_zero16(is_a), odd_a));
-        any = v_or(any, v_andnot(v_is_zero16(is_b), odd_b));
-    }
-    return v_any(any);
-}
-
 /* ---- codes that are the nearest ------------------------------------------ */
 
 /* Of weights with their nearest codes a difference has at most six bits of
@@ -315,10 +292,11 @@ static inline void again_codes_words(vi w, vi code, const again_tables *t,
 }
 
 /* Adds rows from r on, up to one that must be done otherwise or to `end`;
- * returns which. Its own loop, so that its constants stay in registers. */
-__attribute__((noinline)) static unsigned again_by_codes_rows(
+ * returns which. Zeros, where they are allowed, stay what they are: a code of
+ * 0 remains one, and all such weights together leave no bit in `lost`. */
+__attribute__((always_inline)) static inline unsigned again_rows(
     const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
-    size_t codes_stride, const again_tables *t, again_sums *sums)
+    size_t codes_stride, const again_tables *t, again_sums *sums, bool zeros)
 {
     const vi zero = v_set8(0);
     again_sums s;
@@ -327,23 +305,48 @@ __attribute__((noinline)) static unsigned again_by_codes_rows(
     for (; r < end; r++) {
         const unsigned char *from = row_at(block, r);
         const uint8_t *row = codes + r * codes_stride;
-        vi furthest = v_set8(0);
+        vi furthest = zero, lost = zero;
         for (unsigned i = 0; i < AGAIN_PAIRS; i++) {
+            vi a = v_load(from + VECTOR * 2 * i);
+            vi b = v_load(from + VECTOR * (2 * i + 1));
             vi code = v_and(v_load(row + VECTOR * i), v_set8(0x7f));
-            furthest = v_max8(furthest, v_sub8(code, t->sure));
-            code = v_apart(v_add8(code, v_look_low(t->change, code)));
-            again_codes_words(v_load(from + VECTOR * 2 * i),
-                              v_shr16(v_first(zero, code), 4), t, &s,
+            vi next = v_add8(code, v_look_low(t->change, code));
+            vi above = v_sub8(code, t->sure);
+            if (zeros) {
+                vi some = v_more8(code, zero), in = v_apart(some);
+                next = v_and(next, some);
+                above = v_and(above, some);
+                lost = v_or(lost, v_andnot(v_first(in, in), a));
+                lost = v_or(lost, v_andnot(v_second(in, in), b));
+            }
+            furthest = v_max8(furthest, above);
+            next = v_apart(next);
+            again_codes_words(a, v_shr16(v_first(zero, next), 4), t, &s,
                               2 * i % AGAIN_PARTS);
-            again_codes_words(v_load(from + VECTOR * (2 * i + 1)),
-                              v_shr16(v_second(zero, code), 4), t, &s,
+            again_codes_words(b, v_shr16(v_second(zero, next), 4), t, &s,
                               (2 * i + 1) % AGAIN_PARTS);
         }
-        if (v_any(v_xor(v_max8(furthest, t->range), t->range)))
+        lost = v_and(lost, v_set16(0x7fff));
+        if (v_any(v_or(lost, v_xor(v_max8(furthest, t->range), t->range))))
             break;
         again_sums_copy(sums, &s);
     }
     return r;
+}
+
+/* Loops of their own, so that constants stay in registers. */
+__attribute__((noinline)) static unsigned again_rows_full(
+    const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
+    size_t codes_stride, const again_tables *t, again_sums *s)
+{
+    return again_rows(block, r, end, codes, codes_stride, t, s, false);
+}
+
+__attribute__((noinline)) static unsigned again_rows_sparse(
+    const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
+    size_t codes_stride, const again_tables *t, again_sums *s)
+{
+    return again_rows(block, r, end, codes, codes_stride, t, s, true);
 }
 
 /* ---- blocks -------------------------------------------------------------- */
@@ -360,8 +363,6 @@ __attribute__((noinline)) static double again_any_row(
         return 0;
     }
     again_row_vectors(from, codes, t, s, true);
-    if (!again_has_rest(from, codes, t))
-        return 0;
     widen_row(from, block->dtype, F8_BLOCK, w);
     return again_rest(job, w, codes, F8_BLOCK);
 }
@@ -390,8 +391,10 @@ static inline double distance_vectors(const f8_block *block, float scale,
         memset(&s, 0, sizeof s);
         for (unsigned r = first; r < end; r++) {
             if (by_codes)
-                r = again_by_codes_rows(block, r, end, codes, codes_stride, &t,
-                                        &s);
+                r = again_rows_full(block, r, end, codes, codes_stride, &t, &s);
+            if (by_codes && r < end)
+                r = again_rows_sparse(block, r, end, codes, codes_stride, &t,
+                                      &s);
             if (r < end)
                 rest += again_any_row(block, row_at(block, r),
                                       codes + r * codes_stride, &job, &t, &s);

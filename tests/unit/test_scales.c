@@ -511,24 +511,37 @@ static void test_distance(void **state)
     }
 }
 
-/* In units of the scale: as usual; between the largest subnormal code and the
- * least normal ones, before the second rounding or after it; saturated; zero.
- */
-static double some_quotient(unsigned kind)
+/* A row of quotients by the scale: normal codes, of both signs; in every second
+ * row half of them zeros; and in most of them one weight or more of another
+ * kind. */
+static void some_row(unsigned kind, double *x, unsigned n)
 {
-    double sign = next_random() % 2 ? -1 : 1, x = gauss() * 50;
+    unsigned at = (unsigned)(next_random() % n), step = 1 + at % 40;
 
-    switch (next_random() % 64 < kind * 8 ? next_random() % 4 : 4) {
-    case 0:
-        return sign * 0.0;
-    case 1:
-        return sign * 0x1p-6 * (1 - uniform() / 16);
-    case 2:
-        return sign * 0x1p-5 * uniform();
-    case 3:
-        return kind > 3 ? sign * 448 * (1 + uniform() / 8) : x;
-    default:
-        return fabs(x) < 0.125 ? 1 : x;
+    for (unsigned i = 0; i < n; i++) {
+        double usual = gauss() * 50;
+        x[i] = fabs(usual) < 0.125 ? 1 : usual;
+        if (kind % 2 && next_random() % 2)
+            x[i] = next_random() % 2 ? 0.0 : -0.0;
+    }
+    for (unsigned i = at; i < n; i += step) {
+        double sign = next_random() % 2 ? -1 : 1;
+        switch (kind / 2) {
+        case 1: /* becomes zero */
+            x[i] = sign * 0x1p-11;
+            break;
+        case 2: /* not plain, with the least normal code */
+            x[i] = sign * 0x1p-6 * (1 - uniform() / 16);
+            break;
+        case 3: /* subnormal, now or after the second rounding */
+            x[i] = sign * 0x1p-5 * uniform();
+            break;
+        case 4: /* saturated, or next to it */
+            x[i] = sign * 448 * (1 + uniform() / 8);
+            break;
+        default:
+            break;
+        }
     }
 }
 
@@ -547,11 +560,13 @@ static void test_distance_of_nearest(void **state)
         float scale = ldexpf(1 + (float)(next_random() % 128) / 128,
                              (int)(next_random() % 80) - 40);
         unsigned rows = round % 3 ? 128 : 1 + round % 128;
+        unsigned kinds = round % 2 ? 10 : 8;
+        double x[COLS];
         float most = 0;
         for (size_t i = 0; i < ROWS * COLS; i++) {
-            bool odd = next_random() % 4 == 0 || i / COLS % 4 == 0;
-            double x = some_quotient(odd ? round % 8 : 0);
-            weights[i] = to_half(x * (double)scale);
+            if (i % COLS == 0)
+                some_row((unsigned)(next_random() % kinds), x, COLS);
+            weights[i] = to_half(x[i % COLS] * (double)scale);
             codes[i] = f8_e4m3_encode(of_half(weights[i]) / scale);
             most = fmaxf(most, fabsf(f8_e4m3_decode(codes[i])));
         }
