@@ -65,6 +65,60 @@ const char *f8_odd_name(float value)
     return value > 0 ? "Inf" : "-Inf";
 }
 
+/* ---- blocks of zeros ----------------------------------------------------- */
+
+/* Codes of a row of zeros: their signs, of weights that are nothing else.
+ * Returns how many are negative. */
+static unsigned zero_row(const void *row, f8_dtype dtype, unsigned n,
+                         uint8_t *codes)
+{
+    uint8_t negative = 0; /* of at most F8_BLOCK */
+
+    if (dtype == F8_DTYPE_F32) {
+        uint32_t bits[F8_BLOCK];
+        memcpy(bits, row, n * sizeof *bits);
+        for (unsigned c = 0; c < n; c++)
+            codes[c] = (uint8_t)(bits[c] >> 24);
+    } else {
+        uint16_t bits[F8_BLOCK];
+        memcpy(bits, row, n * sizeof *bits);
+        for (unsigned c = 0; c < n; c++)
+            codes[c] = (uint8_t)(bits[c] >> 8);
+    }
+    for (unsigned c = 0; c < n; c++)
+        negative = (uint8_t)(negative + (codes[c] >> 7));
+    return negative;
+}
+
+/* What a kernel makes of a block whose amax is 0, under any scale: holes of
+ * sparse files, padding and pruned rows are many. There is no error to add to
+ * sums; hist may be NULL. The next block is fetched as in kernels, which find
+ * it in the caches then. */
+static void quantise_zeros(const f8_block *block, uint8_t *codes,
+                           size_t codes_stride, uint64_t *hist)
+{
+    size_t row_bytes = block->cols * f8_dtype_bytes(block->dtype);
+    uint64_t negative = 0, all = (uint64_t)block->rows * block->cols;
+
+    for (unsigned r = 0; r < block->rows; r++) {
+        const char *row =
+            (const char *)block->weights + r * block->stride_bytes;
+        uint8_t *to = codes + r * codes_stride;
+        for (size_t i = 0; i < row_bytes; i += 64)
+            __builtin_prefetch((const void *)((uintptr_t)row + row_bytes + i),
+                               0, 2);
+        for (size_t i = 0; i < block->cols; i += 64)
+            __builtin_prefetch((const void *)((uintptr_t)to + block->cols + i),
+                               1, 2);
+        negative += zero_row(row, block->dtype, block->cols, to);
+    }
+    if (!hist)
+        return;
+    hist[F8_HIST_ZERO] += all;
+    hist[F8_HIST_SMALL] += all - negative;
+    hist[F8_HIST_SMALL + F8_SMALL_CODES] += negative;
+}
+
 /* ---- what is found ------------------------------------------------------- */
 
 /* The block with the largest error so far. */
@@ -139,6 +193,11 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
             }
             float scale =
                 f8_scale_choose(kernel, &rule, &ref.block, amax, ref.scale);
+            if (amax == 0) { /* neither an error nor a normal code */
+                quantise_zeros(&ref.block, ref.codes, panel->codes_stride,
+                               panel->finds ? hist : NULL);
+                continue;
+            }
             if (!panel->finds) {
                 kernel->quantise(&ref.block, scale, ref.codes,
                                  panel->codes_stride, NULL, NULL);
@@ -221,17 +280,21 @@ static void measure_anew(const f8_kernel *kernel, const f8_panel *panel,
 
 /* Codes are nearly always those that we would write, and then so is their
  * error, which comes with writing them. Only where one differs is the error
- * of the codes that stand measured in its place. */
-static void check_block(const f8_kernel *kernel, const f8_panel *panel,
-                        const block_ref *ref, float scale, uint8_t *scratch,
-                        f8_check *check, f8_sums *sums, uint64_t *hist)
+ * of the codes that stand measured in its place. Returns whether none did. */
+static bool check_block(const f8_kernel *kernel, const f8_panel *panel,
+                        const block_ref *ref, float amax, float scale,
+                        uint8_t *scratch, f8_check *check, f8_sums *sums,
+                        uint64_t *hist)
 {
     f8_sums before = *sums;
     f8_block block = ref->block;
     bool same = true;
 
     block.stream = false; /* scratch is read at once */
-    kernel->quantise(&block, scale, scratch, F8_BLOCK, sums, hist);
+    if (amax == 0)
+        quantise_zeros(&block, scratch, F8_BLOCK, hist);
+    else
+        kernel->quantise(&block, scale, scratch, F8_BLOCK, sums, hist);
     for (unsigned r = 0; r < block.rows; r++) {
         const uint8_t *row = ref->codes + r * panel->codes_stride;
         const uint8_t *ours = scratch + (size_t)r * F8_BLOCK;
@@ -248,12 +311,11 @@ static void check_block(const f8_kernel *kernel, const f8_panel *panel,
     if (!same)
         measure_anew(kernel, panel, ref, &block, scale, scratch, &before, sums,
                      hist);
+    return same;
 }
 
-/* Squared error of a block once an engine has read it and quantised it anew
- * with a power of two for a scale. */
-static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
-                         float scale, size_t codes_stride)
+/* The largest code of a block, without signs. */
+static uint8_t largest_code(const block_ref *ref, size_t codes_stride)
 {
     uint8_t top[F8_BLOCK] = {0}, most = 0;
 
@@ -266,16 +328,31 @@ static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
     }
     for (unsigned c = 0; c < F8_BLOCK; c++)
         most = top[c] > most ? top[c] : most;
+    return most;
+}
+
+/* Squared error of a block once an engine has read it and quantised it anew
+ * with a power of two for a scale. Where the codes are ours the largest is
+ * that of the largest weight: neither division, clamping nor rounding puts a
+ * smaller number before a larger one. */
+static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
+                         float amax, float scale, bool ours,
+                         size_t codes_stride)
+{
+    uint8_t most =
+        ours ? f8_e4m3_encode(amax / scale) : largest_code(ref, codes_stride);
     float again = f8_scale_pow2(f8_e4m3_decode(most) * scale);
-    return kernel->distance(&ref->block, scale, again, ref->codes,
-                            codes_stride);
+
+    return kernel->distance(&ref->block, scale, again, ref->codes, codes_stride,
+                            ours);
 }
 
 /* Adds a block that was measured, with its own sums. */
 static void note_block(const f8_kernel *kernel, const f8_panel *panel,
-                       const block_ref *ref, float amax, float scale,
+                       const block_ref *ref, float amax, float scale, bool ours,
                        const f8_sums *own, f8_check *check)
 {
+    bool is_zero = ours && amax == 0; /* and stays so */
     uint8_t stored[4];
     int power;
     bool is_power = frexpf(scale, &power) == 0.5f;
@@ -289,9 +366,10 @@ static void note_block(const f8_kernel *kernel, const f8_panel *panel,
     check->power_blocks += is_power;
     f8_exact_add(&check->w2, own->w2);
     /* Powers of two can be had again without another error. */
-    f8_exact_add(&check->e8m0_e2, is_power ? own->e2
-                                           : e8m0_error(kernel, ref, scale,
-                                                        panel->codes_stride));
+    f8_exact_add(&check->e8m0_e2, is_power || is_zero
+                                      ? own->e2
+                                      : e8m0_error(kernel, ref, amax, scale,
+                                                   ours, panel->codes_stride));
 }
 
 /* Whether a block's largest weight lies within two octaves of 448 scales.
@@ -336,10 +414,12 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
             }
             f8_sums own = {.max_abs = panel->finds->max_abs};
             uint64_t nan_codes = check->nan_codes;
-            check_block(kernel, panel, &ref, scale, scratch, check, &own, hist);
-            note_finds(kernel, panel, &ref, scale, &own, &largest);
+            bool ours = check_block(kernel, panel, &ref, amax, scale, scratch,
+                                    check, &own, hist);
+            if (!ours || amax != 0) /* see f8_panel_quantise */
+                note_finds(kernel, panel, &ref, scale, &own, &largest);
             if (check->nan_codes == nan_codes)
-                note_block(kernel, panel, &ref, amax, scale, &own, check);
+                note_block(kernel, panel, &ref, amax, scale, ours, &own, check);
         }
     }
     if (largest.is_set)

@@ -60,13 +60,19 @@ static inline double again_off(const again_job *job, float w, uint8_t code)
 static inline double again_rest(const again_job *job, const float *w,
                                 const uint8_t *codes, unsigned n)
 {
+    uint8_t odd[F8_BLOCK] = {0};
     double sum = 0;
 
-    for (unsigned i = 0; i < n; i++) {
-        if (again_is_plain(job, w[i], codes[i]))
-            continue;
-        double off = again_off(job, w[i], codes[i]);
-        sum += off * off;
+    for (unsigned i = 0; i < n; i++)
+        odd[i] = !again_is_plain(job, w[i], codes[i]);
+    for (unsigned i = 0; i < n; i += 8) {
+        uint64_t eight; /* the first in the lowest byte */
+        memcpy(&eight, odd + i, sizeof eight);
+        for (; eight != 0; eight &= eight - 1) {
+            unsigned at = i + (unsigned)__builtin_ctzll(eight) / 8;
+            double off = again_off(job, w[at], codes[at]);
+            sum += off * off;
+        }
     }
     return sum;
 }
@@ -96,8 +102,9 @@ static inline bool again_row(const again_job *job, const float *w,
 
 static inline double distance_plain(const f8_block *block, float scale,
                                     float again, const uint8_t *codes,
-                                    size_t codes_stride)
+                                    size_t codes_stride, bool nearest)
 {
+    (void)nearest; /* changes no bit */
     double sum[LANES] = {0}, rest = 0;
     unsigned n = block->cols;
     again_job job;
@@ -136,11 +143,21 @@ typedef struct again_tables {
                        octave were a normal one */
     vi first;       /* as in again_job */
     vi least, span; /* of plain weights, as bits */
+    vi change;      /* of a code that stays normal, by its four low bits */
+    vi sure, range; /* the least code that only plain weights have if it is
+                       the nearest, and how many more there are */
+    vf again;       /* times 2^120, as in shuffle.h */
 } again_tables;
 
 typedef struct again_sums {
     vf e2[AGAIN_PARTS];
 } again_sums;
+
+static inline void again_sums_copy(again_sums *to, const again_sums *from)
+{
+    for (unsigned i = 0; i < AGAIN_PARTS; i++)
+        to->e2[i] = from->e2[i];
+}
 
 /* False where the definition must do: the scales are extreme, or no octave of
  * codes is sure to stay normal. The range of `again` keeps squares normal. */
@@ -167,6 +184,15 @@ static inline void again_tables_begin(again_tables *t, const again_job *job,
     }
     t->low = v_table(low);
     t->high = v_table(high);
+    for (unsigned i = 0; i < 16; i++) {
+        uint32_t code = 8 * octave + i % 8;
+        low[i] = (uint8_t)(encode(job->value[code]) - code);
+    }
+    t->change = v_table(low);
+    uint8_t sure = job->first > 9 ? job->first : 9;
+    t->sure = v_set8(sure);
+    t->range = v_set8(0x7d - sure);
+    t->again = v_float(v_set32(bits_of(again * 0x1p120f)));
     t->first = v_set8(job->first);
     t->least = v_set16((int)least);
     t->span = v_set16((int)(most - least));
@@ -244,10 +270,107 @@ static inline void again_row_vectors(const unsigned char *from,
     }
 }
 
+/* ---- codes that are the nearest ------------------------------------------ */
+
+/* Of weights with their nearest codes a difference has at most six bits of
+ * the weight's, so that its square is exact and can be fused; both signs are
+ * the same; and no weight needs a look, since a normal code that is neither
+ * the least nor the largest tells that it is plain. `again` times 2^120 must
+ * be finite. */
+
+static inline void again_codes_words(vi w, vi code, const again_tables *t,
+                                     again_sums *s, unsigned part)
+{
+    const vi second = v_set32(0x7fff0000u);
+    vf e = v_fms(v_float(v_and(code, second)), t->again,
+                 v_float(v_and(w, second)));
+
+    s->e2[part] = v_fma(e, e, s->e2[part]);
+    e = v_fms(v_float(v_shl32(code, 16)), t->again,
+              v_float(v_and(v_shl32(w, 16), second)));
+    s->e2[part] = v_fma(e, e, s->e2[part]);
+}
+
+/* Adds rows from r on, up to one that must be done otherwise or to `end`;
+ * returns which. Zeros, where they are allowed, stay what they are: a code of
+ * 0 remains one, and all such weights together leave no bit in `lost`. */
+__attribute__((always_inline)) static inline unsigned again_rows(
+    const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
+    size_t codes_stride, const again_tables *t, again_sums *sums, bool zeros)
+{
+    const vi zero = v_set8(0);
+    again_sums s;
+
+    again_sums_copy(&s, sums);
+    for (; r < end; r++) {
+        const unsigned char *from = row_at(block, r);
+        const uint8_t *row = codes + r * codes_stride;
+        vi furthest = zero, lost = zero;
+        for (unsigned i = 0; i < AGAIN_PAIRS; i++) {
+            vi a = v_load(from + VECTOR * 2 * i);
+            vi b = v_load(from + VECTOR * (2 * i + 1));
+            vi code = v_and(v_load(row + VECTOR * i), v_set8(0x7f));
+            vi next = v_add8(code, v_look_low(t->change, code));
+            vi above = v_sub8(code, t->sure);
+            if (zeros) {
+                vi some = v_more8(code, zero), in = v_apart(some);
+                next = v_and(next, some);
+                above = v_and(above, some);
+                lost = v_or(lost, v_andnot(v_first(in, in), a));
+                lost = v_or(lost, v_andnot(v_second(in, in), b));
+            }
+            furthest = v_max8(furthest, above);
+            next = v_apart(next);
+            again_codes_words(a, v_shr16(v_first(zero, next), 4), t, &s,
+                              2 * i % AGAIN_PARTS);
+            again_codes_words(b, v_shr16(v_second(zero, next), 4), t, &s,
+                              (2 * i + 1) % AGAIN_PARTS);
+        }
+        lost = v_and(lost, v_set16(0x7fff));
+        if (v_any(v_or(lost, v_xor(v_max8(furthest, t->range), t->range))))
+            break;
+        again_sums_copy(sums, &s);
+    }
+    return r;
+}
+
+/* Loops of their own, so that constants stay in registers. */
+__attribute__((noinline)) static unsigned again_rows_full(
+    const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
+    size_t codes_stride, const again_tables *t, again_sums *s)
+{
+    return again_rows(block, r, end, codes, codes_stride, t, s, false);
+}
+
+__attribute__((noinline)) static unsigned again_rows_sparse(
+    const f8_block *block, unsigned r, unsigned end, const uint8_t *codes,
+    size_t codes_stride, const again_tables *t, again_sums *s)
+{
+    return again_rows(block, r, end, codes, codes_stride, t, s, true);
+}
+
+/* ---- blocks -------------------------------------------------------------- */
+
+/* Any row; returns what its weights that are not plain come to. */
+__attribute__((noinline)) static double again_any_row(
+    const f8_block *block, const unsigned char *from, const uint8_t *codes,
+    const again_job *job, const again_tables *t, again_sums *s)
+{
+    float w[F8_BLOCK];
+
+    if (__builtin_expect(!again_is_odd(from, codes, t), 1)) {
+        again_row_vectors(from, codes, t, s, false);
+        return 0;
+    }
+    again_row_vectors(from, codes, t, s, true);
+    widen_row(from, block->dtype, F8_BLOCK, w);
+    return again_rest(job, w, codes, F8_BLOCK);
+}
+
 /* The weights are in the block's own units here, hence the factor. */
 static inline double distance_vectors(const f8_block *block, float scale,
                                       float again, const uint8_t *codes,
-                                      size_t codes_stride)
+                                      size_t codes_stride, bool nearest)
 {
     double sum[LANES] = {0}, rest = 0;
     again_job job;
@@ -255,25 +378,26 @@ static inline double distance_vectors(const f8_block *block, float scale,
 
     again_begin(&job, scale, again);
     if (!again_fits(block, scale, again, &job))
-        return distance_plain(block, scale, again, codes, codes_stride);
+        return distance_plain(block, scale, again, codes, codes_stride,
+                              nearest);
     again_tables_begin(&t, &job, again);
+    bool by_codes = nearest && again < 0x1p7f;
     double factor = (double)job.down * (double)job.down;
     for (unsigned first = 0; first < block->rows; first += FLUSH_ROWS) {
         unsigned end = first + FLUSH_ROWS;
         again_sums s;
         float lane[LANES];
+        end = end < block->rows ? end : block->rows;
         memset(&s, 0, sizeof s);
-        for (unsigned r = first; r < end && r < block->rows; r++) {
-            const unsigned char *from = row_at(block, r);
-            const uint8_t *code = codes + r * codes_stride;
-            if (__builtin_expect(!again_is_odd(from, code, &t), 1)) {
-                again_row_vectors(from, code, &t, &s, false);
-                continue;
-            }
-            float w[F8_BLOCK];
-            widen_row(from, block->dtype, F8_BLOCK, w);
-            again_row_vectors(from, code, &t, &s, true);
-            rest += again_rest(&job, w, code, F8_BLOCK);
+        for (unsigned r = first; r < end; r++) {
+            if (by_codes)
+                r = again_rows_full(block, r, end, codes, codes_stride, &t, &s);
+            if (by_codes && r < end)
+                r = again_rows_sparse(block, r, end, codes, codes_stride, &t,
+                                      &s);
+            if (r < end)
+                rest += again_any_row(block, row_at(block, r),
+                                      codes + r * codes_stride, &job, &t, &s);
         }
         memcpy(lane, s.e2, sizeof lane);
         for (unsigned i = 0; i < LANES; i++)

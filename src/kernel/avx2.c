@@ -102,6 +102,12 @@ static inline vi v_signs(vi a, vi b)
     return _mm256_packs_epi16(a, b);
 }
 
+/* Bytes of words that are all ones or zero. */
+static inline vi v_narrow(vi a, vi b)
+{
+    return _mm256_packs_epi16(a, b);
+}
+
 /* Packing and unpacking stay inside 16 bytes; this puts packed bytes in the
  * order of their words. */
 static inline vi v_natural(vi a)

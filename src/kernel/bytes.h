@@ -111,22 +111,44 @@ static inline void odd_weight(uint16_t bits, float scale, uint8_t *to, tally *t)
         tally_rest(t, w, *to);
 }
 
-/* Those of a row. They are counted like the others, which is taken back from
- * group where that is given; it may run below zero until all is counted. */
+/* Those of a row, with its zeros or without. They are counted like the others,
+ * which is taken back from group where that is given; it may run below zero
+ * until all is counted. */
 static inline void odd_row(const byte_tables *tables, float scale,
                            const unsigned char *from, uint8_t *to, tally *t,
-                           uint32_t *group)
+                           uint32_t *group, bool zeros)
 {
-    uint16_t w[F8_BLOCK], span = (uint16_t)(tables->most - tables->least);
+    uint16_t w[F8_BLOCK], least = tables->least;
+    uint16_t span = (uint16_t)(tables->most - least);
+    uint16_t none = zeros ? 0xffff : 0; /* is left out */
+    uint8_t odd[F8_BLOCK];
 
     memcpy(w, from, sizeof w);
     for (unsigned i = 0; i < F8_BLOCK; i++) {
-        if ((uint16_t)((w[i] & 0x7fff) - tables->least) <= span)
-            continue;
-        odd_weight(w[i], scale, to + i, t);
-        if (group)
-            group[group_of(&tables->bins, w[i] % MANTISSAS)]--;
+        uint16_t a = w[i] & 0x7fff;
+        odd[i] = ((uint16_t)(a - least) > span) & (a != none);
     }
+    for (unsigned i = 0; i < F8_BLOCK; i += 8) {
+        uint64_t eight; /* the first in the lowest byte */
+        memcpy(&eight, odd + i, sizeof eight);
+        for (; eight != 0; eight &= eight - 1) {
+            unsigned at = i + (unsigned)__builtin_ctzll(eight) / 8;
+            odd_weight(w[at], scale, to + at, t);
+            if (group)
+                group[group_of(&tables->bins, w[at] % MANTISSAS)]--;
+        }
+    }
+}
+
+/* Zeros that were dealt with elsewhere, as tally_rest() counts them, and taken
+ * back as above. */
+static inline void tally_zeros(tally *t, const byte_tables *tables,
+                               uint32_t all, uint32_t negative, uint32_t *group)
+{
+    t->hist[F8_HIST_ZERO] += all;
+    t->hist[F8_HIST_SMALL] += all - negative;
+    t->hist[F8_HIST_SMALL + F8_SMALL_CODES] += negative;
+    group[group_of(&tables->bins, 0)] -= all;
 }
 
 /* The same row of the next block, weights and room for codes, into the

@@ -155,7 +155,7 @@ static void measured(const f8_block *block, float scale, uint8_t *codes,
             memcpy(w, row_at(block, r), sizeof w);
             quantise_row(w, tables, to);
             if (is_odd(w, tables)) {
-                odd_row(tables, scale, row_at(block, r), to, &t, NULL);
+                odd_row(tables, scale, row_at(block, r), to, &t, NULL, true);
                 cleared += clear_odd(w, tables);
             }
             add_row(w, tables, quarters);
@@ -194,7 +194,7 @@ static void quantise_c(const f8_block *block, float scale, uint8_t *codes,
         fetch_ahead(row_at(block, r), to, false);
         quantise_row(w, &tables, to);
         if (is_odd(w, &tables))
-            odd_row(&tables, scale, row_at(block, r), to, NULL, NULL);
+            odd_row(&tables, scale, row_at(block, r), to, NULL, NULL, true);
     }
 }
 

@@ -50,10 +50,17 @@ static inline void met_longest(met_codes *met)
     }
 }
 
-static inline void met_begin(met_codes *met, const f8_codes *seen)
+/* All of it from what was seen, if that changes anything: the second sign of
+ * a magnitude does. `met` is all zeros at first. */
+static inline void met_update(met_codes *met, const f8_codes *seen)
 {
-    met->magnitudes[0] = (seen->bits[0] & seen->bits[2]) | 0xff;
-    met->magnitudes[1] = (seen->bits[1] & seen->bits[3]) | UINT64_C(1) << 63;
+    uint64_t low = (seen->bits[0] & seen->bits[2]) | 0xff;
+    uint64_t high = (seen->bits[1] & seen->bits[3]) | UINT64_C(1) << 63;
+
+    if (low == met->magnitudes[0] && high == met->magnitudes[1])
+        return;
+    met->magnitudes[0] = low;
+    met->magnitudes[1] = high;
     for (unsigned i = 0; i < MAGNITUDES / 8; i++)
         met->missing[i] = (uint8_t) ~(met->magnitudes[i / 8] >> i % 8 * 8);
     met_longest(met);
@@ -92,18 +99,21 @@ static inline bool see_outside(const uint8_t *codes, size_t codes_stride,
     return any;
 }
 
-/* Looks at the codes that the filter let through. */
+/* Looks at the codes that the filter let through, which are few. */
 static inline void see_masked(const uint8_t *codes, size_t codes_stride,
                               unsigned rows, const uint8_t *mask,
                               f8_codes *seen)
 {
-    for (unsigned r = 0; r < rows; r++) {
-        for (unsigned i = 0; i < F8_BLOCK; i += 8) {
-            uint64_t eight;
-            memcpy(&eight, mask + r * F8_BLOCK + i, sizeof eight);
-            for (unsigned k = i; eight != 0 && k < i + 8; k++) {
-                if (mask[r * F8_BLOCK + k])
-                    see_code(codes[r * codes_stride + k], seen);
+    for (unsigned r = 0; r < rows; r++, codes += codes_stride) {
+        const uint8_t *row = mask + r * F8_BLOCK;
+        uint64_t eights[F8_BLOCK / 8], any = 0;
+        memcpy(eights, row, sizeof eights);
+        for (unsigned i = 0; i < F8_BLOCK / 8; i++)
+            any |= eights[i];
+        for (unsigned i = 0; any != 0 && i < F8_BLOCK / 8; i++) {
+            for (unsigned k = 8 * i; eights[i] != 0 && k < 8 * i + 8; k++) {
+                if (row[k])
+                    see_code(codes[k], seen);
             }
         }
     }
@@ -133,16 +143,16 @@ __attribute__((always_inline)) static inline void see_by(
     enum { FEW_MET = 64, FIRST_ROWS = 16 };
     uint8_t mask[SEE_ROWS * F8_BLOCK];
     unsigned begin = 0;
-    met_codes met;
+    met_codes met = {{0}, {0}, 0, 0};
 
-    met_begin(&met, seen);
+    met_update(&met, seen);
     if (cols < F8_BLOCK)
         begin = rows;
     else if (met.count < FEW_MET)
         begin = rows < FIRST_ROWS ? rows : FIRST_ROWS;
     if (begin > 0) {
         see_all(codes, codes_stride, begin, cols, seen);
-        met_begin(&met, seen);
+        met_update(&met, seen);
     }
     for (unsigned r = begin; r < rows && met.count < MAGNITUDES;
          r += SEE_ROWS) {
@@ -150,10 +160,8 @@ __attribute__((always_inline)) static inline void see_by(
         unsigned n = rows - r < SEE_ROWS ? rows - r : SEE_ROWS;
         if (!filter(from, codes_stride, n, &met, mask))
             continue;
-        f8_codes before = *seen;
         see_masked(from, codes_stride, n, mask, seen);
-        if (memcmp(&before, seen, sizeof before) != 0)
-            met_begin(&met, seen);
+        met_update(&met, seen);
     }
 }
 

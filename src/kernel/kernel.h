@@ -63,9 +63,10 @@ typedef struct f8_kernel {
 
     /* Sum of (v - w)^2 where v is what codes that stand already, none of them
      * NaN, become when quantised anew with the scale `again`, a power of two
-     * under which none saturates. */
+     * under which none saturates. It is quicker where the codes are `nearest`:
+     * those that quantise() makes. */
     double (*distance)(const f8_block *block, float scale, float again,
-                       const uint8_t *codes, size_t codes_stride);
+                       const uint8_t *codes, size_t codes_stride, bool nearest);
 
     /* values[r][c] = dtype(f32(code) * scale): the product in binary32, then
      * rounded to nearest even. Returns the largest code without its sign,

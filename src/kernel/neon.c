@@ -89,6 +89,8 @@ static inline vi v_set32(uint32_t x)
  * has its sign. */
 #define v_mantissas(a, b) v_and(vuzp1q_u8(a, b), v_set8(0x7f))
 #define v_signs(a, b) vuzp2q_u8(a, b)
+/* Bytes of words that are all ones or zero. */
+#define v_narrow(a, b) vuzp1q_u8(a, b)
 #define v_natural(a) (a) /* packing keeps the order */
 
 /* Full adder of bits: returns the carries of *sum + a + b. */

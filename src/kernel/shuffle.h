@@ -34,6 +34,13 @@ typedef struct sums {
     vf w2[PARTS], we[PARTS], e2[PARTS], top;
 } sums;
 
+/* Zeros of a batch's rows that were told from other odd weights. */
+typedef struct zeros {
+    vi all, negative; /* counts by byte, of at most BATCH vectors */
+    bool any;
+    bool expected; /* the last row had some */
+} zeros;
+
 /* Rows that have their codes. */
 typedef struct batch {
     vi code[BATCH]; /* packed, without signs */
@@ -123,6 +130,41 @@ static inline bool row_codes(const unsigned char *from, uint8_t *to,
     return v_any(odd_lanes(furthest, c));
 }
 
+/* The same where zeros are: their codes are their signs, without them they are
+ * 0, so that they add nothing to sums as they are. Returns whether any weight
+ * is odd beside them. */
+static inline bool zero_row_codes(const unsigned char *from, uint8_t *to,
+                                  const consts *c, bool stream, vi *code, vi *m,
+                                  zeros *z)
+{
+    vi furthest = v_set8(0), all = v_set8(0);
+
+    for (unsigned i = 0; i < PAIRS; i++) {
+        vi a = v_load(from + VECTOR * 2 * i);
+        vi b = v_load(from + VECTOR * (2 * i + 1));
+        vi low, sign = v_and(v_signs(a, b), v_set8(0x80));
+        a = magnitude(a);
+        b = magnitude(b);
+        vi no_a = v_is_zero16(a), no_b = v_is_zero16(b);
+        vi zero = v_narrow(no_a, no_b);
+        furthest = v_max_u16(furthest, v_andnot(no_a, above(a, c)));
+        furthest = v_max_u16(furthest, v_andnot(no_b, above(b, c)));
+        vi packed = v_andnot(zero, codes_of(a, b, c, &low));
+        v_store_codes(to + VECTOR * i, v_natural(v_or(packed, sign)), stream);
+        all = v_sub8(all, zero);
+        if (!code)
+            continue;
+        code[i] = packed;
+        m[i] = low;
+        z->negative =
+            v_add8(z->negative, v_shr16(v_and(zero, sign), 7)); /* 1 each */
+    }
+    z->all = v_add8(z->all, all);
+    z->expected = v_any(all);
+    z->any |= z->expected;
+    return v_any(odd_lanes(furthest, c));
+}
+
 /* ---- sums ---------------------------------------------------------------- */
 
 static inline void add_lanes(vi weight, vi code, const consts *c, sums *s,
@@ -203,23 +245,69 @@ static inline void take_sums(tally *t, const sums *s, double factor)
 
 /* ---- blocks -------------------------------------------------------------- */
 
-/* Codes of rows first to end; with n, for a batch that is to be measured. */
-static inline void codes_shuffle(const job *j, unsigned first, unsigned end,
-                                 batch *n, tally *t, uint32_t *group)
+static inline bool has_zeros(const unsigned char *from)
 {
-    for (unsigned r = first; r < end; r++) {
-        const unsigned char *from = row_at(j->block, r);
-        uint8_t *to = j->codes + r * j->codes_stride;
-        unsigned at = r - first;
-        fetch_ahead(from, to, j->stream);
-        bool odd = row_codes(from, to, j->consts, j->stream,
-                             n ? n->code + PAIRS * at : NULL,
-                             n ? n->m + PAIRS * at : NULL);
-        if (n)
-            n->odd[at] = odd;
-        if (__builtin_expect(odd, 0))
-            odd_row(j->tables, j->scale, from, to, t, group);
+    vi any = v_set8(0);
+
+    for (unsigned i = 0; i < F8_BLOCK / WORDS; i++)
+        any = v_or(any, v_is_zero16(magnitude(v_load(from + VECTOR * i))));
+    return v_any(any);
+}
+
+/* What the odd ones of some rows still need. Not inline, and not within the
+ * loop over rows: a call there has all constants made anew for each. */
+__attribute__((noinline)) static void odd_codes(const job *j, unsigned first,
+                                                unsigned rows, bool *odd,
+                                                zeros *z, batch *n, tally *t,
+                                                uint32_t *group)
+{
+    bool untried = z->expected; /* as they were taken for odd */
+
+    for (unsigned i = 0; i < rows; i++) {
+        const unsigned char *from = row_at(j->block, first + i);
+        uint8_t *to = j->codes + (first + i) * j->codes_stride;
+        if (!odd[i])
+            continue;
+        if (untried || has_zeros(from))
+            odd[i] = zero_row_codes(from, to, j->consts, j->stream,
+                                    n ? n->code + PAIRS * i : NULL,
+                                    n ? n->m + PAIRS * i : NULL, z);
+        if (odd[i])
+            odd_row(j->tables, j->scale, from, to, t, group, false);
     }
+}
+
+/* Codes of some rows; with n, of a batch that is to be measured. The rows of a
+ * pruned matrix all have zeros, so those that follow such rows are taken for
+ * odd. `odd` tells in the end which hold odd weights other than zeros. */
+__attribute__((always_inline)) static inline void codes_shuffle(
+    const job *j, unsigned first, unsigned rows, bool *odd, zeros *z, batch *n,
+    tally *t, uint32_t *group)
+{
+    const bool expected = z->expected, stream = j->stream;
+    bool any = expected;
+
+    for (unsigned i = 0; i < rows; i++) {
+        const unsigned char *from = row_at(j->block, first + i);
+        uint8_t *to = j->codes + (first + i) * j->codes_stride;
+        fetch_ahead(from, to, stream);
+        odd[i] = expected || row_codes(from, to, j->consts, stream,
+                                       n ? n->code + PAIRS * i : NULL,
+                                       n ? n->m + PAIRS * i : NULL);
+        any |= odd[i];
+    }
+    if (any)
+        odd_codes(j, first, rows, odd, z, n, t, group);
+}
+
+/* Counts the zeros of a batch and makes room for the next. */
+static inline void take_zeros(const job *j, zeros *z, tally *t, uint32_t *group)
+{
+    if (__builtin_expect(!z->any, 1))
+        return;
+    tally_zeros(t, j->tables, v_sum8(z->all), v_sum8(z->negative), group);
+    z->all = z->negative = v_set8(0);
+    z->any = false;
 }
 
 /* Codes of the rows of a batch are there; adds their sums. These are locals,
@@ -250,9 +338,11 @@ __attribute__((always_inline)) static inline void measured(const job *j,
 {
     unsigned rows = j->block->rows;
     bit_counts n;
+    zeros z;
     batch b;
     tally t;
 
+    memset(&z, 0, sizeof z);
     memset(n.plane, 0, sizeof n.plane);
     memset(n.group, 0, sizeof n.group);
     tally_begin(&t, j->scale, hist);
@@ -265,7 +355,8 @@ __attribute__((always_inline)) static inline void measured(const job *j,
         for (unsigned r = first; r < end; r += BATCH_ROWS) {
             unsigned left = end - r;
             left = left < BATCH_ROWS ? left : BATCH_ROWS;
-            codes_shuffle(j, r, r + left, &b, &t, n.group);
+            codes_shuffle(j, r, left, b.odd, &z, &b, &t, n.group);
+            take_zeros(j, &z, &t, n.group);
             sums_shuffle(j, r, left, &b, top, &s);
             count_batch(&n, b.m, PAIRS * left, &j->consts->groups,
                         &j->tables->bins);
@@ -289,6 +380,22 @@ __attribute__((noinline)) static void measured_rest(const job *j, f8_sums *all,
     measured(j, false, all, hist);
 }
 
+/* A few rows at a time as well: codes that bypass the caches are sooner mended
+ * before they have left. */
+static void unmeasured(const job *j)
+{
+    unsigned rows = j->block->rows;
+    bool odd[BATCH_ROWS];
+    zeros z;
+
+    memset(&z, 0, sizeof z);
+    for (unsigned first = 0; first < rows; first += BATCH_ROWS) {
+        unsigned left = rows - first;
+        left = left < BATCH_ROWS ? left : BATCH_ROWS;
+        codes_shuffle(j, first, left, odd, &z, NULL, NULL, NULL);
+    }
+}
+
 static inline void quantise_shuffle(const f8_block *block, float scale,
                                     uint8_t *codes, size_t codes_stride,
                                     f8_sums *all, uint64_t *hist)
@@ -305,7 +412,7 @@ static inline void quantise_shuffle(const f8_block *block, float scale,
     bytes_begin(&tables, scale, all != NULL);
     consts_begin(&c, &tables, scale, all != NULL);
     if (!all)
-        codes_shuffle(&j, 0, block->rows, NULL, NULL, NULL);
+        unmeasured(&j);
     else if (may_raise(all, scale))
         measured_top(&j, all, hist);
     else

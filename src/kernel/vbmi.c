@@ -301,15 +301,31 @@ static void add_top(tally *t, const sums *s)
         t->max_abs = max_abs;
 }
 
+/* The zeros among 32 weights get their signs for codes. */
+static inline __mmask32 zeros_of(__m512i w, uint8_t *to, uint32_t *all,
+                                 uint32_t *negative)
+{
+    __mmask32 zero = _mm512_testn_epi16_mask(w, _mm512_set1_epi16(0x7fff));
+
+    _mm256_mask_storeu_epi8(to, zero,
+                            _mm512_cvtepi16_epi8(_mm512_srli_epi16(w, 8)));
+    *all += (uint32_t)__builtin_popcount(zero);
+    *negative += (uint32_t)__builtin_popcount(zero & _mm512_movepi16_mask(w));
+    return zero;
+}
+
 /* What an odd row still needs: the odd weights' codes and statistics. They are
  * counted like the others, which is taken back here; a group may run below
  * zero until all is counted. */
 static void odd_vbmi(const unsigned char *from, uint8_t *to, const job *j,
                      tally *t, group_counts *n)
 {
+    uint32_t all = 0, negative = 0;
+
     for (unsigned i = 0; i < 4; i++) {
         __m512i w = v_load(from + 64 * i);
         __mmask32 odd = odd_lanes(above(w, j->consts), j->consts);
+        odd &= ~zeros_of(w, to + 32 * i, &all, &negative);
         for (; odd; odd &= odd - 1) {
             unsigned at = 32 * i + (unsigned)__builtin_ctz(odd);
             uint16_t bits;
@@ -319,6 +335,8 @@ static void odd_vbmi(const unsigned char *from, uint8_t *to, const job *j,
                 n->group[group_of(&j->tables->bins, bits % MANTISSAS)]--;
         }
     }
+    if (n && all > 0)
+        tally_zeros(t, j->tables, all, negative, n->group);
 }
 
 /* Rows first to end, their codes to `to`. With n they are measured, and are no

@@ -758,6 +758,197 @@ static void test_each_is_counted_once(void **unused)
     }
 }
 
+/* ---- zeros --------------------------------------------------------------- */
+
+/* What is left of rows of a matrix once it has been pruned, and more. */
+typedef enum row_kind {
+    ROW_FULL,
+    ROW_ONE_ZERO,
+    ROW_SPARSE,     /* half of it */
+    ROW_ZEROS,      /* all of it */
+    ROW_WITH_SMALL, /* zeros and weights whose codes are subnormal or zero */
+    ROW_WITH_LARGE, /* zeros and weights that saturate */
+    ROW_KINDS
+} row_kind;
+
+static double some_weight(row_kind kind, unsigned col, unsigned one)
+{
+    double zero = next_random() % 2 ? 0.0 : -0.0, w = gauss() * 0.02;
+
+    if (kind == ROW_ZEROS || (kind == ROW_ONE_ZERO && col == one))
+        return zero;
+    if (kind >= ROW_SPARSE && next_random() % 2)
+        return zero;
+    if (kind == ROW_WITH_SMALL && next_random() % 8 == 0)
+        return ldexp(w, -(int)(next_random() % 30));
+    if (kind == ROW_WITH_LARGE && next_random() % 8 == 0)
+        return ldexp(w, 10);
+    return w == 0 ? 0.02 : w;
+}
+
+/* Rows as chance puts them, so that every kind comes after every other;
+ * returns how many zeros there are and how many of those are negative. */
+static uint64_t fill_pruned(uint8_t *weights, f8_dtype dtype, size_t rows,
+                            size_t cols, uint64_t *negative)
+{
+    size_t size = f8_dtype_bytes(dtype);
+    uint64_t zeros = 0;
+
+    *negative = 0;
+    for (size_t r = 0; r < rows; r++) {
+        row_kind kind = (row_kind)(next_random() % ROW_KINDS);
+        unsigned one = (unsigned)(next_random() % cols);
+        for (unsigned c = 0; c < cols; c++) {
+            uint8_t *at = weights + (r * cols + c) * size;
+            put(at, dtype, some_weight(kind, c, one));
+            float w = f8_widen(at, dtype);
+            zeros += w == 0;
+            *negative += w == 0 && signbit(w);
+        }
+    }
+    return zeros;
+}
+
+static void check_pruned(const f8_kernel *kernel, const f8_block *block,
+                         float scale, uint64_t zeros, uint64_t negative)
+{
+    enum { CODES = F8_BLOCK * F8_BLOCK };
+    _Alignas(64) static uint8_t plain[CODES], codes[CODES];
+    outcome a, b;
+
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    f8_kernel_ref.quantise(block, scale, plain, F8_BLOCK, &a.sums, a.hist);
+    kernel->quantise(block, scale, codes, F8_BLOCK, &b.sums, b.hist);
+    for (unsigned r = 0; r < block->rows; r++)
+        compare_bytes(kernel->name, "pruned", plain + (size_t)r * F8_BLOCK,
+                      codes + (size_t)r * F8_BLOCK, block->cols);
+    compare_outcomes(kernel->name, "pruned", &a, &b);
+    assert_int_equal(b.hist[F8_HIST_ZERO], zeros);
+    /* Weights that became zero have such codes too. */
+    uint64_t signs = b.hist[F8_HIST_SMALL + F8_SMALL_CODES];
+    assert_true(signs >= negative);
+    assert_int_equal(b.hist[F8_HIST_SMALL] + signs,
+                     zeros + b.hist[F8_HIST_BECAME_ZERO]);
+    memset(codes, 0x5a, sizeof codes);
+    kernel->quantise(block, scale, codes, F8_BLOCK, NULL, NULL);
+    for (unsigned r = 0; r < block->rows; r++)
+        compare_bytes(kernel->name, "pruned, bare",
+                      plain + (size_t)r * F8_BLOCK,
+                      codes + (size_t)r * F8_BLOCK, block->cols);
+}
+
+static void test_pruned(void **unused)
+{
+    (void)unused;
+    static uint8_t weights[4 * F8_BLOCK * F8_BLOCK];
+    static const float scales[] = {0x1.8p-13f, 0x1.02p-12f, 0x1p-16f, 0x1p-60f,
+                                   0x1.234568p-13f};
+    static const unsigned sides[] = {128, 128, 128, 1, 5, 77, 127};
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (unsigned n = 0; n < 400; n++) {
+        f8_dtype dtype = n % 8 ? F8_DTYPE_BF16 : dtypes[n / 8 % 3];
+        unsigned rows = sides[n % 7], cols = sides[n / 7 % 7];
+        uint64_t negative;
+        uint64_t zeros = fill_pruned(weights, dtype, rows, cols, &negative);
+        f8_block block = {.weights = weights,
+                          .stride_bytes = cols * f8_dtype_bytes(dtype),
+                          .dtype = dtype,
+                          .rows = rows,
+                          .cols = cols,
+                          .stream = n % 2 == 1,
+                          .exact = n % 3 == 0};
+        for (size_t k = 0; k < kernels; k++)
+            check_pruned(list[k], &block, scales[n % 5], zeros, negative);
+        matrix m = {weights, dtype, rows, cols, false};
+        if (n % 4 == 0)
+            check_matrix(&m, scale_dtypes[n % 3], "pruned");
+    }
+}
+
+/* Nothing but zeros, a sign here and there: what comes of them is known. */
+static void check_zero_block(const f8_kernel *kernel, f8_dtype dtype,
+                             size_t rows, size_t cols, bool stream)
+{
+    static uint8_t weights[4 * 3 * F8_BLOCK * F8_BLOCK];
+    static uint8_t codes[3 * F8_BLOCK * F8_BLOCK], scales[16];
+    size_t size = f8_dtype_bytes(dtype), elems = rows * cols;
+    unsigned one_in = 1 + (unsigned)(next_random() % 300);
+    uint64_t negative = 0;
+    matrix m = {weights, dtype, rows, cols, false};
+
+    assert_true(elems <= sizeof codes);
+    memset(weights, 0, elems * size);
+    for (size_t i = 0; i < elems; i++) {
+        bool is_negative = next_random() % one_in == 0;
+        weights[(i + 1) * size - 1] = is_negative ? 0x80 : 0;
+        negative += is_negative;
+    }
+    outcome out =
+        quantise(kernel, &m, F8_SCALE_BF16, !stream, stream, 0, codes, scales);
+    static const f8_sums none = {0, 0, 0, 0, 0};
+    assert_true(out.ok);
+    assert_memory_equal(&out.sums, &none, sizeof none);
+    for (size_t i = 0; i < elems; i++)
+        assert_int_equal(codes[i], weights[(i + 1) * size - 1]);
+    for (size_t i = 0; i * 128 < rows; i++)
+        assert_memory_equal(scales + 2 * i, "\x80\x3f", 2); /* 1 */
+    for (int i = 0; i < F8_HIST_BINS; i++)
+        assert_int_equal(out.hist[i], i == F8_HIST_ZERO    ? elems
+                                      : i == F8_HIST_SMALL ? elems - negative
+                                      : i == F8_HIST_SMALL + F8_SMALL_CODES
+                                          ? negative
+                                          : 0);
+}
+
+/* Codes of zeros as they are, and one of them wrong. */
+static void check_zeros_checked(const f8_kernel *kernel)
+{
+    enum { ROWS = 200, COLS = 150, ELEMS = ROWS * COLS, AT = 130 * COLS + 140 };
+    static uint16_t weights[ELEMS];
+    static uint8_t codes[ELEMS];
+    uint16_t scales[4] = {0x3f80, 0x3f80, 0x3f81, 0x3f80}; /* one no power */
+    matrix m = {(uint8_t *)weights, F8_DTYPE_BF16, ROWS, COLS, false};
+    f8_check check;
+    outcome out;
+
+    memset(codes, 0, sizeof codes);
+    for (int wrong = 0; wrong < 2; wrong++) {
+        codes[AT] = wrong ? 0x38 : 0x80; /* 1, or the other zero */
+        check_codes(kernel, &m, F8_SCALE_BF16, codes, (uint8_t *)scales, &check,
+                    &out);
+        assert_int_equal(check.blocks, 4);
+        assert_int_equal(check.amax_blocks, 3);
+        assert_int_equal(check.not_nearest, wrong);
+        assert_int_equal(check.far_scales, 0);
+        assert_int_equal(out.hist[F8_HIST_ZERO], ELEMS);
+        assert_int_equal(out.hist[F8_HIST_SMALL], ELEMS - 1);
+        assert_int_equal(out.hist[F8_HIST_SMALL + F8_SMALL_CODES], !wrong);
+        assert_true(out.sums.e2 == wrong && out.sums.w2 == 0);
+        assert_true(f8_exact_value(&check.e8m0_e2) == wrong);
+        assert_int_equal(check.wrong.row, wrong ? AT / COLS : 0);
+        assert_int_equal(check.wrong.col, wrong ? AT % COLS : 0);
+    }
+}
+
+static void test_zero_blocks(void **unused)
+{
+    (void)unused;
+    static const size_t shapes[][2] = {{128, 128}, {256, 128}, {384, 128},
+                                       {1, 1},     {300, 5},   {37, 127}};
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    for (size_t k = 0; k < kernels; k++) {
+        for (unsigned n = 0; n < 6 * 3 * 2; n++)
+            check_zero_block(list[k], dtypes[n / 2 % 3], shapes[n / 6][0],
+                             shapes[n / 6][1], n % 2);
+        check_zeros_checked(list[k]);
+    }
+}
+
 /* ---- the way back -------------------------------------------------------- */
 
 /* Of 0 and ends of ranges, of powers of two, of bfloat16 and of binary32. */
@@ -1076,6 +1267,8 @@ int main(void)
         cmocka_unit_test_setup(test_not_finite, start),
         cmocka_unit_test_setup(test_ties, start),
         cmocka_unit_test_setup(test_each_is_counted_once, start),
+        cmocka_unit_test_setup(test_pruned, start),
+        cmocka_unit_test_setup(test_zero_blocks, start),
         cmocka_unit_test_setup(test_codes_seen, start),
         cmocka_unit_test_setup(test_each_code_is_seen, start),
         cmocka_unit_test_setup(test_largest_error_is_located, start),

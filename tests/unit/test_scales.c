@@ -493,7 +493,7 @@ static void test_distance(void **state)
         f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
                           cols,    false,    false};
         double expected =
-            f8_kernel_ref.distance(&block, scale, again, codes, COLS);
+            f8_kernel_ref.distance(&block, scale, again, codes, COLS, false);
         double square = (double)again * (double)again;
         double true_sum = error_again(weights, codes, rows, cols, scale, again);
         if (fabs(expected / square - true_sum) > 1e-6 * true_sum)
@@ -501,7 +501,88 @@ static void test_distance(void **state)
                      (unsigned long long)seed, round, expected / square,
                      true_sum);
         for (size_t k = 0; k < kernels; k++) {
-            double found = list[k]->distance(&block, scale, again, codes, COLS);
+            double found =
+                list[k]->distance(&block, scale, again, codes, COLS, false);
+            if (found != expected)
+                fail_msg("seed %llu, round %u, %s: %a, expected %a",
+                         (unsigned long long)seed, round, list[k]->name, found,
+                         expected);
+        }
+    }
+}
+
+/* A row of quotients by the scale: normal codes, of both signs; in every second
+ * row half of them zeros; and in most of them one weight or more of another
+ * kind. */
+static void some_row(unsigned kind, double *x, unsigned n)
+{
+    unsigned at = (unsigned)(next_random() % n), step = 1 + at % 40;
+
+    for (unsigned i = 0; i < n; i++) {
+        double usual = gauss() * 50;
+        x[i] = fabs(usual) < 0.125 ? 1 : usual;
+        if (kind % 2 && next_random() % 2)
+            x[i] = next_random() % 2 ? 0.0 : -0.0;
+    }
+    for (unsigned i = at; i < n; i += step) {
+        double sign = next_random() % 2 ? -1 : 1;
+        switch (kind / 2) {
+        case 1: /* becomes zero */
+            x[i] = sign * 0x1p-11;
+            break;
+        case 2: /* not plain, with the least normal code */
+            x[i] = sign * 0x1p-6 * (1 - uniform() / 16);
+            break;
+        case 3: /* subnormal, now or after the second rounding */
+            x[i] = sign * 0x1p-5 * uniform();
+            break;
+        case 4: /* saturated, or next to it */
+            x[i] = sign * 448 * (1 + uniform() / 8);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* The nearest codes come to the same distance when they are said to be that,
+ * in rows of which most are plain and others are not. */
+static void test_distance_of_nearest(void **state)
+{
+    static uint16_t weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS];
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    (void)state;
+    random_state = seed + 4;
+    for (unsigned round = 0; round < 400; round++) {
+        float scale = ldexpf(1 + (float)(next_random() % 128) / 128,
+                             (int)(next_random() % 80) - 40);
+        unsigned rows = round % 3 ? 128 : 1 + round % 128;
+        unsigned kinds = round % 2 ? 10 : 8;
+        double x[COLS];
+        float most = 0;
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            if (i % COLS == 0)
+                some_row((unsigned)(next_random() % kinds), x, COLS);
+            weights[i] = to_half(x[i % COLS] * (double)scale);
+            codes[i] = f8_e4m3_encode(of_half(weights[i]) / scale);
+            most = fmaxf(most, fabsf(f8_e4m3_decode(codes[i])));
+        }
+        float again = f8_scale_pow2(most * scale);
+        if (round % 8 == 7)
+            again *= 16;
+        /* No code becomes subnormal. */
+        if (round % 2 == 0 && most < 224)
+            again = f8_scale_pow2(224 * scale);
+        f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
+                          128,     false,    false};
+        double expected =
+            f8_kernel_ref.distance(&block, scale, again, codes, COLS, false);
+        for (size_t k = 0; k < kernels; k++) {
+            double found =
+                list[k]->distance(&block, scale, again, codes, COLS, true);
             if (found != expected)
                 fail_msg("seed %llu, round %u, %s: %a, expected %a",
                          (unsigned long long)seed, round, list[k]->name, found,
@@ -593,6 +674,7 @@ int main(void)
         cmocka_unit_test(test_pow2),
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_distance_of_nearest),
         cmocka_unit_test(test_check_of_scales),
         cmocka_unit_test(test_matrix_call),
     };
