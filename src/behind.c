@@ -151,10 +151,9 @@ void f8_behind_retired(f8_behind *behind, const f8_item *item)
  * experts of which some items came to no end. Nobody works any more. */
 void f8_behind_end(f8_behind *behind)
 {
-    const f8_checkpoint *cp = behind->plan ? behind->plan->source : NULL;
-
     if (!behind->states)
         return;
+    const f8_checkpoint *cp = behind->plan->source;
     for (size_t i = 0; i < cp->tensors.count; i++) {
         const f8_tensor *t = &cp->tensors.items[i];
         if (atomic_load(&behind->states[i]) == COLD &&

@@ -320,10 +320,10 @@ __attribute__((always_inline)) static inline unsigned again_rows(
                 lost = v_or(lost, v_andnot(v_second(in, in), b));
             }
             furthest = v_max8(furthest, above);
-            next = v_apart(next);
-            again_codes_words(a, v_shr16(v_first(zero, next), 4), t, &s,
+            vi apart = v_apart(next);
+            again_codes_words(a, v_shr16(v_first(zero, apart), 4), t, &s,
                               2 * i % AGAIN_PARTS);
-            again_codes_words(b, v_shr16(v_second(zero, next), 4), t, &s,
+            again_codes_words(b, v_shr16(v_second(zero, apart), 4), t, &s,
                               (2 * i + 1) % AGAIN_PARTS);
         }
         lost = v_and(lost, v_set16(0x7fff));
