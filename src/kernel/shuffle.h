@@ -36,9 +36,10 @@ typedef struct sums {
 
 /* Zeros of a batch's rows that were told from other odd weights. */
 typedef struct zeros {
-    vi all, negative; /* counts by byte, of at most BATCH vectors */
+    vi all, negative; /* counts by byte, of at most BATCH vectors; where nothing
+                         is measured nobody reads them */
     bool any;
-    bool expected; /* the last row had some */
+    bool expected; /* the last row that was gone through for them had some */
 } zeros;
 
 /* Rows that have their codes. */

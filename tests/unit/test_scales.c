@@ -638,6 +638,50 @@ static void test_check_of_scales(void **state)
     }
 }
 
+/* Codes of others, of which the largest of a block is not the one that its
+ * largest weight would have: those an octave below 448 and above are one
+ * octave less, so that the engine's scale is another. */
+static void test_check_of_foreign_codes(void **state)
+{
+    static uint16_t weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS], scratch[128 * 128];
+    static uint64_t hist[F8_HIST_BINS];
+    uint8_t scales[BLOCKS * 4];
+    f8_sums sums, ignored = {0, 0, 0, 0, 0};
+    uint64_t changed = 0;
+
+    (void)state;
+    random_state = seed + 3;
+    for (size_t i = 0; i < ROWS * COLS; i++)
+        weights[i] = to_half(gauss() * 0.02);
+    quantise_and_check(weights, F8_SCALES_AMAX, F8_SCALE_F32, codes, scales,
+                       &sums);
+    double before = engine_error(weights, codes, scales, F8_SCALE_F32);
+    for (size_t i = 0; i < ROWS * COLS; i++) {
+        if ((codes[i] & 0x7f) < 0x78) /* 256 */
+            continue;
+        codes[i] = (uint8_t)(codes[i] - 8);
+        changed++;
+    }
+    assert_true(changed > 0);
+    f8_check check = {0};
+    const f8_panel panel = {.weights = weights,
+                            .stride_bytes = COLS * 2,
+                            .dtype = F8_DTYPE_BF16,
+                            .rows = ROWS,
+                            .cols = COLS,
+                            .codes = codes,
+                            .codes_stride = COLS,
+                            .scale_dtype = F8_SCALE_F32,
+                            .scales = scales};
+    panel_check(f8_kernel_best(), &panel, scratch, &check, &ignored, hist);
+    assert_int_equal(check.not_nearest, changed);
+    double expected = engine_error(weights, codes, scales, F8_SCALE_F32);
+    double again = f8_exact_value(&check.e8m0_e2);
+    assert_true(expected > 1.01 * before);
+    assert_true(fabs(again - expected) <= 1e-5 * expected);
+}
+
 static void test_matrix_call(void **state)
 {
     static const uint16_t three = 0x4040;
@@ -676,6 +720,7 @@ int main(void)
         cmocka_unit_test(test_distance),
         cmocka_unit_test(test_distance_of_nearest),
         cmocka_unit_test(test_check_of_scales),
+        cmocka_unit_test(test_check_of_foreign_codes),
         cmocka_unit_test(test_matrix_call),
     };
     const char *given = getenv("F8_SCALES_SEED");
