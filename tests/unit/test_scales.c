@@ -639,8 +639,8 @@ static void test_check_of_scales(void **state)
 }
 
 /* Codes of others, of which the largest of a block is not the one that its
- * largest weight would have: those an octave below 448 and above are one
- * octave less, so that the engine's scale is another. */
+ * largest weight would have: twice the scale, and yet one code of 448, for
+ * which the engine's scale must have room. */
 static void test_check_of_foreign_codes(void **state)
 {
     static uint16_t weights[ROWS * COLS];
@@ -648,7 +648,8 @@ static void test_check_of_foreign_codes(void **state)
     static uint64_t hist[F8_HIST_BINS];
     uint8_t scales[BLOCKS * 4];
     f8_sums sums, ignored = {0, 0, 0, 0, 0};
-    uint64_t changed = 0;
+    static const size_t places[BLOCKS] = {5, 150, 128 * COLS + 7,
+                                          129 * COLS + 199};
 
     (void)state;
     random_state = seed + 3;
@@ -656,14 +657,18 @@ static void test_check_of_foreign_codes(void **state)
         weights[i] = to_half(gauss() * 0.02);
     quantise_and_check(weights, F8_SCALES_AMAX, F8_SCALE_F32, codes, scales,
                        &sums);
-    double before = engine_error(weights, codes, scales, F8_SCALE_F32);
-    for (size_t i = 0; i < ROWS * COLS; i++) {
-        if ((codes[i] & 0x7f) < 0x78) /* 256 */
-            continue;
-        codes[i] = (uint8_t)(codes[i] - 8);
-        changed++;
+    for (size_t k = 0; k < BLOCKS; k++) {
+        float scale = 2 * f8_scale_load(scales + 4 * k, F8_SCALE_F32);
+        memcpy(scales + 4 * k, &scale, sizeof scale);
     }
-    assert_true(changed > 0);
+    for (size_t i = 0; i < ROWS * COLS; i++) {
+        size_t block = i / COLS / 128 * 2 + i % COLS / 128;
+        float scale = f8_scale_load(scales + 4 * block, F8_SCALE_F32);
+        codes[i] = (uint8_t)f8_e4m3_encode(of_half(weights[i]) / scale);
+    }
+    double before = engine_error(weights, codes, scales, F8_SCALE_F32);
+    for (size_t k = 0; k < BLOCKS; k++)
+        codes[places[k]] = 0x7e;
     f8_check check = {0};
     const f8_panel panel = {.weights = weights,
                             .stride_bytes = COLS * 2,
@@ -675,7 +680,8 @@ static void test_check_of_foreign_codes(void **state)
                             .scale_dtype = F8_SCALE_F32,
                             .scales = scales};
     panel_check(f8_kernel_best(), &panel, scratch, &check, &ignored, hist);
-    assert_int_equal(check.not_nearest, changed);
+    assert_int_equal(check.not_nearest, BLOCKS);
+    assert_int_equal(check.far_scales, 0);
     double expected = engine_error(weights, codes, scales, F8_SCALE_F32);
     double again = f8_exact_value(&check.e8m0_e2);
     assert_true(expected > 1.01 * before);
