@@ -739,6 +739,25 @@ assert d == json.load(open("usual"))'
         verify "$shared/src" dst
 }
 
+@test "no config.json, and something else in place of .fp8cast" {
+    for way in file loop folder; do
+        rm -rf dst
+        cp -r "$shared/good" dst
+        rm -r dst/config.json dst/.fp8cast
+        case $way in
+            file) echo x >dst/.fp8cast ;;
+            loop) ln -s .fp8cast dst/.fp8cast ;;
+            folder)
+                # Root may look everywhere.
+                [ "$(id -u)" -ne 0 ] || continue
+                mkdir -m 0 dst/.fp8cast
+                ;;
+        esac
+        program 3 verify "$shared/src" dst --json
+        holds out '"dst: expected config.json, found none" in d["fault_list"]'
+    done
+}
+
 @test "a conversion that is not finished says how to go on" {
     "$PYTHON" "$BATS_TEST_DIRNAME/interrupt.py" kill dst "$fp8cast" \
         quantize "$shared/src" dst --threads 1 --shard-size 300000 || true
