@@ -1,8 +1,9 @@
-/* test_companions.c - what is told while the files beside the weights are
- * compared: docs/verify.md. */
+/* test_companions.c - what is told while verify works, before it comes to the
+ * weights: docs/verify.md. */
 #include "helpers.h"
 
 #include "companions.h"
+#include "reach.h"
 
 enum { NEVER = 1000 };
 
@@ -88,11 +89,102 @@ static void test_stopped_at_each_call(void **state)
     }
 }
 
+/* ---- module lists --------------------------------------------------------
+ */
+
+static bool until(void *ctx, uint64_t bytes)
+{
+    listener *l = ctx;
+
+    assert_int_equal(bytes, 0);
+    return ++l->calls < l->stop_at;
+}
+
+/* As many modules as take several looks. */
+static f8_status search_lists(listener *l)
+{
+    enum { MODULES = 3000 };
+    static const char *const entries[] = {"model.a.17", "b"};
+    const f8_watch watch = {until, l};
+    const char *hits[COUNT_OF(entries)];
+    char name[32];
+    f8_error err = {0};
+    f8_modules modules;
+
+    f8_modules_init(&modules);
+    for (int i = 0; i < MODULES; i++) {
+        snprintf(name, sizeof name, "a.%d.x", i);
+        json_object_set_new(modules.quantised, name, json_true());
+    }
+    f8_status status =
+        f8_reach_find(&modules, entries, COUNT_OF(entries), hits, &watch, &err);
+    if (status == F8_OK) {
+        assert_string_equal(hits[0], "a.17.x");
+        assert_null(hits[1]);
+    } else
+        expect_error(status, &err, F8_ERR_CANCELLED, "stopped");
+    f8_modules_free(&modules);
+    return status;
+}
+
+static void test_search_of_lists_is_stopped(void **state)
+{
+    listener all = {.stop_at = NEVER};
+
+    (void)state;
+    assert_int_equal(search_lists(&all), F8_OK);
+    assert_true(all.calls > 20);
+    for (uint64_t i = 1; i <= all.calls; i++) {
+        listener l = {.stop_at = i};
+        assert_int_equal(search_lists(&l), F8_ERR_CANCELLED);
+        assert_int_equal(l.calls, i);
+    }
+}
+
+/* What verify tells before it knows how many bytes it will read. */
+static int stop_early(void *user, const f8_progress *now)
+{
+    bool *was_early = user;
+
+    *was_early = now->bytes_total == 0;
+    return 1;
+}
+
+static void test_verify_is_stopped_in_lists(void **state)
+{
+    static const made_tensor tensors[] = {
+        {"a.weight", F8_DTYPE_BF16, 2, {128, 128}},
+        {"b.weight", F8_DTYPE_BF16, 2, {128, 128}}};
+    const char *src = put_source(*state,
+                                 "family test\n"
+                                 "quantize  *.weight\n",
+                                 TEST_CONFIG, tensors, COUNT_OF(tensors));
+    const char *dst = path_in(*state, "dst");
+    f8_options options = source_options(*state);
+    f8_report *report = NULL;
+    f8_verdict *verdict = NULL;
+    f8_error err = {0};
+    bool was_early = false;
+
+    f8_plan *plan = plan_with(src, &options);
+    expect_ok(f8_quantize(plan, dst, &options, &report, &err), &err);
+    options.progress = stop_early;
+    options.progress_user = &was_early;
+    expect_error(f8_verify(src, dst, &options, &verdict, &err), &err,
+                 F8_ERR_CANCELLED, "stopped");
+    assert_true(was_early);
+    f8_verdict_free(verdict);
+    f8_report_free(report);
+    f8_plan_free(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_IN_DIR(test_progress_ends_with_all_bytes),
         TEST_IN_DIR(test_stopped_at_each_call),
+        cmocka_unit_test(test_search_of_lists_is_stopped),
+        TEST_IN_DIR(test_verify_is_stopped_in_lists),
     };
     return cmocka_run_group_tests_name("companions", tests, NULL, NULL);
 }
