@@ -208,16 +208,16 @@ static f8_status compare_configs(f8_agreement *v, f8_error *err)
     {
         if (status == F8_OK && !may_differ(key) &&
             !json_equal(value, json_object_get(b, key)))
-            status = f8_problem(v->problems, err,
-                                "%s: \"%s\" is not as in the source",
-                                F8_CONFIG_NAME, key);
+            status = f8_problem(
+                v->problems, err, "%s: \"%s\" is not as in the source",
+                F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
     }
     json_object_foreach(b, key, value)
     {
         if (status == F8_OK && !may_differ(key) && !json_object_get(a, key))
             status =
                 f8_problem(v->problems, err, "%s: \"%s\" is not in the source",
-                           F8_CONFIG_NAME, key);
+                           F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
     }
     return status;
 }
@@ -316,13 +316,15 @@ static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
         return f8_problem(v->problems, err,
                           "%s: %s: expected names, found \"%s\", which "
                           "loaders take for a pattern or for nothing",
-                          F8_CONFIG_NAME, key, entry);
+                          F8_CONFIG_NAME, key,
+                          f8_show(entry, F8_SHOWN_BYTES).text);
     if (hit)
         return f8_problem(
             v->problems, err,
             "%s: %s: \"%s\" also means %s, which is FP8: " TAKEN_FOR_WEIGHTS
             "%s",
-            F8_CONFIG_NAME, key, entry, hit, transformers_too(hit));
+            F8_CONFIG_NAME, key, f8_show(entry, F8_SHOWN_BYTES).text, hit,
+            transformers_too(hit));
     return F8_OK;
 }
 

@@ -571,26 +571,6 @@ static void count_shard(shard_count *of, const f8_shard_file *file)
         of->first = file;
 }
 
-/* No more than F8_FORMAT_MAX_BYTES of it, whole characters: the head keeps one
- * byte more, which shows that there is more. */
-static const char *show_format(const char *format,
-                               char shown[F8_FORMAT_MAX_BYTES + 4])
-{
-    size_t n = strlen(format);
-    bool is_cut = n > F8_FORMAT_MAX_BYTES;
-
-    if (n == 0)
-        return "none";
-    if (is_cut) {
-        n = F8_FORMAT_MAX_BYTES;
-        while (n > 0 && ((unsigned char)format[n] & 0xc0) == 0x80)
-            n--;
-    }
-    snprintf(shown, F8_FORMAT_MAX_BYTES + 4, "%.*s%s", (int)n, format,
-             is_cut ? "..." : "");
-    return shown;
-}
-
 /* What transformers 4 makes of __metadata__. Read in its 4.57.3, and in 4.49.0,
  * the first with FP8 blockwise (modeling_utils.py: load_state_dict for every
  * shard, from_pretrained for a file without an index, which model.safetensors
@@ -625,7 +605,7 @@ static f8_status tell_metadata(comparison *c, metadata_kind kind,
         [METADATA_OTHER] = "transformers 4 takes it for pt",
         [METADATA_ALIEN] = "transformers 4 takes it for another framework's",
         [METADATA_WRONG] = "transformers 4 raises"};
-    char shown[F8_FORMAT_MAX_BYTES + 4];
+    const char *format = of->count > 0 ? of->first->head.format : "";
 
     if (of->count == 0 || kind == METADATA_GOOD)
         return F8_OK;
@@ -641,7 +621,9 @@ static f8_status tell_metadata(comparison *c, metadata_kind kind,
         c->err,
         "%s: __metadata__: expected \"format\": \"pt\", found %s, in %llu of "
         "%u shards; %s",
-        of->first->name, show_format(of->first->head.format, shown),
+        of->first->name,
+        /* The head keeps one byte more, which shows that there is more. */
+        *format ? f8_show(format, F8_FORMAT_MAX_BYTES).text : "none",
         (unsigned long long)of->count, c->result->files_count, then[kind]);
 }
 

@@ -554,6 +554,30 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
     finds 'config.json: "text_config" is not as in the source'
 }
 
+@test "config.json: what is quoted of it is cut" {
+    rm -rf dst
+    cp -r "$shared/good" dst
+    "$PYTHON" - <<'PYTHON_END'
+import json
+c = json.load(open("dst/config.json"))
+q = c["quantization_config"]
+q["quant_method"] = q["fmt"] = q["scale_fmt"] = "v" * 79 + "é" + "v"
+c["k" * 81] = q["m" * 80] = 1
+q["modules_to_not_convert"] += ["e" * 500, "^" * 300]
+json.dump(c, open("dst/config.json", "w"))
+PYTHON_END
+    program 3 verify "$shared/src" dst --json
+    "$PYTHON" -c '
+import json, re
+d = json.load(open("out"))
+told = " ".join(d["fault_list"] + d["note_list"])
+assert told.count("found " + "v" * 79 + "...") == 3, told
+assert chr(34) + "k" * 80 + "..." in told, told
+assert chr(34) + "m" * 80 + chr(34) in told, told
+assert chr(34) + "^" * 80 + "..." in told, told
+assert not re.search(r"(.)\1{80}", told), told'
+}
+
 @test "config.json that is none" {
     sabotage nothing
     echo '{' >dst/config.json
