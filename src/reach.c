@@ -34,7 +34,8 @@ typedef struct target {
 
 typedef struct listed {
     const char *text;
-    size_t hit; /* the place of the first target that it reaches, or NONE */
+    size_t same; /* how many letters it has in common with the one before */
+    size_t hit;  /* the place of the first target that it reaches, or NONE */
 } listed;
 
 typedef struct search {
@@ -132,7 +133,7 @@ static bool set_entries(search *s, const char *const *entries, size_t count)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (entries[i])
-            s->entries[n++] = (listed){entries[i], NONE};
+            s->entries[n++] = (listed){.text = entries[i], .hit = NONE};
     }
     if (n > 0)
         qsort(s->entries, n, sizeof *s->entries, by_text);
@@ -140,6 +141,13 @@ static bool set_entries(search *s, const char *const *entries, size_t count)
         listed *last = &s->entries[s->entries_count - (i > 0)];
         if (i == 0 || strcmp(last->text, s->entries[i].text) != 0)
             s->entries[s->entries_count++] = s->entries[i];
+    }
+    for (size_t i = 1; i < s->entries_count; i++) {
+        const char *text = s->entries[i].text, *before = s->entries[i - 1].text;
+        size_t same = 0;
+        while (text[same] && text[same] == before[same])
+            same++;
+        s->entries[i].same = same;
     }
     return true;
 }
@@ -234,6 +242,11 @@ typedef struct letters {
     uint64_t (*sets)[SET_WORDS]; /* places x classes */
     size_t places, classes;
     uint8_t class_of[256]; /* 0: in no name */
+    /* Which begin with the first letters of an entry, by how many. The next
+     * entry begins where it differs. */
+    uint64_t (*left)[SET_WORDS];
+    size_t depth; /* so far it is known; there it may be none */
+    bool is_none;
 } letters;
 
 static uint64_t *set_at(const letters *l, size_t place, size_t class)
@@ -243,7 +256,6 @@ static uint64_t *set_at(const letters *l, size_t place, size_t class)
 
 static bool begin_letters(letters *l, const target *targets, size_t count)
 {
-    *l = (letters){.classes = 1};
     for (size_t i = 0; i < count; i++) {
         const target *t = &targets[i];
         l->places = t->length > l->places ? t->length : l->places;
@@ -254,8 +266,10 @@ static bool begin_letters(letters *l, const target *targets, size_t count)
         }
     }
     l->sets = f8_alloc(l->places * l->classes, sizeof *l->sets);
-    if (!l->sets)
+    l->left = f8_alloc(l->places + 2, sizeof *l->left);
+    if (!l->sets || !l->left)
         return false;
+    memset(l->left[0], 0xff, sizeof l->left[0]);
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < targets[i].length; k++) {
             uint8_t byte = (unsigned char)targets[i].name[k];
@@ -266,29 +280,61 @@ static bool begin_letters(letters *l, const target *targets, size_t count)
     return true;
 }
 
-/* The first target of these that begins with the text, or NONE. */
-static size_t first_that_begins(const letters *l, const char *text,
+static void end_letters(letters *l)
+{
+    free(l->sets);
+    free(l->left);
+}
+
+/* One letter further; false when none is left. */
+static bool narrow(letters *l, size_t k, char letter)
+{
+    uint8_t class = l->class_of[(unsigned char)letter];
+    uint64_t any = 0;
+
+    if (k == l->places || (!class && letter != '.'))
+        return false;
+    const uint64_t *set = set_at(l, k, letter == '.' ? 0 : class);
+    for (size_t i = 0; i < SET_WORDS; i++)
+        any |= l->left[k + 1][i] = l->left[k][i] & set[i];
+    return any != 0;
+}
+
+/* The first target of these that begins with the text, or NONE. `same`: how
+ * many letters it has in common with the text before. */
+static size_t first_that_begins(letters *l, const char *text, size_t same,
                                 size_t count)
 {
-    uint64_t left[SET_WORDS];
-
-    memset(left, 0xff, sizeof left);
-    for (size_t k = 0; text[k]; k++) {
-        uint8_t class = l->class_of[(unsigned char)text[k]];
-        uint64_t any = 0;
-        if (k == l->places || (!class && text[k] != '.'))
-            return NONE;
-        const uint64_t *set = set_at(l, k, text[k] == '.' ? 0 : class);
-        for (size_t i = 0; i < SET_WORDS; i++)
-            any |= left[i] &= set[i];
-        if (!any)
-            return NONE;
+    if (same < l->depth) {
+        l->depth = same;
+        l->is_none = false;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (left[i / 64] >> i % 64 & 1)
+    while (!l->is_none && text[l->depth]) {
+        l->is_none = !narrow(l, l->depth, text[l->depth]);
+        l->depth++;
+    }
+    for (size_t i = 0; i < count && !l->is_none; i++) {
+        if (l->left[l->depth][i / 64] >> i % 64 & 1)
             return i;
     }
     return NONE;
+}
+
+/* The entries in order, but for those that reach an earlier target already. */
+static void try_set(search *s, letters *l, size_t first, size_t count)
+{
+    size_t same = 0;
+
+    for (size_t i = 0; i < s->entries_count; i++) {
+        listed *e = &s->entries[i];
+        same = e->same < same ? e->same : same;
+        if (e->hit < first)
+            continue;
+        size_t found = first_that_begins(l, e->text, same, count);
+        if (found != NONE)
+            reach(e, first + found);
+        same = NONE;
+    }
 }
 
 static bool try_starts(search *s)
@@ -296,17 +342,14 @@ static bool try_starts(search *s)
     for (size_t first = 0; first < s->targets_count; first += SET_TARGETS) {
         size_t left = s->targets_count - first;
         size_t count = left < SET_TARGETS ? left : SET_TARGETS;
-        letters l;
-        if (!keep_going(s) || !begin_letters(&l, s->targets + first, count))
+        letters l = {.classes = 1};
+        bool done =
+            keep_going(s) && begin_letters(&l, s->targets + first, count);
+        if (done)
+            try_set(s, &l, first, count);
+        end_letters(&l);
+        if (!done)
             return false;
-        for (size_t i = 0; i < s->entries_count; i++) {
-            listed *e = &s->entries[i];
-            size_t found =
-                e->hit < first ? NONE : first_that_begins(&l, e->text, count);
-            if (found != NONE)
-                reach(e, first + found);
-        }
-        free(l.sets);
     }
     return true;
 }
