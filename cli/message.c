@@ -219,6 +219,8 @@ void message_progress_step(progress *view, const f8_progress *now)
     }
     if (view->is_shown && clock - view->written < PROGRESS_INTERVAL)
         return;
+    if (now->bytes_total == 0) /* nothing to show a part of yet */
+        return;
     describe(now, clock - view->began, line, sizeof line);
     /* One column stays free: a full line would wrap and could not be
      * rewritten. The line is ASCII, so bytes are columns. */

@@ -208,16 +208,16 @@ static f8_status compare_configs(f8_agreement *v, f8_error *err)
     {
         if (status == F8_OK && !may_differ(key) &&
             !json_equal(value, json_object_get(b, key)))
-            status = f8_problem(v->problems, err,
-                                "%s: \"%s\" is not as in the source",
-                                F8_CONFIG_NAME, key);
+            status = f8_problem(
+                v->problems, err, "%s: \"%s\" is not as in the source",
+                F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
     }
     json_object_foreach(b, key, value)
     {
         if (status == F8_OK && !may_differ(key) && !json_object_get(a, key))
             status =
                 f8_problem(v->problems, err, "%s: \"%s\" is not in the source",
-                           F8_CONFIG_NAME, key);
+                           F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
     }
     return status;
 }
@@ -239,10 +239,22 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static f8_status take_entries(const json_t *list, const char *key,
-                              const f8_modules *modules, entries *e,
-                              f8_error *err)
+/* Long lists take seconds, in which no byte of a weight is read. */
+static bool keep_going(void *ctx, uint64_t bytes)
 {
+    const f8_agreement *v = ctx;
+    const f8_progress none = {.bytes_done = bytes};
+
+    return !v->options->progress ||
+           v->options->progress(v->options->progress_user, &none) == 0;
+}
+
+static f8_status take_entries(f8_agreement *v, const json_t *list,
+                              const char *key, const f8_modules *modules,
+                              entries *e, f8_error *err)
+{
+    const f8_watch watch = {keep_going, v};
+
     *e = (entries){.key = key, .count = json_array_size(list)};
     e->texts = f8_alloc(e->count, sizeof *e->texts);
     e->hits = f8_alloc(e->count, sizeof *e->hits);
@@ -256,7 +268,7 @@ static f8_status take_entries(const json_t *list, const char *key,
     }
     if (e->sorted_count > 0)
         qsort(e->sorted, e->sorted_count, sizeof *e->sorted, by_name);
-    return f8_reach_find(modules, e->texts, e->count, e->hits, err);
+    return f8_reach_find(modules, e->texts, e->count, e->hits, &watch, err);
 }
 
 static void free_entries(entries *e)
@@ -304,13 +316,15 @@ static f8_status check_entry(f8_agreement *v, const f8_modules *modules,
         return f8_problem(v->problems, err,
                           "%s: %s: expected names, found \"%s\", which "
                           "loaders take for a pattern or for nothing",
-                          F8_CONFIG_NAME, key, entry);
+                          F8_CONFIG_NAME, key,
+                          f8_show(entry, F8_SHOWN_BYTES).text);
     if (hit)
         return f8_problem(
             v->problems, err,
             "%s: %s: \"%s\" also means %s, which is FP8: " TAKEN_FOR_WEIGHTS
             "%s",
-            F8_CONFIG_NAME, key, entry, hit, transformers_too(hit));
+            F8_CONFIG_NAME, key, f8_show(entry, F8_SHOWN_BYTES).text, hit,
+            transformers_too(hit));
     return F8_OK;
 }
 
@@ -367,7 +381,7 @@ static f8_status check_list(f8_agreement *v, const f8_modules *modules,
                             const char *key, const json_t *list, f8_error *err)
 {
     entries e;
-    f8_status status = take_entries(list, key, modules, &e, err);
+    f8_status status = take_entries(v, list, key, modules, &e, err);
 
     if (status == F8_OK)
         status = check_too_few(v, modules, &e, err);
@@ -485,6 +499,7 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     memset(pair, 0, sizeof *pair);
     pair->findings = findings;
     pair->problems = &findings->faults;
+    pair->options = options;
     f8_status status =
         f8_checkpoint_open(src, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL,
                            &pair->plan.source, err);

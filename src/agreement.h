@@ -20,8 +20,9 @@ typedef struct f8_agreement {
     f8_counterpart *parts; /* one a unit */
     bool *expected;        /* one a tensor of the result */
     bool has_apart; /* what the source has fused, or some of it, is apart */
-    f8_findings *findings; /* borrowed */
-    f8_problems *problems; /* findings->faults */
+    f8_findings *findings;     /* borrowed */
+    f8_problems *problems;     /* findings->faults */
+    const f8_options *options; /* borrowed */
 } f8_agreement;
 
 /* Opens both, gives every unit its counterpart and the action that was found,

@@ -172,19 +172,28 @@ static const f8_side_file *find_file(const f8_side_files *list,
     return found && found->carried ? found : NULL;
 }
 
+/* The source is meant to have it, even where that cannot be read. */
+static bool is_meant(const f8_side_files *list, const char *path)
+{
+    const f8_side_file *found = find_entry(list, path);
+
+    return found && (found->carried || found->unread);
+}
+
 /* Why the result has no file of that name. */
 static const char *absence(const comparison *c, const char *path)
 {
     return find_entry(&c->ours, path) ? "no plain file" : "missing";
 }
 
-static const char *find_any(const f8_side_files *list,
+static const char *find_any(const f8_side_files *list, bool with_unread,
                             const char *const *patterns)
 {
     for (size_t i = 0; i < list->count; i++) {
-        if (list->items[i].carried && !strchr(list->items[i].path, '/') &&
-            matches_any(patterns, list->items[i].path))
-            return list->items[i].path;
+        const f8_side_file *file = &list->items[i];
+        if ((file->carried || (with_unread && file->unread)) &&
+            !strchr(file->path, '/') && matches_any(patterns, file->path))
+            return file->path;
     }
     return NULL;
 }
@@ -202,6 +211,20 @@ static f8_status tell_odd(comparison *c, f8_status status, const f8_error *why,
     return status;
 }
 
+/* What was found on the way; what ended the listing is told already. */
+static f8_status tell_unread(comparison *c, const f8_side_files *list,
+                             const f8_error *why)
+{
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < list->count && status == F8_OK; i++) {
+        const char *unread = list->items[i].unread;
+        if (unread && strcmp(unread, why->message) != 0)
+            status = f8_problem(&c->findings->warnings, c->err, "%s", unread);
+    }
+    return status;
+}
+
 /* Of a folder that could not be listed, which is told: what can be known of it
  * without. */
 static f8_status list_known(comparison *c, const f8_checkpoint *cp,
@@ -212,8 +235,9 @@ static f8_status list_known(comparison *c, const f8_checkpoint *cp,
     if (failure == F8_OK)
         return F8_OK;
     f8_status status = tell_odd(c, failure, why, so);
-    return status == F8_OK ? f8_side_files_list_known(cp, other, list, c->err)
-                           : status;
+    if (status == F8_OK)
+        status = f8_side_files_list_known(cp, other, list, c->err);
+    return status == F8_OK ? tell_unread(c, list, why) : status;
 }
 
 static f8_status list_both(comparison *c)
@@ -356,10 +380,10 @@ static const char *find_stand_in(const comparison *c, const char *path)
  * found, it is alone. */
 static bool is_met(const comparison *c, const struct need *need)
 {
-    const char *found = find_any(&c->ours, need->patterns);
+    const char *found = find_any(&c->ours, false, need->patterns);
 
     return found && (strcmp(found, PROCESSOR_NAME) != 0 ||
-                     !find_file(&c->theirs, PREPROCESSOR_NAME) ||
+                     !is_meant(&c->theirs, PREPROCESSOR_NAME) ||
                      find_stand_in(c, PREPROCESSOR_NAME));
 }
 
@@ -368,7 +392,8 @@ static f8_status check_needs(comparison *c)
     f8_status status = read_processor(c);
 
     for (size_t i = 0; i < NEEDS; i++) {
-        const char *path = find_any(&c->theirs, needs[i].patterns);
+        /* One that cannot be read is one still: a source has what it needs. */
+        const char *path = find_any(&c->theirs, true, needs[i].patterns);
         c->unmet[i] = path && !is_met(c, &needs[i]);
         if (status == F8_OK && c->unmet[i])
             status =
@@ -443,6 +468,15 @@ static f8_status tell_missing(comparison *c, const char *path)
     return tell(c, path, absence(c, path));
 }
 
+/* One of the source that cannot be read, which is told. What the result must
+ * have it must have all the same. */
+static f8_status check_unread(comparison *c, const char *path)
+{
+    return json_object_get(c->code, path) && !find_file(&c->ours, path)
+               ? tell_missing(c, path)
+               : F8_OK;
+}
+
 /* One of the source that quantize would carry over. */
 static f8_status check_file(comparison *c, const f8_side_file *file)
 {
@@ -467,6 +501,8 @@ static f8_status check_carried(comparison *c)
         uint64_t bytes = is_compared(c, file) ? file->bytes : 0;
         if (file->carried)
             status = check_file(c, file);
+        else if (file->unread)
+            status = check_unread(c, file->path);
         /* Nothing of it is carried over, or compared. */
         else if (!file->regular)
             status = tell(c, file->path, "no plain file in the source");
@@ -481,7 +517,8 @@ static f8_status check_files(comparison *c)
 
     for (size_t i = 0; i < c->ours.count && status == F8_OK; i++) {
         const f8_side_file *file = &c->ours.items[i];
-        if ((file->carried || !file->regular) && is_read(file->path) &&
+        bool is_odd = !file->regular && !file->unread;
+        if ((file->carried || is_odd) && is_read(file->path) &&
             effect_of(file->path) && !find_entry(&c->theirs, file->path))
             status = tell(c, file->path, "not in the source");
     }
@@ -496,6 +533,14 @@ static f8_status check_files(comparison *c)
                             "more that no loader opens",
                             c->first_paper, (unsigned long long)c->papers - 1);
     return status;
+}
+
+/* A file is told of before its last bytes are compared; there may be nothing
+ * else to verify. */
+static f8_status end_progress(comparison *c)
+{
+    return keep_going(c, 0) ? F8_OK
+                            : f8_fail(c->err, F8_ERR_CANCELLED, "stopped");
 }
 
 /* A file that has an engine read the weights in another way. */
@@ -524,26 +569,6 @@ static void count_shard(shard_count *of, const f8_shard_file *file)
 {
     if (of->count++ == 0)
         of->first = file;
-}
-
-/* No more than F8_FORMAT_MAX_BYTES of it, whole characters: the head keeps one
- * byte more, which shows that there is more. */
-static const char *show_format(const char *format,
-                               char shown[F8_FORMAT_MAX_BYTES + 4])
-{
-    size_t n = strlen(format);
-    bool is_cut = n > F8_FORMAT_MAX_BYTES;
-
-    if (n == 0)
-        return "none";
-    if (is_cut) {
-        n = F8_FORMAT_MAX_BYTES;
-        while (n > 0 && ((unsigned char)format[n] & 0xc0) == 0x80)
-            n--;
-    }
-    snprintf(shown, F8_FORMAT_MAX_BYTES + 4, "%.*s%s", (int)n, format,
-             is_cut ? "..." : "");
-    return shown;
 }
 
 /* What transformers 4 makes of __metadata__. Read in its 4.57.3, and in 4.49.0,
@@ -580,7 +605,7 @@ static f8_status tell_metadata(comparison *c, metadata_kind kind,
         [METADATA_OTHER] = "transformers 4 takes it for pt",
         [METADATA_ALIEN] = "transformers 4 takes it for another framework's",
         [METADATA_WRONG] = "transformers 4 raises"};
-    char shown[F8_FORMAT_MAX_BYTES + 4];
+    const char *format = of->count > 0 ? of->first->head.format : "";
 
     if (of->count == 0 || kind == METADATA_GOOD)
         return F8_OK;
@@ -596,7 +621,9 @@ static f8_status tell_metadata(comparison *c, metadata_kind kind,
         c->err,
         "%s: __metadata__: expected \"format\": \"pt\", found %s, in %llu of "
         "%u shards; %s",
-        of->first->name, show_format(of->first->head.format, shown),
+        of->first->name,
+        /* The head keeps one byte more, which shows that there is more. */
+        *format ? f8_show(format, F8_FORMAT_MAX_BYTES).text : "none",
         (unsigned long long)of->count, c->result->files_count, then[kind]);
 }
 
@@ -641,6 +668,8 @@ f8_status f8_companions_check(const f8_checkpoint *source,
         status = check_rivals(&c);
     if (status == F8_OK)
         status = check_files(&c);
+    if (status == F8_OK)
+        status = end_progress(&c);
     f8_side_files_free(&c.theirs);
     f8_side_files_free(&c.ours);
     json_decref(c.processor);

@@ -138,6 +138,21 @@ f8_status f8_fail_errno(f8_error *err, int sys_errno, const char *format, ...)
     return F8_ERR_IO;
 }
 
+f8_shown f8_show(const char *text, size_t most)
+{
+    f8_shown shown;
+    size_t n = strnlen(text, most + 1);
+    bool is_cut = n > most;
+
+    if (is_cut)
+        n = most;
+    while (is_cut && n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    snprintf(shown.text, sizeof shown.text, "%.*s%s", (int)n, text,
+             is_cut ? "..." : "");
+    return shown;
+}
+
 f8_status f8_fail_nomem(f8_error *err, const char *what)
 {
     return f8_fail(err, F8_ERR_NOMEM, "out of memory for %s", what);

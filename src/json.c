@@ -561,7 +561,8 @@ static f8_status check_keys(f8_json *j, size_t first, size_t count)
             status = f8_fail(j->err, F8_ERR_FORMAT,
                              "%s%sthe object that ends here has two keys "
                              "\"%s\"",
-                             j->label, where, sorted[i]);
+                             j->label, where,
+                             f8_show(sorted[i], F8_SHOWN_BYTES).text);
         }
     }
     free(sorted);

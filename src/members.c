@@ -27,11 +27,13 @@ static const expectation expectations[] = {
     {"activation_scheme", {"dynamic"}, true, "; vLLM and SGLang raise"},
 };
 
-static const char *text_of(const json_t *value)
+static f8_shown text_of(const json_t *value)
 {
-    return !value                  ? "none"
-           : json_is_string(value) ? json_string_value(value)
-                                   : "no string";
+    const char *text = !value                  ? "none"
+                       : json_is_string(value) ? json_string_value(value)
+                                               : "no string";
+
+    return f8_show(text, F8_SHOWN_BYTES);
 }
 
 static f8_status check_expected(const json_t *config, const expectation *e,
@@ -47,7 +49,7 @@ static f8_status check_expected(const json_t *config, const expectation *e,
     }
     return f8_problem(&findings->faults, err,
                       HERE ": expected \"%s\": \"%s\", found %s%s", e->key,
-                      e->values[0], text_of(value), e->otherwise);
+                      e->values[0], text_of(value).text, e->otherwise);
 }
 
 static f8_status check_block(const json_t *config, f8_findings *findings,
@@ -83,7 +85,7 @@ static f8_status check_scale_format(const json_t *config, bool has_e8m0,
                           HERE ": expected \"scale_fmt\": \"ue8m0\", "
                                "\"float\" or none, found %s; transformers "
                                "raises",
-                          text_of(value));
+                          text_of(value).text);
     if (has_e8m0 && strcmp(format, "ue8m0") != 0)
         return f8_problem(&findings->notes, err,
                           HERE ": no \"scale_fmt\": \"ue8m0\", though scales "
@@ -194,7 +196,7 @@ static f8_status check_member(const char *key, const json_t *value,
         return f8_problem(&findings->notes, err,
                           HERE ": \"%s\" is not known to be read by "
                                "transformers, vLLM or SGLang",
-                          key);
+                          f8_show(key, F8_SHOWN_BYTES).text);
     if (!takes_effect(member, value))
         return F8_OK;
     return f8_problem(member->is_fault ? &findings->faults : &findings->notes,

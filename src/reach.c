@@ -7,22 +7,23 @@
  * any character, or as plain text at the end. So an entry is only safe when
  * none of these readings reaches a quantised module.
  *
- * A list may come from anybody, and have a million entries; a model has some
- * thousand modules. So nothing here holds each entry against each module. At
- * the end and between dots a name has few pieces, and each is looked up among
- * the sorted entries. At the start, where dots match anything, sets of modules
- * are narrowed letter by letter. */
+ * A list may come from anybody, and have a million entries; so may a model, and
+ * thousands of modules with names of a hundred pieces. So nothing here holds
+ * each entry against each module. Behind, and behind each dot, a name is looked
+ * up among the entries once (words.h). At the start, where dots match anything,
+ * sets of modules are narrowed letter by letter. */
 #include "reach.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "words.h"
 
 #define NONE SIZE_MAX
 
 static const char experts_end[] = ".experts";
 static const char model_start[] = "model.";
 #define EXPERTS_BYTES (sizeof experts_end - 1)
-#define MODEL_BYTES (sizeof model_start - 1)
 
 /* A name that no entry may reach. */
 typedef struct target {
@@ -33,24 +34,20 @@ typedef struct target {
 
 typedef struct listed {
     const char *text;
-    size_t hit; /* the place of the first target that it reaches, or NONE */
+    size_t same; /* how many letters it has in common with the one before */
+    size_t hit;  /* the place of the first target that it reaches, or NONE */
 } listed;
-
-/* A run of the sorted entries, compared from their byte `skip` on. */
-typedef struct span {
-    listed *items;
-    size_t count, skip;
-} span;
 
 typedef struct search {
     target *targets; /* quantised modules, then fused names */
     target *by_name; /* the quantised ones, sorted */
     size_t targets_count, quantised_count;
-    size_t *tails; /* distinct lengths of quantised modules of experts */
-    size_t tails_count;
-    listed *entries; /* sorted, each text once */
+    f8_words experts; /* of those the ones of experts */
+    listed *entries;  /* sorted, each text once */
     size_t entries_count;
-    span all, models; /* all entries; those that begin with model_start */
+    f8_words words; /* entries, or what stands behind model_start in them */
+    const f8_watch *watch;
+    bool stopped;
 } search;
 
 /* ---- what is looked for, and among what ---------------------------------- */
@@ -77,15 +74,22 @@ static void add_target(search *s, const char *name)
     s->targets_count++;
 }
 
-static void add_tail(search *s, const target *t)
+/* Each with the place of the first that its name ends with. */
+static void set_experts(search *s)
 {
-    if (!ends_with(t->name, t->length, experts_end, EXPERTS_BYTES))
-        return;
-    for (size_t i = 0; i < s->tails_count; i++) {
-        if (s->tails[i] == t->length)
-            return;
+    f8_words *w = &s->experts;
+
+    w->end = F8_WORDS_BEHIND;
+    for (size_t i = 0; i < s->quantised_count; i++) {
+        const target *t = &s->targets[i];
+        if (ends_with(t->name, t->length, experts_end, EXPERTS_BYTES))
+            w->words[w->count++] =
+                (f8_word){.text = t->name, .item = (uint32_t)t->place};
     }
-    s->tails[s->tails_count++] = t->length;
+    f8_words_order(w);
+    for (uint32_t i = 0; i < w->count; i++)
+        w->words[i].place = w->words[i].item;
+    f8_words_gather(w);
 }
 
 static bool set_targets(search *s, const f8_modules *modules)
@@ -97,8 +101,8 @@ static bool set_targets(search *s, const f8_modules *modules)
 
     s->targets = f8_alloc(most, sizeof *s->targets);
     s->by_name = f8_alloc(most, sizeof *s->by_name);
-    s->tails = f8_alloc(most, sizeof *s->tails);
-    if (!s->targets || !s->by_name || !s->tails)
+    s->experts.words = f8_alloc(most, sizeof *s->experts.words);
+    if (!s->targets || !s->by_name || !s->experts.words || most >= F8_WORD_NONE)
         return false;
     json_object_foreach(modules->quantised, name, state)
     {
@@ -110,26 +114,26 @@ static bool set_targets(search *s, const f8_modules *modules)
         if (json_integer_value(state) == 2)
             add_target(s, name);
     }
-    for (size_t i = 0; i < s->quantised_count; i++) {
+    for (size_t i = 0; i < s->quantised_count; i++)
         s->by_name[i] = s->targets[i];
-        add_tail(s, &s->targets[i]);
-    }
     if (s->quantised_count > 0)
         qsort(s->by_name, s->quantised_count, sizeof *s->by_name,
               by_target_name);
+    set_experts(s);
     return true;
 }
 
 static bool set_entries(search *s, const char *const *entries, size_t count)
 {
-    size_t n = 0, models = 0;
+    size_t n = 0;
 
     s->entries = f8_alloc(count, sizeof *s->entries);
-    if (!s->entries)
+    s->words.words = f8_alloc(count, sizeof *s->words.words);
+    if (!s->entries || !s->words.words || count >= F8_WORD_NONE)
         return false;
     for (size_t i = 0; i < count; i++) {
         if (entries[i])
-            s->entries[n++] = (listed){entries[i], NONE};
+            s->entries[n++] = (listed){.text = entries[i], .hit = NONE};
     }
     if (n > 0)
         qsort(s->entries, n, sizeof *s->entries, by_text);
@@ -138,15 +142,13 @@ static bool set_entries(search *s, const char *const *entries, size_t count)
         if (i == 0 || strcmp(last->text, s->entries[i].text) != 0)
             s->entries[s->entries_count++] = s->entries[i];
     }
-    s->all = (span){s->entries, s->entries_count, 0};
-    s->models = (span){s->entries, 0, MODEL_BYTES};
-    for (size_t i = 0; i < s->entries_count; i++) {
-        if (strncmp(s->entries[i].text, model_start, MODEL_BYTES) != 0)
-            continue;
-        if (models++ == 0)
-            s->models.items = &s->entries[i];
+    for (size_t i = 1; i < s->entries_count; i++) {
+        const char *text = s->entries[i].text, *before = s->entries[i - 1].text;
+        size_t same = 0;
+        while (text[same] && text[same] == before[same])
+            same++;
+        s->entries[i].same = same;
     }
-    s->models.count = models;
     return true;
 }
 
@@ -156,60 +158,77 @@ static void reach(listed *e, size_t place)
         e->hit = place;
 }
 
-/* The entry of that text is told that it reaches the target. False when no
- * entry even begins with it. */
-static bool look_up(const span *in, const char *text, size_t n, size_t place)
+/* False when the search is to be stopped. */
+static bool keep_going(search *s)
 {
-    size_t low = 0, high = in->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const char *at = in->items[middle].text + in->skip;
-        if (strncmp(at, text, n) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == in->count ||
-        strncmp(in->items[low].text + in->skip, text, n) != 0)
-        return false;
-    /* Of all that begin so the shortest comes first. */
-    if (!in->items[low].text[in->skip + n])
-        reach(&in->items[low], place);
-    return true;
+    s->stopped =
+        s->stopped || (s->watch && !s->watch->keep_going(s->watch->ctx, 0));
+    return !s->stopped;
 }
 
-/* ---- by the target: its ends, and what is between dots --------------------
+/* ---- behind, and between dots --------------------------------------------
  */
 
-static void try_ends(const search *s, const target *t)
+/* How many pieces of work are done between two looks whether to go on. */
+enum { BETWEEN_LOOKS = 256 };
+
+/* The entries that begin so, without that beginning. What is then empty is
+ * found nowhere. */
+static void set_words(search *s, const char *beginning, f8_words_end end)
 {
-    for (size_t start = 0; start < t->length; start++)
-        look_up(&s->all, t->name + start, t->length - start, t->place);
+    size_t n = strlen(beginning);
+
+    s->words.count = 0;
+    s->words.end = end;
+    for (size_t i = 0; i < s->entries_count; i++) {
+        const char *text = s->entries[i].text;
+        if (!strncmp(text, beginning, n) && text[n])
+            s->words.words[s->words.count++] =
+                (f8_word){.text = text + n, .item = (uint32_t)i};
+    }
+    f8_words_order(&s->words);
+}
+
+/* Of all entries that lie at that end of the text the longest is told; what
+ * lies within it is told in the end. */
+static void tell(const search *s, const target *t, size_t start)
+{
+    f8_word *word =
+        f8_words_find(&s->words, t->name + start, t->length - start);
+
+    if (word && t->place < word->place)
+        word->place = (uint32_t)t->place;
 }
 
 /* What begins at the start of the name or behind a dot, and goes up to a dot
  * or the end. */
-static void try_runs(const search *s, const target *t, size_t start)
+static void try_runs(const search *s, const target *t)
 {
-    const char *text = t->name + start;
-    bool in_all = true, in_models = true;
-
-    for (size_t n = 1; start + n <= t->length && (in_all || in_models); n++) {
-        if (text[n] && text[n] != '.')
-            continue;
-        in_all = in_all && look_up(&s->all, text, n, t->place);
-        in_models = in_models && look_up(&s->models, text, n, t->place);
+    for (size_t start = 0; start < t->length; start++) {
+        if (start == 0 || t->name[start - 1] == '.')
+            tell(s, t, start);
     }
 }
 
-static void try_target(const search *s, const target *t)
+static bool try_words(search *s, const char *beginning, f8_words_end end)
 {
-    try_ends(s, t);
-    for (size_t start = 0; start < t->length; start++) {
-        if (start == 0 || t->name[start - 1] == '.')
-            try_runs(s, t, start);
+    f8_words *w = &s->words;
+
+    set_words(s, beginning, end);
+    for (size_t i = 0; i < s->targets_count && w->count > 0; i++) {
+        if (i % BETWEEN_LOOKS == 0 && !keep_going(s))
+            return false;
+        if (end == F8_WORDS_BEHIND)
+            tell(s, &s->targets[i], 0);
+        else
+            try_runs(s, &s->targets[i]);
     }
+    f8_words_pass_on(w);
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (w->words[i].place != F8_WORD_NONE)
+            reach(&s->entries[w->words[i].item], w->words[i].place);
+    }
+    return true;
 }
 
 /* ---- at the start: sets of targets ----------------------------------------
@@ -223,6 +242,11 @@ typedef struct letters {
     uint64_t (*sets)[SET_WORDS]; /* places x classes */
     size_t places, classes;
     uint8_t class_of[256]; /* 0: in no name */
+    /* Which begin with the first letters of an entry, by how many. The next
+     * entry begins where it differs. */
+    uint64_t (*left)[SET_WORDS];
+    size_t depth; /* so far it is known; there it may be none */
+    bool is_none;
 } letters;
 
 static uint64_t *set_at(const letters *l, size_t place, size_t class)
@@ -232,7 +256,6 @@ static uint64_t *set_at(const letters *l, size_t place, size_t class)
 
 static bool begin_letters(letters *l, const target *targets, size_t count)
 {
-    *l = (letters){.classes = 1};
     for (size_t i = 0; i < count; i++) {
         const target *t = &targets[i];
         l->places = t->length > l->places ? t->length : l->places;
@@ -243,8 +266,10 @@ static bool begin_letters(letters *l, const target *targets, size_t count)
         }
     }
     l->sets = f8_alloc(l->places * l->classes, sizeof *l->sets);
-    if (!l->sets)
+    l->left = f8_alloc(l->places + 2, sizeof *l->left);
+    if (!l->sets || !l->left)
         return false;
+    memset(l->left[0], 0xff, sizeof l->left[0]);
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < targets[i].length; k++) {
             uint8_t byte = (unsigned char)targets[i].name[k];
@@ -255,29 +280,61 @@ static bool begin_letters(letters *l, const target *targets, size_t count)
     return true;
 }
 
-/* The first target of these that begins with the text, or NONE. */
-static size_t first_that_begins(const letters *l, const char *text,
+static void end_letters(letters *l)
+{
+    free(l->sets);
+    free(l->left);
+}
+
+/* One letter further; false when none is left. */
+static bool narrow(letters *l, size_t k, char letter)
+{
+    uint8_t class = l->class_of[(unsigned char)letter];
+    uint64_t any = 0;
+
+    if (k == l->places || (!class && letter != '.'))
+        return false;
+    const uint64_t *set = set_at(l, k, letter == '.' ? 0 : class);
+    for (size_t i = 0; i < SET_WORDS; i++)
+        any |= l->left[k + 1][i] = l->left[k][i] & set[i];
+    return any != 0;
+}
+
+/* The first target of these that begins with the text, or NONE. `same`: how
+ * many letters it has in common with the text before. */
+static size_t first_that_begins(letters *l, const char *text, size_t same,
                                 size_t count)
 {
-    uint64_t left[SET_WORDS];
-
-    memset(left, 0xff, sizeof left);
-    for (size_t k = 0; text[k]; k++) {
-        uint8_t class = l->class_of[(unsigned char)text[k]];
-        uint64_t any = 0;
-        if (k == l->places || (!class && text[k] != '.'))
-            return NONE;
-        const uint64_t *set = set_at(l, k, text[k] == '.' ? 0 : class);
-        for (size_t i = 0; i < SET_WORDS; i++)
-            any |= left[i] &= set[i];
-        if (!any)
-            return NONE;
+    if (same < l->depth) {
+        l->depth = same;
+        l->is_none = false;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (left[i / 64] >> i % 64 & 1)
+    while (!l->is_none && text[l->depth]) {
+        l->is_none = !narrow(l, l->depth, text[l->depth]);
+        l->depth++;
+    }
+    for (size_t i = 0; i < count && !l->is_none; i++) {
+        if (l->left[l->depth][i / 64] >> i % 64 & 1)
             return i;
     }
     return NONE;
+}
+
+/* The entries in order, but for those that reach an earlier target already. */
+static void try_set(search *s, letters *l, size_t first, size_t count)
+{
+    size_t same = 0;
+
+    for (size_t i = 0; i < s->entries_count; i++) {
+        listed *e = &s->entries[i];
+        same = e->same < same ? e->same : same;
+        if (e->hit < first)
+            continue;
+        size_t found = first_that_begins(l, e->text, same, count);
+        if (found != NONE)
+            reach(e, first + found);
+        same = NONE;
+    }
 }
 
 static bool try_starts(search *s)
@@ -285,17 +342,14 @@ static bool try_starts(search *s)
     for (size_t first = 0; first < s->targets_count; first += SET_TARGETS) {
         size_t left = s->targets_count - first;
         size_t count = left < SET_TARGETS ? left : SET_TARGETS;
-        letters l;
-        if (!begin_letters(&l, s->targets + first, count))
+        letters l = {.classes = 1};
+        bool done =
+            keep_going(s) && begin_letters(&l, s->targets + first, count);
+        if (done)
+            try_set(s, &l, first, count);
+        end_letters(&l);
+        if (!done)
             return false;
-        for (size_t i = 0; i < s->entries_count; i++) {
-            listed *e = &s->entries[i];
-            size_t found =
-                e->hit < first ? NONE : first_that_begins(&l, e->text, count);
-            if (found != NONE)
-                reach(e, first + found);
-        }
-        free(l.sets);
     }
     return true;
 }
@@ -332,10 +386,10 @@ static void try_experts(const search *s, listed *e)
         reach(e, find_module(s, e->text, n));
     for (const char *at = e->text; (at = strstr(at, experts_end)); at++) {
         const char *end = at + EXPERTS_BYTES;
-        for (size_t i = 0; i < s->tails_count; i++) {
-            if (s->tails[i] <= (size_t)(end - e->text))
-                reach(e, find_module(s, end - s->tails[i], s->tails[i]));
-        }
+        const f8_word *word =
+            f8_words_find(&s->experts, e->text, (size_t)(end - e->text));
+        if (word)
+            reach(e, word->place);
     }
 }
 
@@ -344,17 +398,21 @@ static void try_experts(const search *s, listed *e)
 
 static bool try_all(search *s)
 {
-    for (size_t i = 0; i < s->targets_count; i++)
-        try_target(s, &s->targets[i]);
-    for (size_t i = 0; i < s->entries_count; i++)
+    for (size_t i = 0; i < s->entries_count; i++) {
+        if (i % BETWEEN_LOOKS == 0 && !keep_going(s))
+            return false;
         try_experts(s, &s->entries[i]);
-    return try_starts(s);
+    }
+    return try_words(s, "", F8_WORDS_BEHIND) &&
+           try_words(s, "", F8_WORDS_IN_FRONT) &&
+           try_words(s, model_start, F8_WORDS_IN_FRONT) && try_starts(s);
 }
 
 f8_status f8_reach_find(const f8_modules *modules, const char *const *entries,
-                        size_t count, const char **hits, f8_error *err)
+                        size_t count, const char **hits, const f8_watch *watch,
+                        f8_error *err)
 {
-    search s = {0};
+    search s = {.watch = watch};
     bool done = set_targets(&s, modules) && set_entries(&s, entries, count) &&
                 try_all(&s);
 
@@ -367,8 +425,11 @@ f8_status f8_reach_find(const f8_modules *modules, const char *const *entries,
     }
     free(s.targets);
     free(s.by_name);
-    free(s.tails);
+    free(s.experts.words);
+    free(s.words.words);
     free(s.entries);
+    if (s.stopped)
+        return f8_fail(err, F8_ERR_CANCELLED, "stopped");
     return done ? F8_OK : f8_fail_nomem(err, "the module list");
 }
 
@@ -416,7 +477,7 @@ static f8_status find_hits(const f8_modules *modules, json_t *set, reached *r,
     {
         r->names[n++] = name;
     }
-    return f8_reach_find(modules, r->names, count, r->hits, err);
+    return f8_reach_find(modules, r->names, count, r->hits, NULL, err);
 }
 
 static f8_status list_entry(const char *entry, const char *hit, bool needed,

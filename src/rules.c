@@ -91,12 +91,12 @@ static f8_status load_by_model_type(const char *model_type, f8_rules **out,
                           rules->model_types[k]);
         f8_rules_free(rules);
     }
-    status =
-        f8_fail(err, F8_ERR_RULES,
-                "config.json: no rules for model_type \"%.200s\", known: %s; "
-                "to write your own start from 'fp8cast rules NAME' and "
-                "pass --rules FILE",
-                model_type, known.data ? known.data : "none");
+    status = f8_fail(err, F8_ERR_RULES,
+                     "config.json: no rules for model_type \"%s\", known: %s; "
+                     "to write your own start from 'fp8cast rules NAME' and "
+                     "pass --rules FILE",
+                     f8_show(model_type, F8_SHOWN_BYTES).text,
+                     known.data ? known.data : "none");
 out:
     f8_buf_free(&known);
     return status;

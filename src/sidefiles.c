@@ -62,18 +62,31 @@ static bool is_own(const f8_checkpoint *cp, const char *path)
                                           sizeof *cp->files, by_file_name);
 }
 
+/* Takes over all of it but the strings, which are copied. */
+static f8_status add_file(walk *w, f8_side_file file)
+{
+    f8_side_files *list = w->list;
+    bool has_reason = file.unread != NULL;
+
+    file.path = f8_arena_copy(&list->strings, file.path, strlen(file.path));
+    if (has_reason)
+        file.unread =
+            f8_arena_copy(&list->strings, file.unread, strlen(file.unread));
+    if (!file.path || (has_reason && !file.unread) ||
+        !f8_grow((void **)&list->items, &list->capacity, list->count,
+                 sizeof *list->items))
+        return f8_fail_nomem(w->err, "the list of files");
+    list->items[list->count++] = file;
+    return F8_OK;
+}
+
 static f8_status add(walk *w, const char *path, const struct stat *st,
                      bool carried)
 {
-    f8_side_files *list = w->list;
-    const char *copy = f8_arena_copy(&list->strings, path, strlen(path));
-
-    if (!copy || !f8_grow((void **)&list->items, &list->capacity, list->count,
-                          sizeof *list->items))
-        return f8_fail_nomem(w->err, "the list of files");
-    list->items[list->count++] = (f8_side_file){copy, (uint64_t)st->st_size,
-                                                carried, S_ISREG(st->st_mode)};
-    return F8_OK;
+    return add_file(w, (f8_side_file){.path = path,
+                                      .bytes = (uint64_t)st->st_size,
+                                      .carried = carried,
+                                      .regular = S_ISREG(st->st_mode)});
 }
 
 static f8_status walk_folder(walk *w, const char *relative, int depth);
@@ -162,19 +175,63 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
     return status;
 }
 
+/* Whether there is nothing of that name: no entry, in folders that can be
+ * looked into. A link to nowhere is there, and what would lie behind one, or in
+ * a folder that may not be searched, may be. */
+static bool is_absent(int dir, char *path)
+{
+    struct stat st;
+    bool found = fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    int why = found ? 0 : errno;
+    char *slash = strrchr(path, '/');
+
+    if (found || (why != ENOENT && why != ENOTDIR))
+        return false;
+    if (!slash)
+        return true;
+    *slash = '\0';
+    return fstatat(dir, path, &st, 0) == 0 || is_absent(dir, path);
+}
+
+/* What may be anything, and cannot be looked at. */
+static f8_status take_unread(walk *w, int dir, const char *path, int why)
+{
+    f8_error odd;
+    char *name = strdup(path);
+    char *full = f8_path_join(w->root, path);
+    f8_status status = F8_OK;
+
+    if (!name || !full)
+        status = f8_fail_nomem(w->err, "a path");
+    else if (!is_absent(dir, name)) {
+        (void)f8_fail_errno(&odd, why, "%s: cannot stat", full);
+        status =
+            add_file(w, (f8_side_file){.path = path, .unread = odd.message});
+    }
+    free(full);
+    free(name);
+    return status;
+}
+
 /* As take, of what may be anything, by now also gone. */
 static f8_status take_known(walk *w, int dir, const char *path)
 {
     struct stat st;
     f8_error odd;
 
-    if (is_own(w->checkpoint, path) || fstatat(dir, path, &st, 0) != 0 ||
-        S_ISDIR(st.st_mode))
+    if (is_own(w->checkpoint, path))
+        return F8_OK;
+    if (fstatat(dir, path, &st, 0) != 0)
+        return take_unread(w, dir, path, errno);
+    if (S_ISDIR(st.st_mode))
         return F8_OK;
     f8_status status = f8_folder_check(&w->checkpoint->folder, path, &odd);
     if (status == F8_OK)
         return add(w, path, &st, S_ISREG(st.st_mode) && !is_left_behind(path));
-    return status == F8_ERR_NOMEM ? f8_fail_nomem(w->err, "a path") : F8_OK;
+    return status == F8_ERR_NOMEM
+               ? f8_fail_nomem(w->err, "a path")
+               : add_file(w,
+                          (f8_side_file){.path = path, .unread = odd.message});
 }
 
 static int by_path(const void *a, const void *b)

@@ -11,6 +11,8 @@ typedef struct f8_side_file {
     bool carried; /* of a source; false: left behind */
     bool regular; /* a file, and no fifo, socket or device; of a list of all:
                      a file itself, no link either */
+    const char *unread; /* of a list of what is known: why nothing more can be
+                           known of it; NULL else */
 } f8_side_file;
 
 typedef struct f8_side_files {
@@ -26,7 +28,8 @@ f8_status f8_side_files_list(const f8_checkpoint *checkpoint,
 
 /* Where that fails, as at a link to nowhere: the files of the folder itself,
  * whatever lies between them, and of its folders those that `other` has, which
- * may be an empty list. What cannot be looked at is passed over. */
+ * may be an empty list. What is there but cannot be looked at is listed as no
+ * regular file, with what there is to say of it. */
 f8_status f8_side_files_list_known(const f8_checkpoint *checkpoint,
                                    const f8_side_files *other,
                                    f8_side_files *list, f8_error *err);

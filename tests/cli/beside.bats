@@ -271,6 +271,68 @@ of_result="so of files in folders only those that the result has are looked at"
         "warning generation_config.json: not as in the source; vLLM and SGLang take how to sample and where to end from it"
 }
 
+# unreadable FILE...: each in its place in the source becomes a link to nowhere.
+unreadable() {
+    for file; do
+        ln -sf nowhere "src/$file"
+    done
+}
+
+# cannot FILE...: what is told of each, in any order, and once of one of them
+# what follows from it.
+cannot() {
+    program "$1" verify src dst --json
+    "$PYTHON" -c '
+import json, sys
+end = "; " + sys.argv[1]
+lines = json.load(open("out"))["warning_list"]
+assert sum(line.endswith(end) for line in lines) == 1, lines
+for line in lines:
+    print(line.removesuffix(end))' "$of_result" | LC_ALL=C sort >told
+    shift
+    printf '%s\n' "$@" | LC_ALL=C sort >wanted
+    diff wanted told
+}
+
+@test "several links to nowhere in the source: each is told, and demanded" {
+    own_source
+    none="cannot stat: No such file or directory"
+    rm dst/tokenizer_config.json dst/chat_template.jinja \
+        dst/generation_config.json
+    unreadable tokenizer_config.json chat_template.jinja generation_config.json
+    cannot 0 "src/tokenizer_config.json: $none" \
+        "src/chat_template.jinja: $none" "src/generation_config.json: $none"
+    # What the result has is not said to be without a source.
+    unreadable tokenizer.json
+    cannot 0 "src/tokenizer_config.json: $none" "src/tokenizer.json: $none" \
+        "src/chat_template.jinja: $none" "src/generation_config.json: $none"
+    # A source is meant to have a tokenizer and code that are such links.
+    rm dst/tokenizer.json
+    unreadable configuration_x.py preprocessor_config.json
+    echo '{"processor_class": "X"}' >dst/processor_config.json
+    for folder in src dst; do
+        sed -i '1s/{/{"auto_map": {"AutoConfig": "configuration_x.XConfig"},/' \
+            $folder/config.json
+    done
+    program 3 verify src dst --json
+    "$PYTHON" -c '
+import json
+d = json.load(open("out"))
+assert sorted(line[:line.index(":")] for line in d["fault_list"]) == [
+    "configuration_x.py", "preprocessor_config.json", "tokenizer.json"], d
+assert len(d["warning_list"]) == 7, d'
+}
+
+@test "a folder of the source that is a link to nowhere" {
+    own_source
+    mkdir dst/additional_chat_templates
+    echo x >dst/additional_chat_templates/tool.jinja
+    unreadable additional_chat_templates
+    none="cannot stat: No such file or directory"
+    cannot 0 "src/additional_chat_templates: $none" \
+        "src/additional_chat_templates/tool.jinja: $none"
+}
+
 @test "a source with more files than are listed, and one that may not be read" {
     own_source
     mkdir src/many

@@ -554,6 +554,30 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
     finds 'config.json: "text_config" is not as in the source'
 }
 
+@test "config.json: what is quoted of it is cut" {
+    rm -rf dst
+    cp -r "$shared/good" dst
+    "$PYTHON" - <<'PYTHON_END'
+import json
+c = json.load(open("dst/config.json"))
+q = c["quantization_config"]
+q["quant_method"] = q["fmt"] = q["scale_fmt"] = "v" * 79 + "é" + "v"
+c["k" * 81] = q["m" * 80] = 1
+q["modules_to_not_convert"] += ["e" * 500, "^" * 300]
+json.dump(c, open("dst/config.json", "w"))
+PYTHON_END
+    program 3 verify "$shared/src" dst --json
+    "$PYTHON" -c '
+import json, re
+d = json.load(open("out"))
+told = " ".join(d["fault_list"] + d["note_list"])
+assert told.count("found " + "v" * 79 + "...") == 3, told
+assert chr(34) + "k" * 80 + "..." in told, told
+assert chr(34) + "m" * 80 + chr(34) in told, told
+assert chr(34) + "^" * 80 + "..." in told, told
+assert not re.search(r"(.)\1{80}", told), told'
+}
+
 @test "config.json that is none" {
     sabotage nothing
     echo '{' >dst/config.json
@@ -737,6 +761,25 @@ assert d == json.load(open("usual"))'
     chmod 0 dst
     refuses "fp8cast: dst/config.json: cannot stat: Permission denied" \
         verify "$shared/src" dst
+}
+
+@test "no config.json, and something else in place of .fp8cast" {
+    for way in file loop folder; do
+        rm -rf dst
+        cp -r "$shared/good" dst
+        rm -r dst/config.json dst/.fp8cast
+        case $way in
+            file) echo x >dst/.fp8cast ;;
+            loop) ln -s .fp8cast dst/.fp8cast ;;
+            folder)
+                # Root may look everywhere.
+                [ "$(id -u)" -ne 0 ] || continue
+                mkdir -m 0 dst/.fp8cast
+                ;;
+        esac
+        program 3 verify "$shared/src" dst --json
+        holds out '"dst: expected config.json, found none" in d["fault_list"]'
+    done
 }
 
 @test "a conversion that is not finished says how to go on" {

@@ -147,7 +147,7 @@ static const char *hit_of(const f8_modules *modules, const char *entry)
     f8_error err = {0};
     const char *hit = NULL;
 
-    expect_ok(f8_reach_find(modules, &entry, 1, &hit, &err), &err);
+    expect_ok(f8_reach_find(modules, &entry, 1, &hit, NULL, &err), &err);
     return hit;
 }
 
@@ -334,7 +334,8 @@ static uint64_t hold_against_reading(size_t modules_count, uint64_t random)
         make_name(&random, texts[i], sizeof texts[i]);
         entries[i] = i % 50 == 49 ? NULL : texts[i];
     }
-    expect_ok(f8_reach_find(&modules, entries, MANY_ENTRIES, hits, &err), &err);
+    expect_ok(f8_reach_find(&modules, entries, MANY_ENTRIES, hits, NULL, &err),
+              &err);
     for (size_t i = 0; i < MANY_ENTRIES; i++) {
         const char *wanted =
             entries[i] ? hit_by_reading(&modules, entries[i]) : NULL;
@@ -356,6 +357,100 @@ static void test_many_entries(void **state)
     /* More than one set of modules holds. */
     for (size_t round = 0; round < 3; round++)
         random = hold_against_reading(3000, random);
+}
+
+/* Names of a hundred pieces and more: each piece a start and an end, of one
+ * module, of thousands, and of the entries. Once they took ten seconds and
+ * more; quadratic in the pieces they still would. */
+static const char *repeat(char *text, const char *front, const char *piece,
+                          size_t times, const char *behind)
+{
+    size_t n = strlen(strcpy(text, front));
+
+    for (size_t i = 0; i < times; i++)
+        n += strlen(strcpy(text + n, piece));
+    strcpy(text + n, behind);
+    return text;
+}
+
+/* Seconds of this process; the entries reach what is said, or nothing. */
+static double seconds_to_find(const f8_modules *modules,
+                              const char *const *entries, size_t count,
+                              const char *const *wanted)
+{
+    const char **hits = malloc(count * sizeof *hits);
+    f8_error err = {0};
+    clock_t start = clock();
+
+    assert_non_null(hits);
+    expect_ok(f8_reach_find(modules, entries, count, hits, NULL, &err), &err);
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    for (size_t i = 0; i < count; i++) {
+        if (!wanted[i])
+            assert_null(hits[i]);
+        else
+            assert_string_equal(hits[i], wanted[i]);
+    }
+    free(hits);
+    return seconds;
+}
+
+static void test_names_of_many_pieces_take_no_time(void **state)
+{
+    enum { MODULES = 20000, PIECES = 230, SIZE = 512 };
+    char name[SIZE], first[SIZE], none[SIZE], some[SIZE], number[16];
+    const char *const entries[] = {none, some};
+    const char *const wanted[] = {NULL, first};
+    f8_modules modules;
+
+    (void)state;
+    f8_modules_init(&modules);
+    for (int i = 0; i < MODULES; i++) {
+        snprintf(number, sizeof number, "q%d", i);
+        json_object_set_new(modules.quantised,
+                            repeat(name, "vision_tower.", "a.", PIECES, number),
+                            json_true());
+    }
+    repeat(first, "vision_tower.", "a.", PIECES, "q0");
+    repeat(none, "", "a.", PIECES, "b");
+    repeat(some, "model.", "a.", PIECES / 2, "a");
+    assert_true(seconds_to_find(&modules, entries, 2, wanted) < 4);
+    f8_modules_free(&modules);
+}
+
+/* An entry full of experts, and modules of experts in all lengths. */
+static void test_entries_of_many_experts_take_no_time(void **state)
+{
+    enum { LENGTHS = 460, EACH = 10, SIZE = 512, TIMES = 500000 };
+    char name[SIZE], front[16];
+    char *entry = malloc((size_t)TIMES * 8 + 16);
+    const char *const entries[] = {entry};
+    const char *wanted[] = {NULL};
+    f8_modules modules;
+
+    (void)state;
+    assert_non_null(entry);
+    repeat(entry, "", ".experts", TIMES, "");
+    f8_modules_init(&modules);
+    for (int i = 0; i < LENGTHS * EACH; i++) {
+        snprintf(front, sizeof front, "%d%.*s", i / LENGTHS, 1 + i % 8,
+                 "xxxxxxxx");
+        json_object_set_new(
+            modules.quantised,
+            repeat(name, front, ".experts", 1 + (size_t)(i % LENGTHS) / 8, ""),
+            json_true());
+    }
+    assert_true(seconds_to_find(&modules, entries, 1, wanted) < 4);
+    /* Of those that are in it the first counts, however short or long. */
+    static const size_t pieces[] = {5, 2, 9};
+    for (size_t i = 0; i < COUNT_OF(pieces); i++)
+        json_object_set_new(modules.quantised,
+                            repeat(name, "", ".experts", pieces[i], ""),
+                            json_true());
+    wanted[0] = repeat(name, "", ".experts", pieces[0], "");
+    assert_true(seconds_to_find(&modules, entries, 1, wanted) < 4);
+    f8_modules_free(&modules);
+    free(entry);
 }
 
 /* Hundred thousands of entries against some thousand modules: held one by one
@@ -385,7 +480,8 @@ static void test_many_entries_take_no_time(void **state)
     }
     snprintf(texts[ENTRIES - 1], SIZE, "model.layers.17.mlp.up");
     double start = f8_now();
-    expect_ok(f8_reach_find(&modules, entries, ENTRIES, hits, &err), &err);
+    expect_ok(f8_reach_find(&modules, entries, ENTRIES, hits, NULL, &err),
+              &err);
     assert_true(f8_now() - start < 20);
     for (int i = 0; i < ENTRIES - 1; i++)
         assert_null(hits[i]);
@@ -726,6 +822,8 @@ int main(void)
         cmocka_unit_test(test_captured_by_nothing_but_a_prefix),
         cmocka_unit_test(test_many_entries),
         cmocka_unit_test(test_many_entries_take_no_time),
+        cmocka_unit_test(test_names_of_many_pieces_take_no_time),
+        cmocka_unit_test(test_entries_of_many_experts_take_no_time),
         cmocka_unit_test(test_list_in_writing_order),
         cmocka_unit_test(test_list_of_experts),
         cmocka_unit_test(test_bias_of_a_quantised_module),
