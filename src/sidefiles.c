@@ -181,16 +181,18 @@ static f8_status walk_folder(walk *w, const char *relative, int depth)
 static bool is_absent(int dir, char *path)
 {
     struct stat st;
-    bool found = fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    int why = found ? 0 : errno;
-    char *slash = strrchr(path, '/');
 
-    if (found || (why != ENOENT && why != ENOTDIR))
-        return false;
-    if (!slash)
-        return true;
-    *slash = '\0';
-    return fstatat(dir, path, &st, 0) == 0 || is_absent(dir, path);
+    for (;;) {
+        if (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+            (errno != ENOENT && errno != ENOTDIR))
+            return false;
+        char *slash = strrchr(path, '/');
+        if (!slash)
+            return true;
+        *slash = '\0';
+        if (fstatat(dir, path, &st, 0) == 0)
+            return true;
+    }
 }
 
 /* What may be anything, and cannot be looked at. */
