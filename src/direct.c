@@ -86,77 +86,54 @@ void f8_file_close(f8_file *file)
     file->fd = file->direct_fd = -1;
 }
 
-/* Calls `see` for pages of a range: which of them are in the page cache, until
- * it has seen enough. False when the kernel does not tell.
+/* Whether of a range no more than so many pages are absent from the page cache;
+ * true when the kernel does not tell.
  *
  * mincore asks without touching: preadv2 with RWF_NOWAIT, the other way to ask,
  * starts reading ahead and so fills the cache it asks about (seen on Linux
  * 6.18: 1.5 GB of a 2 GB file). */
-static bool ask_cached(int fd, uint64_t offset, size_t n,
-                       bool (*see)(void *ctx, const unsigned char *resident,
-                                   size_t pages),
-                       void *ctx)
+static bool has_cached(int fd, uint64_t begin, size_t length, uint64_t most)
 {
     enum { PIECE = 1024 };
     unsigned char resident[PIECE];
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uint64_t begin = offset / page * page;
-    size_t length = (size_t)(offset + n - begin);
-    bool more = true, told = true;
+    uint64_t absent = 0;
 
     void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)begin);
     if (map == MAP_FAILED)
-        return false;
-    for (size_t at = 0; at < length && more; at += PIECE * page) {
+        return true;
+    for (size_t at = 0; at < length && absent <= most; at += PIECE * page) {
         size_t piece = length - at < PIECE * page ? length - at : PIECE * page;
-        told = mincore((char *)map + at, piece, resident) == 0;
-        more = told && see(ctx, resident, (size_t)f8_ceil_div(piece, page));
+        size_t pages = (size_t)f8_ceil_div(piece, page);
+        if (mincore((char *)map + at, piece, resident) != 0) {
+            absent = 0;
+            break;
+        }
+        for (size_t i = 0; i < pages; i++)
+            absent += !(resident[i] & 1);
     }
     munmap(map, length);
-    return told;
-}
-
-static bool see_all(void *ctx, const unsigned char *resident, size_t pages)
-{
-    bool *cached = ctx;
-
-    for (size_t i = 0; i < pages; i++)
-        *cached = *cached && (resident[i] & 1);
-    return *cached;
+    return absent <= most;
 }
 
 /* Where nobody tells, as if it were: then read as any program would. */
 static bool is_cached(int fd, uint64_t offset, size_t n)
 {
-    bool cached = true;
+    uint64_t skip = offset % (uint64_t)sysconf(_SC_PAGESIZE);
 
-    return !ask_cached(fd, offset, n, see_all, &cached) || cached;
-}
-
-typedef struct page_counts {
-    uint64_t pages, resident;
-} page_counts;
-
-static bool count_pages(void *ctx, const unsigned char *resident, size_t pages)
-{
-    page_counts *n = ctx;
-
-    n->pages += pages;
-    for (size_t i = 0; i < pages; i++)
-        n->resident += resident[i] & 1;
-    return true;
+    return has_cached(fd, offset - skip, (size_t)(skip + n), 0);
 }
 
 bool f8_file_is_mostly_cached(const f8_file *file, uint64_t offset, uint64_t n)
 {
-    page_counts found = {0, 0};
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), skip = offset % page;
 
     if (file->unasked)
         return false;
-    if (n == 0 || n > SIZE_MAX / 2 ||
-        !ask_cached(file->fd, offset, (size_t)n, count_pages, &found))
+    if (n == 0 || n > SIZE_MAX / 2)
         return true;
-    return 2 * found.resident > found.pages;
+    return has_cached(file->fd, offset - skip, (size_t)(skip + n),
+                      (f8_ceil_div(skip + n, page) - 1) / 2);
 }
 
 /* Of one call the kernel does as much as it would read ahead, which for most
