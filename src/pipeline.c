@@ -63,14 +63,11 @@ static uint64_t least(uint64_t a, uint64_t b)
 /* ---- workers ------------------------------------------------------------- */
 
 /* Reads and writes past the page cache block, so a disk that wants several
- * requests at a time needs more workers than there are CPUs. Where nothing is
- * on a disk they would only fill the CPUs' caches. */
+ * requests at a time needs more workers than there are CPUs. */
 static unsigned worker_count(const f8_crew *crew)
 {
     unsigned threads = crew->threads;
 
-    if (crew->in_memory)
-        return threads;
     if (threads < 2)
         return FEW_WORKERS;
     return threads + (threads < 16 ? threads : 16);
@@ -113,7 +110,7 @@ typedef struct share {
 
 /* Where a band is wider than a chunk, fewer workers with larger buffers, if
  * the budget has room for so many that a disk does not wait for them. */
-static share share_for(const f8_crew *crew)
+static share share_of_disk(const f8_crew *crew)
 {
     share s = {worker_count(crew), CHUNK_MAX_BYTES};
     uint64_t few = least(s.workers, crew->threads < FEW_WORKERS
@@ -131,6 +128,17 @@ static share share_for(const f8_crew *crew)
     while (s.chunk_bytes > CHUNK_MIN_BYTES &&
            worker_bytes(s.chunk_bytes) > crew->memory_bytes / s.workers)
         s.chunk_bytes -= CHUNK_MIN_BYTES;
+    return s;
+}
+
+/* Where nothing is on a disk, workers beyond the threads would only fill the
+ * CPUs' caches. The buffers stay: items are cut alike wherever files are. */
+static share share_for(const f8_crew *crew)
+{
+    share s = share_of_disk(crew);
+
+    if (crew->in_memory && s.workers > crew->threads)
+        s.workers = crew->threads;
     return s;
 }
 

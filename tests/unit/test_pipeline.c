@@ -551,17 +551,28 @@ static void test_budget_is_kept(void **state)
     }
 }
 
-/* Where all is in memory nobody waits for a disk: one worker a thread, of two
- * chunks and what belongs to them. */
+/* Where all is in memory nobody waits for a disk: one worker a thread, with the
+ * buffers that it would have beside others. */
 static void test_budget_in_memory(void **state)
 {
+    uint64_t chunk = 0;
+    f8_error err = {0};
+
     (void)state;
     for (unsigned t = 1; t <= 40; t += 3) {
-        f8_crew crew = {.threads = t, .memory_bytes = UINT64_C(1) << 40};
-        uint64_t on_disk = f8_pipeline_memory(&crew);
-        unsigned more = t == 1 ? 3 : t < 16 ? t : 16;
-        crew.in_memory = true;
-        assert_int_equal(f8_pipeline_memory(&crew) * (t + more), on_disk * t);
+        const uint64_t budgets[] = {least_budget(t), 3 * least_budget(t),
+                                    UINT64_C(1) << 40};
+        const uint64_t chunks[] = {KIB(64), 3 * KIB(64), KIB(4096)};
+        for (size_t i = 0; i < COUNT_OF(budgets); i++) {
+            f8_crew crew = {.threads = t, .memory_bytes = budgets[i]};
+            uint64_t on_disk = f8_pipeline_memory(&crew);
+            unsigned more = t == 1 ? 3 : t < 16 ? t : 16;
+            crew.in_memory = true;
+            assert_int_equal(f8_pipeline_memory(&crew) * (t + more),
+                             on_disk * t);
+            expect_ok(f8_pipeline_chunk(&crew, &chunk, &err), &err);
+            assert_int_equal(chunk, chunks[i]);
+        }
     }
 }
 
