@@ -226,7 +226,8 @@ static f8_status copy_sides(convert *c, f8_error *err)
     if (!buffer)
         return f8_fail_nomem(err, "a buffer");
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
-        if (plan->sides.items[i].carried)
+        if (plan->sides.items[i].carried &&
+            c->target.sides[i] == F8_SIDE_TO_WRITE)
             status = f8_target_copy(&c->target, &plan->source->folder,
                                     &plan->sides.items[i], buffer, BUFFER_BYTES,
                                     keep_going, c, err);
@@ -289,6 +290,10 @@ static f8_status make_report(const convert *c, double seconds,
                                       err);
     if (status == F8_OK)
         status = count_results(made, plan, err);
+    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
+        if (c->target.sides[i] == F8_SIDE_UNLIKE)
+            status = f8_report_unlike(made, plan->sides.items[i].path, err);
+    }
     if (status == F8_OK)
         status = f8_report_finish(made, plan, err);
     if (status != F8_OK) {

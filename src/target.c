@@ -51,15 +51,17 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
                                index, config, &claim, err);
     }
     if (status == F8_OK && !claim.complete)
-        status =
-            f8_claim_clear(plan, target->dir, target->work_dir, &claim, err);
+        status = f8_claim_clear(plan, target->dir, target->work_dir, overwrite,
+                                &claim, err);
     if (status == F8_OK && !claim.complete)
         status = f8_journal_begin(&claim.journal, plan, err);
 out:
     target->complete = claim.complete;
     target->shard_done = claim.shard_done;
     target->shards_done = claim.shards_done;
+    target->sides = claim.sides;
     claim.shard_done = NULL;
+    claim.sides = NULL;
     f8_claim_free(&claim);
     if (status != F8_OK)
         f8_lock_release(&target->lock, target->work_dir);
@@ -101,6 +103,7 @@ void f8_target_close(f8_target *target)
     free(target->dir);
     free(target->work_dir);
     free(target->shard_done);
+    free(target->sides);
     *target = (f8_target){.lock = F8_LOCK_NONE};
 }
 

@@ -3,7 +3,7 @@
 #ifndef F8_TARGET_H
 #define F8_TARGET_H
 
-#include "journal.h"
+#include "finished.h"
 #include "lock.h"
 
 typedef struct f8_target {
@@ -11,12 +11,14 @@ typedef struct f8_target {
     f8_lock lock;         /* on work_dir, when it was taken */
     bool *shard_done;     /* by an earlier run */
     uint32_t shards_done;
-    bool complete; /* nothing is left to do; nothing was touched */
+    f8_side_state *sides; /* by plan->sides; in a new one all TO_WRITE */
+    bool complete;        /* nothing is left to do; nothing was touched */
 } f8_target;
 
 /* Looks before anything is written: refuses a DST that is SRC, inside it or
  * around it, holds foreign files, or another conversion without overwrite,
- * and one without the space. A finished one is left alone. Else makes the
+ * and one without the space. A finished one is left alone, with what else it
+ * holds. Else makes the
  * folders, takes the lock, removes what a stopped run or the conversion to be
  * replaced left, and writes the journal. index and config are what those
  * files will be. On failure target is empty. */
