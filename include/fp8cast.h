@@ -476,10 +476,11 @@ typedef enum f8_meeting {
 } f8_meeting;
 
 /* Looks at `dst` as f8_quantize or f8_dequantize would before they write, and
- * fails as they would, with F8_ERR_REFUSED and the reason; but the free space
- * is left to f8_plan_summary.disk_bytes, and neither a run that is at work
- * there nor a file of the source that is a link into `dst` is seen. Touches
- * nothing. *shards_done are finished by an earlier run. */
+ * fails as they would: with F8_ERR_REFUSED and the reason, or with F8_ERR_IO
+ * where they could make no folder or file. But the free space is left to
+ * f8_plan_summary.disk_bytes, and neither a run that is at work there nor a
+ * file of the source that is a link into `dst` is seen. Touches nothing.
+ * *shards_done are finished by an earlier run. */
 F8_API f8_status f8_plan_meet(const f8_plan *plan, const char *dst,
                               bool overwrite, f8_meeting *meeting,
                               uint64_t *shards_done, f8_error *err);
