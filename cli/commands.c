@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,6 +41,39 @@ static int on_progress(void *user, const f8_progress *now)
     return atomic_load(current->stop);
 }
 
+/* Which kernels to use; NULL for the fastest. */
+static const char *wished_cpu(void)
+{
+    /* Nothing sets the environment.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *wish = getenv("FP8CAST_CPU");
+    return wish && *wish ? wish : NULL;
+}
+
+/* False, with a line that says so, when a command that computes is to use
+ * kernels that do not run here. */
+static bool check_cpu(command_id command)
+{
+    const char *wish = wished_cpu(), *name = NULL;
+    char names[PROBLEM_BYTES] = "";
+    size_t used = 0;
+    if (!wish ||
+        (command != COMMAND_QUANTIZE && command != COMMAND_DEQUANTIZE &&
+         command != COMMAND_PLAN && command != COMMAND_VERIFY))
+        return true;
+    for (size_t i = 0; (name = f8_cpu_name(i)) && used < sizeof names; i++) {
+        if (strcmp(name, wish) == 0)
+            return true;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                 i ? ", " : "", name);
+    }
+    message_error(
+        "FP8CAST_CPU: expected kernels that this CPU runs (%s), found "
+        "'%s'",
+        names, wish);
+    return false;
+}
+
 static f8_options library_options(const arguments *given, run *current)
 {
     f8_options options = {
@@ -55,9 +89,7 @@ static f8_options library_options(const arguments *given, run *current)
         .follow_links = given->follow_links,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
-        /* Nothing sets the environment.
-         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-        .cpu = getenv("FP8CAST_CPU"),
+        .cpu = wished_cpu(),
         .scales = given->scales,
         .layout = given->layout,
         .direction = given->dequantize || given->command == COMMAND_DEQUANTIZE
@@ -649,7 +681,8 @@ int command_run(const arguments *given, atomic_int *stop)
     if (given->output &&
         !output_begin(&out, given->output, given->overwrite, problem))
         message_error("%s", problem);
-    else if ((!written || make_folder(written, around, &made)) &&
+    else if (check_cpu(given->command) &&
+             (!written || make_folder(written, around, &made)) &&
              (!given->report || report_file_begin(&out, given)) &&
              confine(given, around, &out))
         status = dispatch(given, &out, stop);

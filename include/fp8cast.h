@@ -131,6 +131,10 @@ typedef enum f8_scales {
 /* "amax", "mse" or "pow2"; NULL for no such choice. The default's is "amax". */
 F8_API const char *f8_scales_name(f8_scales choice);
 
+/* Kernels that this CPU runs, slowest first: "c", and of "avx2", "avx512",
+ * "vbmi" and "neon" those that there are; NULL past the end. */
+F8_API const char *f8_cpu_name(size_t i);
+
 /* One --keep or --quantize. The glob is matched against source tensor names:
  * `*` any run of characters, `?` one character, `{n}` a decimal number. Later
  * overrides win over earlier ones and over the family's rules. */
@@ -175,8 +179,9 @@ typedef struct f8_options {
                           such */
     f8_progress_fn progress;
     void *progress_user;
-    const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
-                         the fastest that this CPU runs. Changes no byte      */
+    const char *cpu; /* kernels, as f8_cpu_name has them; NULL: the fastest that
+                        this CPU runs. Changes no byte. f8_plan_create only
+                        looks whether there are such                         */
     f8_scales scales; /* how scales are chosen                            */
     /* What is quantised and which file has it: NULL for "card", or a layout
      * that the family's rules have, such as "official". Not read by verify. */
@@ -461,8 +466,8 @@ F8_API void f8_report_free(f8_report *report); /* NULL is fine */
  * come last. A run that was stopped at any point is continued by the same
  * call; what a stopped one was writing stays under .fp8cast/ until then. While
  * another process or thread writes there: F8_ERR_REFUSED. Options that shape
- * the result are the plan's; of `options` only overwrite and progress are read
- * here. On success *report is the caller's to free. */
+ * the result are the plan's; of `options` only overwrite, progress and cpu are
+ * read here. On success *report is the caller's to free. */
 F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
                              const f8_options *options, f8_report **report,
                              f8_error *err);

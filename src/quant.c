@@ -460,6 +460,13 @@ static f8_status check_scale_dtype(f8_scale_dtype dtype, f8_error *err)
     return f8_fail(err, F8_ERR_ARGUMENT, "no such scale dtype: %d", (int)dtype);
 }
 
+const char *f8_cpu_name(size_t i)
+{
+    const f8_kernel *list[F8_KERNELS_MAX];
+
+    return i < f8_kernel_list(list, F8_KERNELS_MAX) ? list[i]->name : NULL;
+}
+
 f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,
                              uint64_t cols, f8_scale_dtype scale_dtype,
                              f8_scales choice,
