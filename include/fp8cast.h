@@ -6,7 +6,8 @@
  * itself. Nothing here prints, exits, reads the
  * environment or keeps global state. Distinct objects may be used from
  * distinct threads at the same time; one object from one thread at a time,
- * except that const getters may run concurrently with each other.
+ * except that const getters may run concurrently with each other, and that one
+ * plan may be executed by several threads, each into a folder of its own.
  *
  * Conventions. Every fallible call returns f8_status and, when it fails and
  * `err` is not NULL, fills *err once. Output pointers are set to NULL on
@@ -349,7 +350,8 @@ F8_API void f8_serving_free(f8_serving *serving); /* NULL is fine */
 /* Round-trip error of quantised weights: w the source, v = code * scale what
  * an engine computes. Measured over every element of every block. */
 typedef struct f8_error_stats {
-    const char *name; /* kind ("self_attn.q_proj"), or tensor name        */
+    const char *name; /* kind ("self_attn.q_proj"), or tensor name; NULL
+                         of f8_quantize_matrix                            */
     uint64_t tensors; /* quantised weights                                */
     uint64_t elems;
     uint64_t blocks;
