@@ -151,7 +151,8 @@ typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
     uint64_t bytes_done;     /* source bytes finished, resumed ones included */
     uint64_t bytes_total;    /* source bytes in all: of tensors, and, of
                                 verify, of files beside them; 0 while it
-                                compares names, before it reads these      */
+                                compares names, or looks at what DST has,
+                                before it reads these                      */
     uint64_t bytes_resumed;  /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;
