@@ -595,7 +595,7 @@ assert not re.search(r"(.)\1{80}", told), told'
     program 3 verify "$shared/src" dst
     grep -qxF "dst: 70 faults" out
     [ "$(grep -c '^  tensor ' out)" -eq 20 ]
-    grep -qxF "  … and 50 more" out
+    grep -qxF "  ... and 50 more" out
 }
 
 @test "another checkpoint's result" {
