@@ -554,14 +554,34 @@ static void gigabytes_row(const char *name, double before, double after)
                  text_real(after / 1e9, 3).text);
 }
 
+/* So that small numbers are not 0: "273", "76.8", "0.4". */
+static figure bandwidth_of(const f8_machine *machine)
+{
+    figure out;
+    double gigabytes = machine->bytes_per_second / 1e9;
+    if (gigabytes >= 100)
+        return text_real(gigabytes, 0);
+    snprintf(out.text, sizeof out.text, "%.3g", gigabytes);
+    return out;
+}
+
+/* "45.3", "0.067". */
+static figure tokens_a_second(double tokens)
+{
+    figure out;
+    if (tokens >= 1)
+        return text_real(tokens, 1);
+    snprintf(out.text, sizeof out.text, "%.2g", tokens);
+    return out;
+}
+
 static void bound_row(const f8_roofline_summary *summary,
                       const f8_machine *machine)
 {
     double rate = (double)summary->batch * machine->bytes_per_second;
-    message_line("%-42s%10s%10s%10s", machine->name,
-                 text_real(machine->bytes_per_second / 1e9, 0).text,
-                 text_real(rate / summary->before_bytes, 1).text,
-                 text_real(rate / summary->after_bytes, 1).text);
+    message_line("%-42s%10s%10s%10s", machine->name, bandwidth_of(machine).text,
+                 tokens_a_second(rate / summary->before_bytes).text,
+                 tokens_a_second(rate / summary->after_bytes).text);
 }
 
 static void roofline_facts(const f8_roofline_summary *summary)
