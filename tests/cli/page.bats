@@ -103,6 +103,27 @@ jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(d)' \
     head -1 a.md | grep -qx -- ---
     report "$shared/small.json" | cmp - a.txt
     report "$shared/small.json" --format html | cmp - a.html
+    # In capitals, too; without an ending it is text, as without a name.
+    report "$shared/small.json" -o A.HTML
+    report "$shared/small.json" -o a.Htm
+    mkdir b.html # of which only the file's own name counts
+    report "$shared/small.json" -o b.html/none
+    report "$shared/small.json" -o .pdf
+    cmp A.HTML a.html
+    cmp a.Htm a.html
+    cmp b.html/none a.txt
+    cmp .pdf a.txt
+    # Another one may mean anything.
+    for name in x.pdf x.markdown x.html.gz b.html/x. x.htmlx; do
+        run report "$shared/small.json" -o $name
+        [ "$status" -eq 2 ]
+        [ "$output" = "fp8cast: --output: the ending of '$name' names no \
+format: expected .html, .htm, .md or .txt, or '--format' (see 'fp8cast report \
+--help')" ]
+        [ ! -e $name ]
+        report "$shared/small.json" -o $name --format html
+        cmp $name a.html
+    done
 }
 
 @test "the page, in a browser: light, dark, phone, print" {
@@ -359,7 +380,7 @@ for one in json.load(sys.stdin)["serving"]["engines"]:
     mkfifo pipe
     for there in d link pipe; do
         refused "$there: is there already, and is no file" \
-            "$shared/small.json" -o $there --overwrite
+            "$shared/small.json" -o "$there" --overwrite
     done
     refused "no/a.html: cannot open its folder: No such file or directory" \
         "$shared/small.json" -o no/a.html
