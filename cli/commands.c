@@ -294,7 +294,7 @@ static int run_verify(const arguments *given, output *out, atomic_int *stop)
     }
     int status = judge(given, verdict);
     if (given->report &&
-        !report_file_write(out, given, f8_verdict_report(verdict)))
+        !report_file_write(out, given, f8_verdict_report(verdict), verdict))
         status = EXIT_FAILED;
     f8_verdict_free(verdict);
     return status;
@@ -386,7 +386,7 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
     show_report(given, plan, report, current.view.resumed_bytes);
-    if (given->report && !report_file_write(out, given, report))
+    if (given->report && !report_file_write(out, given, report, NULL))
         status = EXIT_FAILED;
     if (given->verify) {
         if (verify(given, &current, &verdict, &err) != F8_OK)

@@ -349,16 +349,20 @@ F8_API void f8_serving_free(f8_serving *serving); /* NULL is fine */
 /* ---- error statistics -------------------------------------------------- */
 
 /* Round-trip error of quantised weights: w the source, v = code * scale what
- * an engine computes. Measured over every element of every block. */
+ * an engine computes. Measured over every element of every block; but verify
+ * may meet blocks that have none, by a scale that is no positive number, a
+ * NaN or an infinity in w or v. Figures are of the others, and NaN where there
+ * are none. */
 typedef struct f8_error_stats {
     const char *name; /* kind ("self_attn.q_proj"), or tensor name; NULL
                          of f8_quantize_matrix                            */
     uint64_t tensors; /* quantised weights                                */
-    uint64_t elems;
-    uint64_t blocks;
-    uint64_t zeros; /* w == 0; these have no relative error             */
+    uint64_t elems;   /* that were measured                               */
+    uint64_t blocks;  /* likewise                                         */
+    uint64_t zeros;   /* w == 0; these have no relative error             */
     double median_relative_error; /* median of |v - w| / |w|, from a
-                                     histogram; true to 1 % or better */
+                                     histogram; true to a bin, which is
+                                     1/4096 below 1/16, then 1/64 of it  */
     double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
     double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
     double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */
@@ -368,6 +372,7 @@ typedef struct f8_error_stats {
     uint64_t saturated;         /* |w / scale| > 448                      */
     uint64_t became_zero;       /* w != 0, v == 0                         */
     unsigned codes_unused;      /* of the 254 finite codes                */
+    uint64_t unmeasured_elems, unmeasured_blocks;
 } f8_error_stats;
 
 /* One quantised tensor. */
@@ -386,7 +391,7 @@ typedef struct f8_tensor_error {
 typedef struct f8_error_cell {
     size_t layer, kind;
     uint64_t tensors;
-    double relative_rms;
+    double relative_rms; /* NaN: nothing of them was measured */
 } f8_error_cell;
 
 /* Weights other than 0 with from <= |v - w| / |w| < to; those without error
@@ -453,7 +458,7 @@ F8_API bool f8_report_get_bin(const f8_report *report, size_t i,
 F8_API bool f8_report_get_tensor(const f8_report *report, uint64_t i,
                                  f8_tensor_error *out);
 /* Indices of the tensors with the largest relative RMS, worst first, at most
- * 20. */
+ * 20; of which nothing was measured is not among them. */
 F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
                                 uint64_t *tensor);
 /* In order of first use. */

@@ -93,7 +93,7 @@ lines = open("text").read().split("\n\n")[0].split("\n")
 assert len(lines) == 1045, len(lines)
 form = re.compile(r"(keep|quantize) +(\S+) (\S+) \[([0-9,]*)\] -> (\S+) (\S+) "
                   r"\[([0-9,]*)\](?: \+ (BF16) \[([0-9,]*)\])?"
-                  r"(?:, … (\d+) results)? \(qwen3_5_moe\.rules:(\d+): (.*)\)")
+                  r"(?:, \.\.\. (\d+) results)? \(qwen3_5_moe\.rules:(\d+): (.*)\)")
 seen = set()
 for line in lines:
     match = form.fullmatch(line)
