@@ -270,8 +270,12 @@ static bool is_compared(const comparison *c, const f8_side_file *file)
 static void add_bytes(comparison *c)
 {
     for (size_t i = 0; i < c->theirs.count; i++) {
-        if (is_compared(c, &c->theirs.items[i]))
-            c->bytes_total += c->theirs.items[i].bytes;
+        /* Holes may claim any size; this is for progress alone. */
+        if (is_compared(c, &c->theirs.items[i]) &&
+            (!f8_add_u64(c->bytes_total, c->theirs.items[i].bytes,
+                         &c->bytes_total) ||
+             c->bytes_total > F8_DATA_MAX_BYTES))
+            c->bytes_total = F8_DATA_MAX_BYTES;
     }
 }
 
