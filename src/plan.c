@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arrange.h"
 #include "glob.h"
@@ -554,6 +555,21 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
 
 /* ---- side files ---------------------------------------------------------- */
 
+/* Whether a side file can be read shows here, and not when all weights are
+ * done. */
+static f8_status try_to_open(const f8_plan *plan, const f8_side_file *side,
+                             f8_error *err)
+{
+    uint64_t bytes;
+    int fd = -1;
+
+    f8_status status = f8_folder_open_file(&plan->source->folder, side->path,
+                                           &fd, &bytes, NULL, err);
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
 /* A side file may not take the name of our folder, and its own must fit into
  * the journal. All of them together have a size that can be added. */
 static f8_status check_sides(const f8_plan *plan, f8_error *err)
@@ -575,6 +591,8 @@ static f8_status check_sides(const f8_plan *plan, f8_error *err)
                              "%s: expected files of at most %llu bytes in all "
                              "beside the weights, found more",
                              f->path, (unsigned long long)F8_DATA_MAX_BYTES);
+        else if (f->carried)
+            status = try_to_open(plan, f, err);
     }
     return status;
 }

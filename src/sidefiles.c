@@ -131,9 +131,11 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
                          "more; links that lead round?",
                          w->root, MAX_ENTRIES);
     else if (fstatat(AT_FDCWD, full, &st,
-                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
-        status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
-    else if (w->checkpoint)
+                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
+        /* Of a result folder another run may just have renamed it. */
+        if (w->checkpoint || errno != ENOENT)
+            status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
+    } else if (w->checkpoint)
         status = take(w, path, name, &st, depth);
     else if (!S_ISDIR(st.st_mode))
         status = add(w, path, &st, false);

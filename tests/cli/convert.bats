@@ -879,6 +879,74 @@ END
     done
 }
 
+@test "a folder of SRC that is a link into DST is not emptied" {
+    cp -r "$shared/src" src
+    mkdir -p dst/tok other
+    echo precious >dst/tok/vocab.txt
+    ln -s ../dst/tok src/tok
+    refuses "fp8cast: dst/tok/vocab.txt: is the source's tok/vocab.txt itself" \
+        quantize src dst --overwrite --follow-links
+    [ "$(cat dst/tok/vocab.txt)" = precious ]
+    # Nor where another name leads to it.
+    mv dst/tok/vocab.txt other/a
+    rm src/tok
+    ln -s ../other src/tok
+    mkdir dst/tok2
+    ln other/a dst/tok2/a
+    ln -s ../dst/tok2 src/tok2
+    refuses "fp8cast: dst/tok2/a: is the source's tok2/a itself" \
+        quantize src dst --overwrite --follow-links
+    # A hard link is a file of its own.
+    rm src/tok src/tok2
+    rm -r dst
+    mkdir dst
+    ln src/config.json src/tokenizer.json dst
+    program 0 quantize src dst --overwrite
+    program 0 verify src dst
+    cmp src/config.json "$shared/src/config.json"
+}
+
+@test "a finished DST that lost a shard does not look complete while it is mended" {
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    cp -r dst whole
+    shard=$(cd dst && ls model-00002*)
+    rm "dst/$shard"
+    # Files of 200 KB at most: the shard fails.
+    (
+        ulimit -f 200
+        trap '' XFSZ
+        program 1 quantize "$shared/src" dst --shard-size 700000
+    )
+    [ ! -e dst/config.json ]
+    [ ! -e dst/model.safetensors.index.json ]
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    same dst whole
+}
+
+@test "what fp8cast wrote is its own, though the source has it no more" {
+    cp -r "$shared/src" src
+    echo x >src/added.txt
+    program 0 quantize src dst
+    rm src/added.txt dst/LICENSE
+    program 0 quantize src dst
+    [ -e dst/added.txt ]
+    [ -e dst/LICENSE ]
+    program 0 quantize src dst --overwrite --scales pow2
+    [ ! -e dst/added.txt ]
+    program 0 verify src dst
+}
+
+@test "a side file that may not be read is told before anything is written" {
+    [ "$(id -u)" -ne 0 ] || skip "root may read everything"
+    cp -r "$shared/src" src
+    chmod 0 src/tokenizer.json
+    for command in plan quantize; do
+        refuses "fp8cast: src/tokenizer.json: cannot open: Permission denied" \
+            "$command" src dst
+    done
+    [ ! -e dst ]
+}
+
 @test "a source that changes while it is read is noticed" {
     # stderr is a full pipe, so that the run stands still where it tells of its
     # first finished shard; the others are yet to come.
