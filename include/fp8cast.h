@@ -745,10 +745,11 @@ F8_API bool f8_roofline_get_machine(const f8_roofline *roofline, size_t i,
 
 /* The YAML front matter of `src`/README.md, which is what stands between a
  * first line `---` and the next one, into `card`, without those lines and
- * without a look at the YAML. "" when there is no such file, or it has none,
- * or one that does not fit, is not UTF-8 or holds a NUL. A README.md that is a
- * link out of `src` gives F8_ERR_REFUSED unless links are followed; a hub's
- * cache may have such. */
+ * without a look at the YAML. "" when there is no such file that can be read (a
+ * folder or a fifo of that name is none), or it has none, or one that does not
+ * fit, is not UTF-8 or holds a NUL. A README.md that is a link out of `src`
+ * gives F8_ERR_REFUSED unless links are followed; a hub's cache may have such.
+ */
 F8_API f8_status f8_read_card(const char *src, bool follow_links,
                               char card[F8_CARD_BYTES], f8_error *err);
 
