@@ -664,8 +664,9 @@ typedef struct f8_inventory_summary {
     uint64_t tensors, bytes, files;
     bool has_index;           /* a checkpoint folder with an index           */
     bool agrees;              /* index and shards name the same tensors      */
-    const char *model_type;   /* "" when there is no config.json             */
-    const char *quantization; /* "none", "fp8 e4m3 128x128 …", …           */
+    /* Of config.json, 80 bytes of each value at most: "" when there is none;
+     * "none", "fp8, e4m3, 128 x 128 blocks", ... */
+    const char *model_type, *quantization;
     uint64_t dtype_tensors[F8_DTYPE_COUNT];
     uint64_t dtype_bytes[F8_DTYPE_COUNT];
 } f8_inventory_summary;

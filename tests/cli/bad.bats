@@ -306,6 +306,24 @@ END
     [ "$(wc -l <err)" -eq 1 ]
 }
 
+@test "inspect shows no more than 80 bytes of a value of config.json" {
+    cp -r "$shared/good/DIR" src
+    "$PYTHON" - <<'END'
+import json
+with open("src/config.json") as file:
+    config = json.load(file)
+config["model_type"] = "t" * 81
+config["quantization_config"] = {"quant_method": "m" * 81, "fmt": "f" * 81}
+with open("src/config.json", "w") as file:
+    json.dump(config, file)
+END
+    program 0 inspect src --json
+    holds out 'd["model_type"] == "t" * 80 + "..."' \
+        'd["quantization"] == "m" * 80 + "..., " + "f" * 80 + "..."'
+    program 0 inspect src
+    fails grep -qE 't{81}|m{81}|f{81}' out
+}
+
 @test "no listing passes a terminal's escape sequences on" {
     program 0 inspect --tensors "$shared/name-with-escape/DIR"
     grep -qF 'evil\x1b[31m\x0d\x0afp8cast: all is well\x7f\xc2\x85 BF16 [2,2] 8 bytes' out
