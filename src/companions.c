@@ -537,14 +537,14 @@ static f8_status end_progress(comparison *c)
 /* A file that has an engine read the weights in another way. */
 static f8_status check_rivals(comparison *c)
 {
-    static const char rival[] = "quant_model_description.json";
+    const f8_side_file *rival = f8_side_files_find(&c->ours, F8_RIVAL_NAME);
 
-    if (!find_file(&c->ours, rival))
+    if (!rival || !rival->regular)
         return F8_OK;
     return f8_problem(&c->findings->faults, c->err,
                       "%s: SGLang reads it in place of quantization_config, "
                       "and takes the weights for ModelSlim's",
-                      rival);
+                      F8_RIVAL_NAME);
 }
 
 /* ---- metadata -------------------------------------------------------------
