@@ -337,7 +337,14 @@ END
     program 0 inspect --tensors --json "$shared/name-with-escape/DIR"
     holds out 'any(t["name"] == "evil\x1b[31m\r\nfp8cast: all is well\x7f\x85"
                    for t in d["tensor_list"])'
-    LC_ALL=C fails grep -q "$(printf '\033')" out
+    no_controls out
+    # Nor does a value of config.json.
+    cp -r "$shared/good/DIR" a
+    cp -r "$shared/good/DIR" b
+    sed -i 's/"model_type"/"del": "\x7f\x7fend", "model_type"/' b/config.json
+    program 3 diff a b --json
+    no_controls out
+    holds out 'any("\x7f\x7fend" in (s["b"] or "") for s in d["config"])'
 }
 
 # ---- results that cannot be written ------------------------------------------
