@@ -190,6 +190,8 @@ static f8_status check_config(const f8_checkpoint *cp, f8_error *err)
 
     if (!config)
         return refuse("quantization_config", "none", "", err);
+    if (json_is_null(config))
+        return refuse(where, "null", "", err);
     if (!method)
         return refuse(where, "no \"quant_method\"", "", err);
     if (strcmp(method, "fp8") != 0)

@@ -660,11 +660,17 @@ static f8_status look_at_source(f8_plan *plan, const f8_options *options,
                                 f8_error *err)
 {
     const char *where = "";
-    bool quantised = f8_checkpoint_quantization(plan->source, &where) != NULL;
+    const json_t *found = f8_checkpoint_quantization(plan->source, &where);
+    bool quantised = found != NULL;
 
     if (plan->source->tensors.count == 0)
         return f8_fail(err, F8_ERR_FORMAT, "%s: expected tensors, found none",
                        plan->source->dir);
+    if (options->direction == F8_TO_FP8 && quantised && json_is_null(found))
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: \"%s\" is null: expected no such member, since "
+                       "the result has its own; remove it",
+                       F8_CONFIG_NAME, where);
     if (options->direction == F8_FROM_FP8 || (quantised && options->requantize))
         return f8_blockwise_read(plan->source, NULL, &plan->pairs, err);
     if (quantised)

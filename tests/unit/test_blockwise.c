@@ -207,6 +207,8 @@ static void test_other_formats(void **state)
     } cases[] = {
         {"{\"model_type\": \"t\"}",
          "config.json: quantization_config: " EXPECTED_FP8 "none"},
+        {"{\"model_type\": \"t\", \"quantization_config\": null}",
+         "config.json: quantization_config: " EXPECTED_FP8 "null"},
         {"{\"model_type\": \"t\", \"quantization_config\": 7}",
          "config.json: quantization_config: " EXPECTED_FP8
          "no \"quant_method\""},
