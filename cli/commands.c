@@ -685,6 +685,25 @@ static bool make_folder(const char *folder, const char *around, bool *made)
     return !what;
 }
 
+/* Opens what `report` writes to, unless it is what it reads: replaced by a
+ * drawing, the measurements would be gone. */
+static bool begin_report(output *out, const arguments *given)
+{
+    struct stat from, to;
+    char problem[PROBLEM_BYTES];
+    bool same = stat(given->paths[0], &from) == 0 &&
+                stat(given->output, &to) == 0 && from.st_dev == to.st_dev &&
+                from.st_ino == to.st_ino;
+    if (same)
+        message_error("%s: expected another file than the report itself",
+                      given->output);
+    else if (output_begin(out, given->output, given->overwrite, problem))
+        return true;
+    else
+        message_error("%s", problem);
+    return false;
+}
+
 int command_run(const arguments *given, atomic_int *stop)
 {
     const char *written = written_folder(given);
@@ -693,15 +712,12 @@ int command_run(const arguments *given, atomic_int *stop)
     bool made = false;
     output out =
         OUTPUT_NONE; /* of -o or --report, of which a command has one */
-    char problem[PROBLEM_BYTES];
 
-    if (given->output &&
-        !output_begin(&out, given->output, given->overwrite, problem))
-        message_error("%s", problem);
-    else if (check_cpu(given->command) &&
-             (!written || make_folder(written, around, &made)) &&
-             (!given->report || report_file_begin(&out, given)) &&
-             confine(given, around, &out))
+    if ((!given->output || begin_report(&out, given)) &&
+        check_cpu(given->command) &&
+        (!written || make_folder(written, around, &made)) &&
+        (!given->report || report_file_begin(&out, given)) &&
+        confine(given, around, &out))
         status = dispatch(given, &out, stop);
     output_end(&out);
     if (written && made && status != EXIT_DONE)

@@ -76,10 +76,17 @@ void message_divert(FILE *target)
     diverted = target;
 }
 
+/* DEL, which stands in strings only, is ASCII, but terminals obey it. */
 static int write_json(const char *bytes, size_t count, void *unused)
 {
+    const char *end = bytes + count, *del;
     (void)unused;
-    write_out(bytes, count);
+    for (; (del = memchr(bytes, 0x7f, (size_t)(end - bytes)));
+         bytes = del + 1) {
+        write_out(bytes, (size_t)(del - bytes));
+        write_out("\\u007f", sizeof "\\u007f" - 1);
+    }
+    write_out(bytes, (size_t)(end - bytes));
     return output_errno != 0 ? -1 : 0;
 }
 

@@ -373,6 +373,9 @@ static bool take_engine(parser *p, const struct option *option,
         return refuse(p, "", NULL,
                       "--%s: transformers divides nothing by itself",
                       option->name);
+    if (p->out->engines[value] != 0)
+        return refuse(p, "", NULL, "--%s: %s is given twice", option->name,
+                      names[value].name);
     p->out->engines[value] = devices;
     return true;
 }

@@ -678,8 +678,9 @@ typedef struct f8_inventory_summary {
     uint64_t tensors, bytes, files;
     bool has_index;           /* a checkpoint folder with an index           */
     bool agrees;              /* index and shards name the same tensors      */
-    const char *model_type;   /* "" when there is no config.json             */
-    const char *quantization; /* "none", "fp8 e4m3 128x128 …", …           */
+    /* Of config.json, 80 bytes of each value at most: "" when there is none;
+     * "none", "fp8, e4m3, 128 x 128 blocks", ... */
+    const char *model_type, *quantization;
     uint64_t dtype_tensors[F8_DTYPE_COUNT];
     uint64_t dtype_bytes[F8_DTYPE_COUNT];
 } f8_inventory_summary;
@@ -759,10 +760,11 @@ F8_API bool f8_roofline_get_machine(const f8_roofline *roofline, size_t i,
 
 /* The YAML front matter of `src`/README.md, which is what stands between a
  * first line `---` and the next one, into `card`, without those lines and
- * without a look at the YAML. "" when there is no such file, or it has none,
- * or one that does not fit, is not UTF-8 or holds a NUL. A README.md that is a
- * link out of `src` gives F8_ERR_REFUSED unless links are followed; a hub's
- * cache may have such. */
+ * without a look at the YAML. "" when there is no such file that can be read (a
+ * folder or a fifo of that name is none), or it has none, or one that does not
+ * fit, is not UTF-8 or holds a NUL. A README.md that is a link out of `src`
+ * gives F8_ERR_REFUSED unless links are followed; a hub's cache may have such.
+ */
 F8_API f8_status f8_read_card(const char *src, bool follow_links,
                               char card[F8_CARD_BYTES], f8_error *err);
 

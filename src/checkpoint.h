@@ -11,6 +11,11 @@
 #define F8_INDEX_NAME "model.safetensors.index.json"
 #define F8_SINGLE_NAME "model.safetensors"
 #define F8_CONFIG_NAME "config.json"
+/* As a header's: an index says the same in fewer words. */
+#define F8_INDEX_MAX_BYTES F8_ST_HEADER_MAX_BYTES
+/* The longest lists of modules have some hundred kilobytes. It becomes a tree
+ * of up to fifty times its text. */
+#define F8_CONFIG_MAX_BYTES UINT64_C(4000000)
 /* Our own folder inside a result. */
 #define F8_WORK_DIR ".fp8cast"
 

@@ -301,8 +301,10 @@ static f8_status check_space(const f8_plan *plan, const char *dst,
     f8_status status = f8_free_space(dst, &free_bytes, err);
     for (size_t i = 0; i < claim->files.count; i++) {
         const f8_side_file *f = &claim->files.items[i];
-        if (claim->replace || ends_with(f->path, ".part"))
-            free_bytes += f->bytes; /* about to be removed */
+        /* They are about to be removed; holes may claim any size. */
+        if ((claim->replace || ends_with(f->path, ".part")) &&
+            !f8_add_u64(free_bytes, f->bytes, &free_bytes))
+            free_bytes = UINT64_MAX;
     }
     if (status == F8_OK && free_bytes < needed)
         return f8_fail(err, F8_ERR_SPACE,

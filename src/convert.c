@@ -280,16 +280,19 @@ static f8_status count_results(f8_report *report, const f8_plan *plan,
 
 /* Statistics of every shard, this run's and earlier ones', in shard order:
  * an interrupted run continued reports what an undisturbed one does. */
-static f8_status make_report(const convert *c, double seconds,
-                             f8_report **report, f8_error *err)
+static f8_status make_report(convert *c, double seconds, f8_report **report,
+                             f8_error *err)
 {
     const f8_plan *plan = c->plan;
     f8_report *made = NULL;
 
     f8_status status = f8_report_new(plan, &made, err);
-    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++)
-        status = f8_journal_get_shard(c->target.work_dir, plan, i, &made->tally,
-                                      err);
+    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++) {
+        status = keep_going(c, 0)
+                     ? f8_journal_get_shard(c->target.work_dir, plan, i,
+                                            &made->tally, err)
+                     : f8_fail(err, F8_ERR_CANCELLED, "stopped");
+    }
     if (status == F8_OK)
         status = count_results(made, plan, err);
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {

@@ -98,9 +98,12 @@ void f8_buf_printf(f8_buf *buf, const char *format, ...)
     buf->length += (size_t)n;
 }
 
+/* What JSON writes as a backslash and a letter. */
+#define SHORT_ESCAPES "\b\f\n\r\t\"\\"
+
 void f8_buf_json_string(f8_buf *buf, const char *text)
 {
-    static const char shorts[] = "\b\f\n\r\t\"\\";
+    static const char shorts[] = SHORT_ESCAPES;
     static const char letters[] = "bfnrt\"\\";
 
     f8_buf_append(buf, "\"", 1);
@@ -122,6 +125,19 @@ void f8_buf_json_string(f8_buf *buf, const char *text)
         text++;
     }
     f8_buf_append(buf, "\"", 1);
+}
+
+uint64_t f8_json_string_bytes(const char *text)
+{
+    uint64_t bytes = 2; /* the quotes */
+
+    for (; *text; text++) {
+        if ((unsigned char)*text >= 0x20 && *text != '"' && *text != '\\')
+            bytes++;
+        else
+            bytes += strchr(SHORT_ESCAPES, *text) ? 2 : 6;
+    }
+    return bytes;
 }
 
 void f8_buf_free(f8_buf *buf)

@@ -47,6 +47,8 @@ void f8_buf_printf(f8_buf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Appends text as a JSON string with its quotes. */
 void f8_buf_json_string(f8_buf *buf, const char *text);
+/* How many bytes that would be. */
+uint64_t f8_json_string_bytes(const char *text);
 void f8_buf_free(f8_buf *buf);
 
 /* Strings that live as long as their owner, packed into large pieces. */

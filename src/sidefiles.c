@@ -35,8 +35,8 @@ static bool is_private_folder(const char *name)
     return is_tools_folder(name) || !strcmp(name, F8_WORK_DIR);
 }
 
-/* Weights in other formats (pickled ones could run code), and indexes of
- * weights that are not there any more. */
+/* Weights in other formats (pickled ones could run code), indexes of weights
+ * that are not there any more, and what describes them as they are no more. */
 static bool is_left_behind(const char *path)
 {
     static const char *const ends[] = {
@@ -44,6 +44,8 @@ static bool is_left_behind(const char *path)
         ".pickle",      ".h5",  ".msgpack", ".gguf", ".onnx", ".index.json"};
     size_t n = strlen(path);
 
+    if (!strcmp(path, F8_RIVAL_NAME))
+        return true;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         size_t m = strlen(ends[i]);
         if (n >= m && !strcasecmp(path + n - m, ends[i]))

@@ -643,7 +643,8 @@ END
     program 0 plan src --json --follow-links
     holds out 'd["left_behind"] == ["assets/notes.gguf",
         "assets/old.safetensors", "pytorch_model.bin",
-        "pytorch_model.bin.index.json"]' 'd["side_files"]["count"] == 13'
+        "pytorch_model.bin.index.json",
+        "quant_model_description.json"]' 'd["side_files"]["count"] == 13'
 }
 
 @test "a checkpoint of links, as in the hub's cache" {

@@ -374,6 +374,19 @@ for one in json.load(sys.stdin)["serving"]["engines"]:
     [ "$(ls -A)" = "$(printf '%s\n' a.html bad.json)" ]
 }
 
+@test "-o: the report itself is never replaced by what is drawn from it" {
+    cp "$shared/small.json" r.json
+    ln r.json other.json
+    for there in r.json ./r.json "$PWD/r.json" other.json; do
+        refused "$there: expected another file than the report itself" \
+            r.json -o "$there" --overwrite --format html
+    done
+    refused "r.json: expected another file than the report itself" \
+        r.json -o r.json
+    cmp r.json "$shared/small.json"
+    report r.json -o a.html
+}
+
 @test "-o: what is no file is never replaced" {
     mkdir d
     ln -s elsewhere link

@@ -281,10 +281,16 @@ static void test_damaged_measurements(void **state)
 {
     static const char *const edits[][2] = {
         {"{", ""},
-        {"\"histogram\":[0", "\"histogram\":[-1"},
-        {"\"histogram\":[0", "\"histogram\":[0.5"},
-        {"\"histogram\":[0", "\"histogram\":[0,0"},
-        {"\"histogram\":[0,", "\"histogram\":["},
+        /* Bin and count, bin and count; bin 0 has none. */
+        {"\"histogram\":[1,", "\"histogram\":[-1,"},
+        {"\"histogram\":[1,", "\"histogram\":[0.5,"},
+        {"\"histogram\":[1,", "\"histogram\":[2,"},
+        {"\"histogram\":[1,", "\"histogram\":[597,"},
+        {"\"histogram\":[1,3", "\"histogram\":[1,-3"},
+        {"\"histogram\":[1,", "\"histogram\":[0,0,1,"},
+        {"\"histogram\":[1,", "\"histogram\":["},
+        {"\"histogram\":[1,", "\"histogram\":[0,7,1,2,"},
+        {"\"histogram\"", "\"histograms\""},
         {"\"tensors\":1", "\"tensors\":\"1\""},
         {"\"elements\":9007199254740993", "\"elemental\":1"},
         /* A word each: the unit, which is 0, then zeros. */
@@ -317,6 +323,24 @@ static void test_damaged_measurements(void **state)
         if (f8_journal_get_shard(*state, plan, 0, NULL, NULL) == F8_OK)
             fail_msg("accepted %s for %s", edits[i][1], edits[i][0]);
     }
+    f8_tally_free(&tally);
+    f8_plan_free(plan);
+}
+
+/* A kind of which the shard has nothing takes a line, not all its bins. */
+static void test_empty_measurements_are_short(void **state)
+{
+    f8_error err = {0};
+    size_t bytes = 0;
+
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    f8_tally tally = tally_of(plan, 0);
+    expect_ok(f8_journal_put_shard(*state, plan, 0, &tally, &err), &err);
+    char *text = get_file(path_in(*state, "shard-00001.json"), &bytes);
+    assert_non_null(strstr(text, "\"histogram\":[],"));
+    assert_true(bytes < 2000);
+    free(text);
     f8_tally_free(&tally);
     f8_plan_free(plan);
 }
@@ -948,12 +972,57 @@ static void test_complete(void **state)
     f8_plan_free(plan);
 }
 
+/* Says stop at the call so many calls behind the first after config.json. */
+typedef struct late {
+    const char *config;
+    int calls, stop_at;
+} late;
+
+static int stop_late(void *user, const f8_progress *now)
+{
+    late *l = user;
+
+    (void)now;
+    l->calls += exists(l->config);
+    return l->calls == l->stop_at;
+}
+
+/* Measurements of many shards take long to read; each is asked about. */
+static void test_stopped_while_measurements_are_read(void **state)
+{
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+
+    for (int stop_at = 1; stop_at <= 4; stop_at++) {
+        late l = {.config = path_in(dst, "config.json"), .stop_at = stop_at};
+        f8_options options = {.size = sizeof options,
+                              .threads = 1,
+                              .progress = stop_late,
+                              .progress_user = &l};
+        f8_report *report = NULL;
+        f8_error err = {0};
+        if (exists(l.config))
+            assert_int_equal(unlink(l.config), 0);
+        f8_status status = f8_quantize(plan, dst, &options, &report, &err);
+        if (stop_at <= 3) /* there are three shards */
+            expect_error(status, &err, F8_ERR_CANCELLED, "stopped");
+        else
+            expect_ok(status, &err);
+        assert_int_equal(report != NULL, stop_at > 3);
+        assert_true(exists(l.config));
+        f8_report_free(report);
+    }
+    f8_plan_free(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_IN_DIR(test_measurements_come_back),
         TEST_IN_DIR(test_measurements_of_another_plan),
         TEST_IN_DIR(test_damaged_measurements),
+        TEST_IN_DIR(test_empty_measurements_are_short),
         TEST_IN_DIR(test_journal_matches),
         TEST_IN_DIR(test_journal_lists),
         TEST_IN_DIR(test_broken_journal),
@@ -970,6 +1039,7 @@ int main(void)
         TEST_IN_DIR(test_put_and_copy),
         TEST_IN_DIR(test_copy_that_cannot_be_published),
         TEST_IN_DIR(test_complete),
+        TEST_IN_DIR(test_stopped_while_measurements_are_read),
     };
     return cmocka_run_group_tests_name("journal and target", tests, NULL, NULL);
 }

@@ -318,7 +318,8 @@ static void test_shards_cut_by_their_headers(void **state)
     for (unsigned i = 0; i < COUNT; i++) {
         char *name = names + (size_t)i * 513;
         memset(name, 'n', 512);
-        int n = snprintf(name, 513, "%05u", i);
+        /* Experts: one name in config.json stands for all. */
+        int n = snprintf(name, 513, "experts.%05u", i);
         name[n] = '.';
         tensors[i] = (made_tensor){name, F8_DTYPE_U8, 1, {0}};
     }
@@ -830,6 +831,16 @@ static void test_already_quantised(void **state)
                  "\"quantization_config\", found one; --requantize takes "
                  "FP8 blockwise");
     assert_null(plan);
+    /* What no --requantize helps with. */
+    put_text(path_in(*state, "src/config.json"),
+             "{\"model_type\": \"test\", \"quantization_config\": null}");
+    for (int i = 0; i < 2; i++) {
+        options.requantize = i > 0;
+        expect_no_plan(src, &options, F8_ERR_REFUSED,
+                       "config.json: \"quantization_config\" is null: expected "
+                       "no such member, since the result has its own; remove "
+                       "it");
+    }
 }
 
 static void test_no_tensors(void **state)
