@@ -654,7 +654,8 @@ END
         'd["serving"]["engines"][1]["not_known"].startswith("no '"'parallel'"' of the rules names ")'
     program 0 plan "$shared/mini" --rules my.rules
     grep -q '^vllm 0.32.0          tensor parallel sizes not known: ' out
-    program 1 plan "$shared/mini" --rules my.rules --for vllm:1 --for vllm:2 -q
+    program 0 plan "$shared/mini" --rules my.rules --for vllm:1 -q
+    program 1 plan "$shared/mini" --rules my.rules --for vllm:2 -q
     grep -q "^fp8cast: --for vllm:2: not known: no 'parallel' of the rules" err
     # What the config does not say.
     cp -r "$shared/mini" src
