@@ -397,9 +397,10 @@ static f8_status run(const f8_plan *plan, const char *dst,
 static f8_status check_writable(const char *dst, f8_error *err)
 {
     char *work_dir = f8_path_join(dst, F8_WORK_DIR);
-    f8_status status = work_dir ? f8_check_make_dir(dst, err)
-                                : f8_fail_nomem(err, "the result folder");
 
+    if (!work_dir)
+        return f8_fail_nomem(err, "the result folder");
+    f8_status status = f8_check_make_dir(dst, err);
     if (status == F8_OK && access(dst, F_OK) == 0) {
         status = f8_check_make_dir(work_dir, err);
         if (status == F8_OK)
