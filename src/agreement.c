@@ -53,6 +53,22 @@ static bool same_shape(const f8_tensor *t, unsigned rank, const uint64_t *shape)
            (rank == 0 || !memcmp(t->shape, shape, rank * sizeof *shape));
 }
 
+/* Powers of two as bare bytes: the two engines have an F32 parameter and copy
+ * into it what they find, so that 127 becomes 127.0 and not 1. transformers
+ * looks at scale_fmt, without which they would not be read as such here. */
+static f8_status check_scale_bytes(f8_agreement *v, const f8_tensor *scale,
+                                   f8_error *err)
+{
+    if (scale->dtype != F8_DTYPE_U8)
+        return F8_OK;
+    return f8_problem(
+        v->problems, err,
+        "tensor %s: expected BF16, F32 or F8_E8M0, found U8; vLLM and SGLang "
+        "take its bytes for multipliers without a word, %s",
+        scale->name,
+        transformers(scale->name, "transformers for powers of two"));
+}
+
 /* Finds and checks the scale of a quantised weight. part->weight is cleared
  * when the codes cannot be judged. */
 static f8_status match_scale(f8_agreement *v, f8_counterpart *part,
@@ -71,8 +87,9 @@ static f8_status match_scale(f8_agreement *v, f8_counterpart *part,
     part->weight = weight;
     part->scale = partner.other;
     part->scale_dtype = partner.scale_dtype;
-    if (part->scale->file == weight->file)
-        return F8_OK;
+    status = check_scale_bytes(v, part->scale, err);
+    if (status != F8_OK || part->scale->file == weight->file)
+        return status;
     return f8_problem(
         v->problems, err, "tensor %s: in %s, but its weight is in %s",
         part->scale->name, v->result->files[part->scale->file].name,

@@ -360,6 +360,24 @@ still_fused() {
     finds "tensor ${name}_scale_inv: expected BF16, F32 or F8_E8M0, found F16"
 }
 
+@test "powers of two as bare bytes, which engines take for multipliers" {
+    by_others "$shared/src" --scale-dtype ue8m0
+    accepts
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst call-scales U8
+    found='expected BF16, F32 or F8_E8M0, found U8; vLLM and SGLang take its bytes for multipliers without a word, transformers'
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == d["quantized"] == 70' \
+        "'tensor $L.3.self_attn.o_proj.weight_scale_inv: $found for powers of two' in d['fault_list']" \
+        "'tensor mtp.layers.0.mlp.experts.1.up_proj.weight_scale_inv: $found does not read it' in d['fault_list']" \
+        'all(" found U8; " in f for f in d["fault_list"])' \
+        'd["codes_not_nearest"] == 0'
+    # Where nothing says that they are powers of two they are nothing.
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst unset scale_fmt
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 70' \
+        'all(f.endswith("expected BF16, F32 or F8_E8M0, found U8") for f in d["fault_list"])'
+}
+
 @test "a weight of the source that is NaN, and one that is infinite" {
     # Row 2, column 5 and row 130, column 3 of a matrix of 256 columns: two
     # blocks. No code could be right, so it is the source that is named.
