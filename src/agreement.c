@@ -6,6 +6,7 @@
 
 #include "arrange.h"
 #include "blockwise.h"
+#include "likeness.h"
 #include "members.h"
 #include "modules.h"
 #include "quant.h"
@@ -54,8 +55,10 @@ static bool same_shape(const f8_tensor *t, unsigned rank, const uint64_t *shape)
 }
 
 /* Powers of two as bare bytes: the two engines have an F32 parameter and copy
- * into it what they find, so that 127 becomes 127.0 and not 1. transformers
- * looks at scale_fmt, without which they would not be read as such here. */
+ * into it what they find, so that 127 becomes 127.0 and not 1; in layers that
+ * it joins with no other SGLang looks at the types first (layers/parameter.py,
+ * copy_with_check). transformers looks at scale_fmt, without which they would
+ * not be read as such here. */
 static f8_status check_scale_bytes(f8_agreement *v, const f8_tensor *scale,
                                    f8_error *err)
 {
@@ -63,10 +66,11 @@ static f8_status check_scale_bytes(f8_agreement *v, const f8_tensor *scale,
         return F8_OK;
     return f8_problem(
         v->problems, err,
-        "tensor %s: expected BF16, F32 or F8_E8M0, found U8; vLLM and SGLang "
-        "take its bytes for multipliers without a word, %s",
+        "tensor %s: expected BF16, F32 or F8_E8M0, found U8; vLLM takes its "
+        "bytes for multipliers without a word, SGLang does or raises, %s",
         scale->name,
-        transformers(scale->name, "transformers for powers of two"));
+        transformers(scale->name, "transformers takes them for powers of "
+                                  "two"));
 }
 
 /* Finds and checks the scale of a quantised weight. part->weight is cleared
@@ -195,46 +199,6 @@ static f8_status match_tensors(f8_agreement *v, f8_error *err)
     for (size_t i = 0; i < v->result->tensors.count && status == F8_OK; i++) {
         if (!v->expected[i])
             status = note_stranger(v, &v->result->tensors.items[i], err);
-    }
-    return status;
-}
-
-/* ---- index and config ---------------------------------------------------- */
-
-/* Members of config.json that converters rightly change or leave out. */
-static bool may_differ(const char *key)
-{
-    static const char *const keys[] = {"quantization_config", "torch_dtype",
-                                       "dtype", "transformers_version",
-                                       "_name_or_path"};
-
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        if (!strcmp(keys[i], key))
-            return true;
-    }
-    return false;
-}
-
-static f8_status compare_configs(f8_agreement *v, f8_error *err)
-{
-    json_t *a = v->plan.source->config, *b = v->result->config, *value;
-    const char *key;
-    f8_status status = F8_OK;
-
-    json_object_foreach(a, key, value)
-    {
-        if (status == F8_OK && !may_differ(key) &&
-            !json_equal(value, json_object_get(b, key)))
-            status = f8_problem(
-                v->problems, err, "%s: \"%s\" is not as in the source",
-                F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
-    }
-    json_object_foreach(b, key, value)
-    {
-        if (status == F8_OK && !may_differ(key) && !json_object_get(a, key))
-            status =
-                f8_problem(v->problems, err, "%s: \"%s\" is not in the source",
-                           F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
     }
     return status;
 }
@@ -483,7 +447,8 @@ static f8_status check_config(f8_agreement *v, f8_error *err)
 
     if (!v->result->config) /* a fault already, noted at the opening */
         return F8_OK;
-    f8_status status = compare_configs(v, err);
+    f8_status status = f8_likeness_check(v->plan.source->config,
+                                         v->result->config, v->findings, err);
     if (status != F8_OK)
         return status;
     if (!json_is_object(config))

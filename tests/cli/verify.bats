@@ -364,10 +364,10 @@ still_fused() {
     by_others "$shared/src" --scale-dtype ue8m0
     accepts
     "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst call-scales U8
-    found='expected BF16, F32 or F8_E8M0, found U8; vLLM and SGLang take its bytes for multipliers without a word, transformers'
+    found='expected BF16, F32 or F8_E8M0, found U8; vLLM takes its bytes for multipliers without a word, SGLang does or raises, transformers'
     program 3 verify "$shared/src" dst --json
     holds out 'd["faults"] == d["quantized"] == 70' \
-        "'tensor $L.3.self_attn.o_proj.weight_scale_inv: $found for powers of two' in d['fault_list']" \
+        "'tensor $L.3.self_attn.o_proj.weight_scale_inv: $found takes them for powers of two' in d['fault_list']" \
         "'tensor mtp.layers.0.mlp.experts.1.up_proj.weight_scale_inv: $found does not read it' in d['fault_list']" \
         'all(" found U8; " in f for f in d["fault_list"])' \
         'd["codes_not_nearest"] == 0'
@@ -560,16 +560,93 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
 }
 
 @test "config.json: the model's own members" {
+    not='is not as in the source: expected'
     sabotage set-config tie_word_embeddings true
-    finds 'config.json: "tie_word_embeddings" is not as in the source'
+    finds "config.json: \"tie_word_embeddings\" $not false, found true"
+    token=$("$PYTHON" -c '
+import json
+print(json.load(open("dst/config.json"))["image_token_id"])')
     sabotage unset-config image_token_id
-    finds 'config.json: "image_token_id" is not as in the source'
+    finds "config.json: \"image_token_id\" $not $token, found none"
     sabotage set-config new_thing 1
     finds 'config.json: "new_thing" is not in the source'
     sabotage set-text-config rms_norm_eps 1e-05
-    finds 'config.json: "text_config" is not as in the source'
+    finds "config.json: \"text_config.rms_norm_eps\" $not 1e-6, found 1e-5"
     sabotage set-text-config num_experts 2
-    finds 'config.json: "text_config" is not as in the source'
+    finds "config.json: \"text_config.num_experts\" $not 3, found 2"
+    # What stands for the result's own at the top is one too many below.
+    sabotage set-text-config quantization_config null
+    finds 'config.json: "text_config.quantization_config" is not in the source'
+}
+
+# warns WARNING...: no faults, and these warnings of config.json.
+warns() {
+    accepts
+    "$PYTHON" -c '
+import json, sys
+found = [w for w in json.load(open("out"))["warning_list"]
+         if w.startswith("config.json: ")]
+assert found == sys.argv[1:], found' "$@"
+}
+
+@test "config.json: what other programs write in another way, on every level" {
+    sabotage nothing
+    "$PYTHON" - "$shared/src/config.json" <<'END'
+import json
+import sys
+source = json.load(open(sys.argv[1]))
+config = json.load(open("dst/config.json"))
+# The fixture's source names the type once, of the language model.
+assert "dtype" not in source and "torch_dtype" not in source
+text = config["text_config"]
+assert text["dtype"] == "bfloat16"
+text["torch_dtype"] = text.pop("dtype")
+config["dtype"] = "bfloat16"
+for one in (config, text, config["vision_config"]):
+    one["transformers_version"] = "5.0"
+    one["_name_or_path"] = "/home/somebody/model"
+json.dump({key: config[key] for key in reversed(config)},
+          open("dst/config.json", "w"))
+END
+    warns
+    # Both names: the newer one counts.
+    sabotage set-text-config torch_dtype '"float16"'
+    warns
+}
+
+@test "config.json: another type to compute in" {
+    then='in the source "bfloat16"; loaders compute in it unless they are told otherwise, or raise'
+    sabotage set-config torch_dtype '"float16"'
+    warns "config.json: \"torch_dtype\" is \"float16\", $then"
+    sabotage set-config dtype '"float8_e4m3fn"'
+    warns "config.json: \"dtype\" is \"float8_e4m3fn\", $then"
+    sabotage set-text-config dtype '"float16"'
+    warns "config.json: \"text_config.dtype\" is \"float16\", $then"
+    # None on any level; on one of two it is inherited.
+    sabotage set-text-config dtype null
+    warns 'config.json: no "dtype", in the source "bfloat16"; SGLang takes it for float32, and computes in float16, with Gemma in bfloat16'
+    cp -r dst once
+    good=once sabotage set-config dtype '"bfloat16"'
+    warns
+    # What is no name of a type is another member's value.
+    sabotage set-text-config dtype 7
+    finds 'config.json: "text_config.dtype" is not as in the source: expected "bfloat16", found 7'
+}
+
+@test "config.json: numbers are compared by value" {
+    sabotage nothing
+    "$PYTHON" - <<'END'
+import json
+config = json.load(open("dst/config.json"))
+rope = config["text_config"]["rope_parameters"]
+assert rope["rope_theta"] == 10000000 and type(rope["rope_theta"]) is int
+rope["rope_theta"] = 1e7
+json.dump(config, open("dst/config.json", "w"))
+END
+    # transformers raises where it wants a count, but not here: no fault.
+    warns 'config.json: "text_config.rope_parameters.rope_theta" is 10000000.0, in the source 10000000; loaders that want an integer raise'
+    sabotage set-text-config attention_dropout 0
+    warns 'config.json: "text_config.attention_dropout" is 0, in the source 0.0; loaders that want a float raise'
 }
 
 @test "config.json: what is quoted of it is cut" {
