@@ -208,6 +208,7 @@ static f8_status match_tensors(f8_agreement *v, f8_error *err)
 /* The entries of a list, of which anybody may have made a million. */
 typedef struct entries {
     const char *key;     /* of the list */
+    bool is_absent;      /* there is none, or null */
     size_t count;        /* of all, also of what is no string */
     const char **texts;  /* in order; NULL for what is no string */
     const char **hits;   /* what each reaches that it must not, or NULL */
@@ -230,13 +231,15 @@ static bool keep_going(void *ctx, uint64_t bytes)
            v->options->progress(v->options->progress_user, &none) == 0;
 }
 
+/* A list that is NULL is none. */
 static f8_status take_entries(f8_agreement *v, const json_t *list,
                               const char *key, const f8_modules *modules,
                               entries *e, f8_error *err)
 {
     const f8_watch watch = {keep_going, v};
 
-    *e = (entries){.key = key, .count = json_array_size(list)};
+    *e = (entries){
+        .key = key, .is_absent = !list, .count = json_array_size(list)};
     e->texts = f8_alloc(e->count, sizeof *e->texts);
     e->hits = f8_alloc(e->count, sizeof *e->hits);
     e->sorted = f8_alloc(e->count, sizeof *e->sorted);
@@ -259,8 +262,20 @@ static void free_entries(entries *e)
     free(e->sorted);
 }
 
+static bool is_head(const char *module)
+{
+    const char *dot = strrchr(module, '.');
+
+    return !strcmp(dot ? dot + 1 : module, "lm_head");
+}
+
+/* Where there is no list transformers keeps the head by itself, and what is
+ * tied to it (quantizers/base.py, get_keys_to_not_convert); where one is empty
+ * it does not. The engines never make a head FP8. */
 static bool lists(const entries *e, const char *module)
 {
+    if (e->is_absent && is_head(module))
+        return true;
     return e->sorted_count > 0 && bsearch(&module, e->sorted, e->sorted_count,
                                           sizeof *e->sorted, by_name);
 }
@@ -372,6 +387,11 @@ static f8_status check_list(f8_agreement *v, const f8_modules *modules,
     return status;
 }
 
+static bool is_none(const json_t *list)
+{
+    return !list || json_is_null(list);
+}
+
 /* The list has two names. vLLM reads ignored_layers unless it is empty, SGLang
  * reads it even then, transformers where there is no other. */
 static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
@@ -381,14 +401,17 @@ static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
     static const char alias[] = "ignored_layers";
     const json_t *list = json_object_get(config, name);
     const json_t *other = json_object_get(config, alias);
+    bool is_odd = !json_is_array(other) && !is_none(other);
     f8_status status = F8_OK;
 
-    if (!json_is_array(list) &&
-        (!json_is_array(other) || (list && !json_is_null(list))))
+    if (!json_is_array(list) && (!is_none(list) || is_odd))
         return f8_problem(v->problems, err,
                           "%s: quantization_config: expected an array \"%s\"",
                           F8_CONFIG_NAME, name);
-    if (other && json_array_size(other) == 0 && json_array_size(list) > 0)
+    if (is_none(list) && is_none(other))
+        return check_list(v, modules, name, NULL, err);
+    if (is_odd ||
+        (other && json_array_size(other) == 0 && json_array_size(list) > 0))
         status = f8_problem(v->problems, err,
                             "%s: quantization_config: \"%s\" is %s, and "
                             "SGLang reads it in place of %s",
@@ -396,8 +419,8 @@ static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
                             json_is_array(other) ? "empty" : "no array", name);
     if (status == F8_OK && json_is_array(list))
         status = check_list(v, modules, name, list, err);
-    if (status == F8_OK && json_array_size(other) > 0 &&
-        !json_equal(list, other))
+    if (status == F8_OK && json_is_array(other) && !json_equal(list, other) &&
+        (is_none(list) || json_array_size(other) > 0))
         status = check_list(v, modules, alias, other, err);
     return status;
 }

@@ -519,6 +519,48 @@ not_listed() {
     accepts
 }
 
+@test "modules_to_not_convert: none at all, which is no empty list" {
+    # A family in which only the head must stand there.
+    program 0 synth llama --model llama-3.1-70b --sparse --layers 2 \
+        --hidden 256 --vocab 512 --quiet
+    program 0 quantize llama llama-good --quiet
+    c="config.json: modules_to_not_convert:"
+    head='lm_head is not FP8 and not listed; a loader would convert it: transformers does on a GPU, vLLM and SGLang do not'
+    src=llama good=llama-good
+    sabotage unset modules_to_not_convert
+    accepts
+    sabotage set modules_to_not_convert null
+    accepts
+    cp -r dst once
+    good=once sabotage set ignored_layers null
+    accepts
+    good=once sabotage set ignored_layers '[]'
+    finds "config.json: ignored_layers: $head"
+    good=once sabotage set ignored_layers '["lm_head"]'
+    accepts
+    good=once sabotage set ignored_layers '"lm_head"'
+    finds 'config.json: quantization_config: expected an array "modules_to_not_convert"'
+    good=llama-good sabotage set modules_to_not_convert '[]'
+    finds "$c $head"
+    # Where more is kept it is still missed.
+    good=$shared/good src=$shared/src
+    sabotage unset modules_to_not_convert
+    program 3 verify "$src" dst --json
+    holds out 'd["faults"] == 25' \
+        'all("is not FP8 and not listed" in f for f in d["fault_list"])' \
+        'not any("lm_head" in f for f in d["fault_list"])'
+}
+
+@test "ignored_layers that is no array" {
+    for list in '[]' '["lm_head"]'; do
+        sabotage set modules_to_not_convert "$list"
+        cp -r dst "once$list"
+        good=once$list sabotage set ignored_layers '"lm_head"'
+        program 3 verify "$shared/src" dst --json
+        holds out "'config.json: quantization_config: \"ignored_layers\" is no array, and SGLang reads it in place of modules_to_not_convert' in d['fault_list']"
+    done
+}
+
 @test "modules_to_not_convert: what is no name" {
     sabotage list-too 're:.*mtp.*'
     finds 'config.json: modules_to_not_convert: expected names, found "re:.*mtp.*", which loaders take for a pattern or for nothing'
