@@ -310,8 +310,10 @@ static f8_status convert(const arguments *given, run *current,
     return status;
 }
 
+/* serving is NULL on the way back. */
 static void show_report(const arguments *given, const f8_plan *plan,
-                        const f8_report *report, uint64_t resumed_bytes)
+                        const f8_report *report, const f8_serving *serving,
+                        uint64_t resumed_bytes)
 {
     f8_report_summary summary;
     if (given->json || given->quiet)
@@ -320,6 +322,9 @@ static void show_report(const arguments *given, const f8_plan *plan,
     if (summary.already_done)
         message_line("%s is finished: nothing to do", given->paths[1]);
     table_convert(plan, report, resumed_bytes);
+    /* verify tells of it too, with all else. */
+    if (serving && !given->verify)
+        table_serving_warnings(serving);
     table_errors(report);
 }
 
@@ -328,15 +333,18 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
     f8_error err;
     f8_plan *plan = NULL;
     f8_report *report = NULL;
+    f8_serving *serving = NULL;
     f8_verdict *verdict = NULL;
     run current = {.stop = stop};
     f8_options options = library_options(given, NULL);
     int status = EXIT_DONE;
 
     if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK ||
+        (given->command == COMMAND_QUANTIZE &&
+         f8_plan_serving(plan, &serving, &err) != F8_OK) ||
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
-    show_report(given, plan, report, current.view.resumed_bytes);
+    show_report(given, plan, report, serving, current.view.resumed_bytes);
     if (given->report && !report_file_write(out, given, report))
         status = EXIT_FAILED;
     if (given->verify) {
@@ -346,7 +354,7 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
         status = verdict_status != EXIT_DONE ? verdict_status : status;
     }
     if (given->json) {
-        print_json(json_convert(plan, report, verdict));
+        print_json(json_convert(plan, report, serving, verdict));
     } else if (verdict && !given->quiet) {
         /* Its error statistics are those that stand above. */
         message_text("\n");
@@ -362,6 +370,7 @@ failure:
 out:
     f8_verdict_free(verdict);
     f8_report_free(report);
+    f8_serving_free(serving);
     f8_plan_free(plan);
     return status;
 }

@@ -22,6 +22,13 @@ typedef enum complaint {
     COMPLAINTS
 } complaint;
 
+/* What an engine does with FP8 that the rules say it cannot take. */
+typedef enum trouble {
+    ALONE,   /* takes the codes, and leaves the scales */
+    STOPPED, /* raises */
+    TROUBLES
+} trouble;
+
 typedef struct group {
     const f8_unit *first;
     uint64_t count;
@@ -43,6 +50,7 @@ typedef struct survey {
     f8_obstacle least[F8_ENGINE_COUNT][CROWDINGS][SIZES];
     uint32_t small; /* sizes at which vLLM makes smaller blocks */
     group groups[COMPLAINTS][F8_MAX_KINDS];
+    group modules[TROUBLES][F8_ENGINE_COUNT][F8_MAX_KINDS];
     f8_serving *made;
 } survey;
 
@@ -102,12 +110,17 @@ static void judge_layer(survey *s, const f8_layer *l, f8_engine engine)
 
 /* ---- shapes -------------------------------------------------------------- */
 
-static void complain(survey *s, complaint about, const f8_unit *u)
+static void add_to(group *groups, const f8_unit *u)
 {
-    group *g = &s->groups[about][u->kind];
+    group *g = &groups[u->kind];
 
     if (!g->count++)
         g->first = u;
+}
+
+static void complain(survey *s, complaint about, const f8_unit *u)
+{
+    add_to(s->groups[about], u);
 }
 
 /* transformers takes rows / rows of scales for the height of a block. */
@@ -130,6 +143,20 @@ static void judge_shape(survey *s, const f8_unit *u)
         complain(s, ODD_INPUTS, u);
 }
 
+/* What the rules keep and is FP8 all the same: they know which engines have no
+ * code for it. */
+static void judge_module(survey *s, const f8_unit *u)
+{
+    const f8_rule *rule = s->plan->decisions[u->source].rule;
+
+    for (int e = 0; rule && e < F8_ENGINE_COUNT; e++) {
+        if (rule->misread_by >> e & 1)
+            add_to(s->modules[ALONE][e], u);
+        if (rule->refused_by >> e & 1)
+            add_to(s->modules[STOPPED][e], u);
+    }
+}
+
 static void look(survey *s)
 {
     for (uint64_t i = 0; i < s->plan->units_count; i++) {
@@ -139,8 +166,10 @@ static void look(survey *s)
         /* verify may have found FP8 that is no matrix: a fault already. */
         if (u->rank != 2 || !f8_unit_rows(u) || !f8_unit_cols(u))
             continue;
-        if (u->action == F8_QUANTIZE)
+        if (u->action == F8_QUANTIZE) {
             judge_shape(s, u);
+            judge_module(s, u);
+        }
         if (!f8_layer_find(s->plan, u, &l, &lack)) {
             if (lack.what)
                 not_known(s, &lack);
@@ -315,6 +344,27 @@ static f8_status conclude_shapes(survey *s, f8_error *err)
     return F8_OK;
 }
 
+static f8_status conclude_modules(survey *s, f8_error *err)
+{
+    static const char *const words[TROUBLES] = {
+        [ALONE] = "leaves the scales and takes the codes for weights, silently",
+        [STOPPED] = "does not load this in FP8",
+    };
+    f8_status status = F8_OK;
+
+    for (int t = 0; t < TROUBLES; t++) {
+        for (size_t k = 0; k < s->plan->kinds_count; k++) {
+            for (int e = 0; e < F8_ENGINE_COUNT && status == F8_OK; e++) {
+                const group *g = &s->modules[t][e][k];
+                if (g->count)
+                    status = add_finding(s->made, (f8_engine)e, true, words[t],
+                                         g->first, g->count, err);
+            }
+        }
+    }
+    return status;
+}
+
 /* ---- the head ------------------------------------------------------------ */
 
 static f8_status judge_head(survey *s, f8_error *err)
@@ -401,6 +451,8 @@ static f8_status conclude(survey *s, bool pow2, f8_error *err)
     }
     if (status == F8_OK)
         status = conclude_shapes(s, err);
+    if (status == F8_OK)
+        status = conclude_modules(s, err);
     if (status == F8_OK)
         status = judge_head(s, err);
     if (status == F8_OK)

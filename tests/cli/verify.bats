@@ -768,8 +768,27 @@ by_others() {
     by_others "$shared/src" --quantize 'mtp.layers.*_proj.weight'
     accepts
     holds out 'd["quantized"] == 77' 'd["kept"] == 70'
-    by_others "$shared/src" --quantize 'mtp.fc.weight'
+    # No engine has anything against these.
+    holds out '[e["warnings"] for e in d["serving"]["engines"]] == [0, 0, 0]'
+}
+
+@test "FP8 that SGLang has no code for: no fault, but a warning of that engine" {
+    # docs/loaders.md: vLLM and transformers read it as it is meant.
+    by_others "$shared/src" --quantize 'mtp.fc.weight' \
+        --quantize 'model.visual.*.attn.*.weight' \
+        --quantize 'model.visual.*.linear_fc?.weight'
     accepts
+    holds out 'sorted((f["engine"], f["where"])
+            for f in d["serving"]["findings"] if f["severity"] == "warning"
+            and f["what"] == "leaves the scales and takes the codes for "
+                "weights, silently") == [("sglang", where) for where in (
+            "attn.proj", "attn.qkv", "mlp.linear_fc1", "mlp.linear_fc2",
+            "model.visual.merger.linear_fc1", "model.visual.merger.linear_fc2",
+            "mtp.fc")]' \
+        'not any("does not load" in f["what"]
+            for f in d["serving"]["findings"])'
+    program 0 verify "$shared/src" dst
+    grep -qxF 'warning              sglang: leaves the scales and takes the codes for weights,' out
 }
 
 @test "accepted: more kept than the rules demand" {
