@@ -82,7 +82,7 @@ accepts() {
 @test "one code, one step away" {
     # [512, 256]: element 300 * 256 + 200 is in block [2, 1].
     sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
-    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 1 of 131072, the first fault at row 300, column 200, block [2, 1]"
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 1 of 131072, the first at row 300, column 200, block [2, 1]"
     holds out 'd["codes_not_nearest"] == 1' 'd["codes_nan"] == 0' \
         'd["quantized"] == 70'
     # The text and --quiet say it too, with the same exit status.
@@ -97,7 +97,7 @@ accepts() {
     sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
     cp -r dst once
     good=once sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 513
-    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 2 of 131072, the first fault at row 2, column 1, block [0, 0]"
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 2 of 131072, the first at row 2, column 1, block [0, 0]"
     holds out 'd["codes_not_nearest"] == 2'
 }
 
@@ -105,7 +105,7 @@ accepts() {
     name=$L.2.mlp.experts.1.up_proj.weight
     for code in 127 255; do
         sabotage byte $name 32767 $code
-        finds "tensor $name: codes that are NaN: 1 of 32768, the first fault at row 127, column 255, block [0, 1]"
+        finds "tensor $name: codes that are NaN: 1 of 32768, the first at row 127, column 255, block [0, 1]"
         holds out 'd["codes_nan"] == 1' 'd["codes_not_nearest"] == 0'
     done
 }
@@ -116,6 +116,19 @@ accepts() {
         sabotage scale $name 1 $bits
         finds "tensor ${name}_scale_inv: scales that are not finite and positive: 1, the first in block [1, 0]"
     done
+}
+
+@test "several kinds of faults in one tensor: each has its own place" {
+    # [256, 256], four blocks. Columns 256: element 3 is in block [0, 0].
+    name=$L.0.linear_attn.out_proj.weight
+    sabotage code-step $name 3
+    cp -r dst once
+    good=once sabotage scale $name 3 7fc0
+    cp -r dst twice
+    good=twice sabotage byte $name $((200 * 256 + 7)) 127
+    finds "tensor ${name}_scale_inv: scales that are not finite and positive: 1, the first in block [1, 1]" \
+        "tensor $name: codes that are NaN: 1 of 65536, the first at row 200, column 7, block [1, 0]" \
+        "tensor $name: codes that are not the nearest to weight / scale: 1 of 65536, the first at row 0, column 3, block [0, 0]"
 }
 
 @test "a scale that is another" {
@@ -133,7 +146,7 @@ accepts() {
     name=$L.1.mlp.shared_expert.down_proj.weight
     sabotage scale $name 1 0080
     program 3 verify "$shared/src" dst --json
-    holds out "any(f.startswith('tensor ${name}_scale_inv: scales more than 4 times off their block') and f.endswith(': 1, the first fault in block [1, 0]') for f in d['fault_list'])"
+    holds out "any(f.startswith('tensor ${name}_scale_inv: scales more than 4 times off their block') and f.endswith(': 1, the first in block [1, 0]') for f in d['fault_list'])"
 }
 
 @test "modules_to_not_convert: what vLLM takes for a layer's experts" {
@@ -398,7 +411,7 @@ make_bad.set_weight("broken", sys.argv[2], 130 * found.shape[1] + 3, make_bad.IN
 END
     cp -r "$shared/good" dst
     src=broken
-    finds "tensor $name: blocks whose source holds NaN or Inf: 2, the first fault at row 2, column 5"
+    finds "tensor $name: blocks whose source holds NaN or Inf: 2, the first at row 2, column 5"
 }
 
 @test "FP8 of only some parts of what engines fuse" {
