@@ -335,10 +335,34 @@ static f8_status read_shard(opening *o, uint32_t i)
     return f8_problem_from(o->problems, status, o->err);
 }
 
+/* Of equal names the first that was read comes first. */
 static int by_name(const void *a, const void *b)
 {
     const f8_tensor *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
+    int order = strcmp((*x)->name, (*y)->name);
+
+    return order ? order : (*x > *y) - (*x < *y);
+}
+
+/* Of a tensor that stands in several shards the one that the index means is
+ * put first, and so is the one that is found by its name. */
+static void put_meant_first(opening *o)
+{
+    f8_tensor **t = o->cp->by_name;
+    size_t count = o->cp->tensors.count;
+
+    for (size_t first = 0, i = 1; i < count; i++) {
+        if (strcmp(t[first]->name, t[i]->name) != 0) {
+            first = i;
+            continue;
+        }
+        const f8_index_entry *said = f8_index_find(&o->index, t[i]->name);
+        if (said && !strcmp(said->file, o->cp->files[t[i]->file].name)) {
+            f8_tensor *meant = t[i];
+            t[i] = t[first];
+            t[first] = meant;
+        }
+    }
 }
 
 static f8_status sort_names(opening *o)
@@ -355,7 +379,22 @@ static f8_status sort_names(opening *o)
     }
     if (count > 0)
         qsort(cp->by_name, count, sizeof *cp->by_name, by_name);
+    put_meant_first(o);
     return F8_OK;
+}
+
+/* One that the index puts into another shard, where it may be as well. */
+static f8_status tell_misplaced(opening *o, const f8_tensor *t,
+                                const char *said)
+{
+    const f8_checkpoint *cp = o->cp;
+    uint32_t found = f8_checkpoint_find(cp, t->name)->file;
+    bool twice = !strcmp(cp->files[found].name, said);
+
+    return f8_problem(
+        o->problems, o->err, "%s: tensor %s is here%s, %s puts it in %s%s",
+        cp->files[t->file].name, t->name, twice ? " too" : "", F8_INDEX_NAME,
+        said, twice && o->problems ? "; loaders take either" : "");
 }
 
 /* Every tensor of a shard stands in the index with that shard's name. */
@@ -373,9 +412,7 @@ static f8_status check_shards_against_index(opening *o)
                 f8_problem(o->problems, o->err, "%s: tensor %s is not in %s",
                            file, t->name, F8_INDEX_NAME);
         else if (strcmp(said->file, file) != 0)
-            status = f8_problem(o->problems, o->err,
-                                "%s: tensor %s is here, %s puts it in %s", file,
-                                t->name, F8_INDEX_NAME, said->file);
+            status = tell_misplaced(o, t, said->file);
     }
     return status;
 }
@@ -520,14 +557,19 @@ void f8_checkpoint_free(f8_checkpoint *cp)
 
 const f8_tensor *f8_checkpoint_find(const f8_checkpoint *cp, const char *name)
 {
-    f8_tensor key = {.name = name};
-    const f8_tensor *at = &key;
+    size_t low = 0, high = cp->tensors.count;
 
-    if (cp->tensors.count == 0)
-        return NULL;
-    f8_tensor **found = bsearch(&at, cp->by_name, cp->tensors.count,
-                                sizeof *cp->by_name, by_name);
-    return found ? *found : NULL;
+    /* The first of equal names, which bsearch does not promise. */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(cp->by_name[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found =
+        low < cp->tensors.count && !strcmp(cp->by_name[low]->name, name);
+    return found ? cp->by_name[low] : NULL;
 }
 
 #define PLACE(key)                             \

@@ -82,7 +82,8 @@ f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
                                   f8_error *err);
 void f8_checkpoint_free(f8_checkpoint *checkpoint);
 
-/* NULL when there is no such tensor. */
+/* NULL when there is no such tensor. Of those in several shards the one that
+ * the index means. */
 const f8_tensor *f8_checkpoint_find(const f8_checkpoint *checkpoint,
                                     const char *name);
 

@@ -247,6 +247,25 @@ accepts() {
     finds "$(basename "$home"): tensor $L.4.input_layernorm.weight has no counterpart in the source"
 }
 
+@test "a tensor in two shards: the index says which is meant" {
+    # A kept weight and a scale; their copies, in the last shard, are zeros.
+    sabotage nothing
+    last=model-00008-of-00008.safetensors
+    name=$L.0.input_layernorm.weight
+    home=$(basename "$(grep -lF "\"$name\"" dst/*.safetensors)")
+    [ "$home" != $last ]
+    sabotage twice $name first
+    finds "$last: tensor $name is here too, model.safetensors.index.json puts it in $home; loaders take either"
+    sabotage twice $name last
+    finds "$home: tensor $name is here too, model.safetensors.index.json puts it in $last; loaders take either" \
+        "tensor $name: expected the source's bytes, found others, the first at byte 0 of 512"
+    name=$L.0.linear_attn.in_proj_qkv.weight_scale_inv
+    home=$(basename "$(grep -lF "\"$name\"" dst/*.safetensors)")
+    [ "$home" != $last ]
+    sabotage twice $name first
+    finds "$last: tensor $name is here too, model.safetensors.index.json puts it in $home; loaders take either"
+}
+
 @test "the fused tensor left beside its parts" {
     name=$L.0.mlp.experts.down_proj
     sabotage add $name $L.0.mlp.experts.0.down_proj.weight

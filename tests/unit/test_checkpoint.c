@@ -268,19 +268,44 @@ static void test_wrong_shard(void **state)
                             " puts it in b.safetensors");
 }
 
+/* What stands in two shards is told once, and the copy that is found by its
+ * name is the one that the index means, in whichever shard. */
 static void test_tensor_in_two_shards(void **state)
 {
     static const made_tensor two[] = {{"z", F8_DTYPE_F32, 0, {0}},
+                                      {"y", F8_DTYPE_U8, 0, {0}},
                                       {"x", F8_DTYPE_U8, 0, {0}}};
-
-    put_good(*state);
-    put_shard(path_in(*state, "b.safetensors"), two, COUNT_OF(two));
+    static const char refusal[] =
+        "a.safetensors: tensor y is here too, " INDEX " puts it in "
+        "b.safetensors";
+    f8_problems problems = {0};
     f8_checkpoint *cp = NULL;
     f8_error err = {0};
-    expect_error(
-        f8_checkpoint_open(*state, true, NULL, &cp, &err), &err, F8_ERR_FORMAT,
-        "b.safetensors: tensor x is here, " INDEX " puts it in a.safetensors");
+
+    put_two_shards(*state);
+    put_shard(path_in(*state, "b.safetensors"), two, COUNT_OF(two));
+    put_index(*state, "{\"z\": \"b.safetensors\", \"x\": \"a.safetensors\", "
+                      "\"y\": \"b.safetensors\"}");
+    expect_error(f8_checkpoint_open(*state, true, NULL, &cp, &err), &err,
+                 F8_ERR_FORMAT, refusal);
     assert_null(cp);
+    expect_ok(f8_checkpoint_open(*state, true, &problems, &cp, &err), &err);
+    assert_int_equal(problems.count, 3);
+    assert_string_equal(problems.lines[0],
+                        INDEX ": expected total_size 10, found 8");
+    assert_string_equal(problems.lines[1],
+                        "a.safetensors: tensor y is here too, " INDEX
+                        " puts it in b.safetensors; loaders take either");
+    assert_string_equal(problems.lines[2],
+                        "b.safetensors: tensor x is here too, " INDEX
+                        " puts it in a.safetensors; loaders take either");
+    assert_int_equal(f8_checkpoint_find(cp, "x")->file, 0);
+    assert_int_equal(f8_checkpoint_find(cp, "y")->file, 1);
+    assert_int_equal(f8_checkpoint_find(cp, "z")->file, 1);
+    assert_null(f8_checkpoint_find(cp, "w"));
+    assert_null(f8_checkpoint_find(cp, "zz"));
+    f8_problems_free(&problems);
+    f8_checkpoint_free(cp);
 }
 
 static void test_stray_files(void **state)
