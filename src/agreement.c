@@ -120,6 +120,8 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
         return f8_problem(v->problems, err,
                           "tensor %s: missing; it is still in %s", u->name,
                           from->name);
+    if (!to && v->result->has_gaps) /* then it is these that loaders meet */
+        return f8_problem(v->problems, err, "tensor %s: missing", u->name);
     if (!to)
         return f8_problem(
             v->problems, err, "tensor %s: missing" NOT_NOTICED "%s", u->name,

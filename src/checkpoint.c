@@ -19,11 +19,6 @@
  * of up to fifty times its text. */
 #define CONFIG_MAX_BYTES UINT64_C(4000000)
 
-/* Who collects problems wants to know what engines make of them: they read the
- * files that the index names. */
-#define NOT_READ \
-    "; vLLM, SGLang and transformers do not read it and say nothing"
-
 /* ---- problems ------------------------------------------------------------ */
 
 f8_status f8_problem(f8_problems *problems, f8_error *err, const char *format,
@@ -269,19 +264,50 @@ out:
     return status;
 }
 
+/* Mistral's own form, which vLLM looks for before all else. */
+static bool is_consolidated(const char *name)
+{
+    static const char start[] = "consolidated";
+
+    return !strncmp(name, start, sizeof start - 1);
+}
+
+/* Who collects problems wants to know what loaders make of them. vLLM and
+ * SGLang read all shards of the folder, or, of an index, those that it names;
+ * transformers the one with the usual name, or else those of the index. Read in
+ * vLLM 0.32.0 and SGLang 0.5.23 (_prepare_weights and
+ * filter_duplicate_safetensors_files of model_loader) and transformers 5.23.0
+ * (modeling_utils.py, _get_resolved_checkpoint_files). */
+static const char *made_of_stray(const opening *o, const char *name)
+{
+    if (!o->problems)
+        return "";
+    if (is_consolidated(name))
+        return "; vLLM reads it in place of all others";
+    if (o->cp->has_index && !strcmp(name, F8_SINGLE_NAME))
+        return "; transformers reads it in place of the shards";
+    if (o->cp->has_index)
+        return "; vLLM, SGLang and transformers do not read it and say nothing";
+    return o->cp->files_count > 0
+               ? "; vLLM and SGLang read it too, transformers does not"
+               : "; vLLM and SGLang read it without one, transformers raises";
+}
+
 static f8_status tell_stray(opening *o, const char *name)
 {
+    const char *then = made_of_stray(o, name);
+
     if (o->cp->has_index)
         return f8_problem(o->problems, o->err,
                           "%s: lies beside the shards, but %s does not name "
                           "it%s",
-                          name, F8_INDEX_NAME, o->problems ? NOT_READ : "");
+                          name, F8_INDEX_NAME, then);
     if (o->cp->files_count > 0)
         return f8_problem(o->problems, o->err,
-                          "%s: lies beside %s, but there is no %s", name,
-                          F8_SINGLE_NAME, F8_INDEX_NAME);
-    return f8_problem(o->problems, o->err, "%s: there is no %s that names it",
-                      name, F8_INDEX_NAME);
+                          "%s: lies beside %s, but there is no %s%s", name,
+                          F8_SINGLE_NAME, F8_INDEX_NAME, then);
+    return f8_problem(o->problems, o->err, "%s: there is no %s that names it%s",
+                      name, F8_INDEX_NAME, then);
 }
 
 /* A shard that the index does not name is loaded by nobody, and nobody says
@@ -323,13 +349,15 @@ static f8_status read_shard(opening *o, uint32_t i)
     if (status == F8_ERR_IO && o->err && o->err->sys_errno == ENOENT &&
         cp->has_index)
         status = f8_fail(o->err, F8_ERR_FORMAT,
-                         "%s: the index names this file, but it is missing",
-                         file->name);
+                         "%s: the index names this file, but it is missing%s",
+                         file->name, o->problems ? "; all loaders raise" : "");
     if (status == F8_OK)
         status = f8_st_read_header(fd, file->bytes, file->name, i, &cp->strings,
                                    &cp->tensors, &file->head, o->err);
-    if (status != F8_OK)
+    if (status != F8_OK) {
         cp->tensors.count = before;
+        cp->has_gaps = true;
+    }
     if (fd >= 0)
         close(fd);
     return f8_problem_from(o->problems, status, o->err);
@@ -496,8 +524,11 @@ f8_status f8_checkpoint_open(const char *dir, int flags, f8_problems *problems,
                                       &o.cp->folder, o.err);
     if (status == F8_OK)
         status = read_config(&o, (flags & F8_OPEN_CONFIG) != 0);
-    if (status == F8_OK)
-        status = f8_problem_from(problems, find_files(&o), o.err);
+    if (status == F8_OK) {
+        status = find_files(&o);
+        o.cp->has_gaps = status != F8_OK;
+        status = f8_problem_from(problems, status, o.err);
+    }
     if (status == F8_OK)
         status = check_strays(&o);
     for (uint32_t i = 0; i < o.cp->files_count && status == F8_OK; i++)

@@ -64,6 +64,7 @@ typedef struct f8_checkpoint {
     json_t *config;         /* NULL when there is none */
     const char *model_type; /* "" when there is none */
     bool has_index;
+    bool has_gaps; /* a shard, or their list, is missing or cannot be read */
     int64_t index_total_size; /* -1: not said */
     f8_arena strings;
 } f8_checkpoint;

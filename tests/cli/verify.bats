@@ -469,11 +469,35 @@ END
     sabotage nothing
     rm dst/model-00004-of-00008.safetensors
     program 3 verify "$shared/src" dst --json
-    holds out '"model-00004-of-00008.safetensors: the index names this file, but it is missing" in d["fault_list"]'
+    # What was in it is missing, but no engine starts without it.
+    holds out '"model-00004-of-00008.safetensors: the index names this file, but it is missing; all loaders raise" in d["fault_list"]' \
+        'sum(f.endswith(": missing") for f in d["fault_list"]) > 5' \
+        'not any("start without it" in f for f in d["fault_list"])'
     sabotage nothing
     truncate -s -1 dst/model-00004-of-00008.safetensors
     program 3 verify "$shared/src" dst --json
-    holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])'
+    holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])' \
+        'not any("start without it" in f for f in d["fault_list"])'
+    # No index: engines read all shards of the folder, or raise.
+    sabotage nothing
+    rm dst/model.safetensors.index.json
+    program 3 verify "$shared/src" dst --json
+    holds out 'sum(f.endswith(".safetensors: there is no model.safetensors.index.json that names it; vLLM and SGLang read it without one, transformers raises") for f in d["fault_list"]) == 8' \
+        'sum(f.endswith(": missing") for f in d["fault_list"]) > 50' \
+        'not any("start without it" in f for f in d["fault_list"])'
+    # Of a scale that was in the missing shard nothing is said either.
+    sabotage move $L.3.self_attn.o_proj.weight_scale_inv
+    home=$(basename "$(grep -lF "\"$L.3.self_attn.o_proj.weight_scale_inv\"" dst/*.safetensors)")
+    rm "dst/$home"
+    program 3 verify "$shared/src" dst --json
+    holds out '"tensor '$L'.3.self_attn.o_proj.weight: FP8 without '$L'.3.self_attn.o_proj.weight_scale_inv" in d["fault_list"]'
+    # Two names that a loader looks for before it asks the index.
+    sabotage nothing
+    cp dst/model-00001-of-00008.safetensors dst/model.safetensors
+    cp dst/model-00001-of-00008.safetensors dst/consolidated.safetensors
+    beside='lies beside the shards, but model.safetensors.index.json does not name it'
+    finds "model.safetensors: $beside; transformers reads it in place of the shards" \
+        "consolidated.safetensors: $beside; vLLM reads it in place of all others"
     sabotage nothing
     cp dst/model-00001-of-00008.safetensors dst/old.safetensors
     finds "old.safetensors: lies beside the shards, but model.safetensors.index.json does not name it; $unread"

@@ -238,10 +238,13 @@ static void test_missing_shard(void **state)
 {
     put_good(*state);
     assert_int_equal(unlink(path_in(*state, "b.safetensors")), 0);
-    expect_problems(*state,
-                    "b.safetensors: the index names this file, but it is "
-                    "missing\n" INDEX ": expected total_size 4, found 8\n" INDEX
-                    ": tensor z is missing from b.safetensors");
+    static const char refusal[] =
+        "b.safetensors: the index names this file, but it is missing";
+    expect_told(*state, refusal,
+                "b.safetensors: the index names this file, but it is missing; "
+                "all loaders raise\n" INDEX
+                ": expected total_size 4, found 8\n" INDEX
+                ": tensor z is missing from b.safetensors");
 }
 
 static void test_missing_tensor(void **state)
@@ -335,8 +338,40 @@ static void test_stray_file_without_index(void **state)
     put_text(path_in(*state, "config.json"), CONFIG);
     put_shard(path_in(*state, "model.safetensors"), t, 1);
     put_text(path_in(*state, "model-2.safetensors"), "not looked into");
-    expect_problems(*state, "model-2.safetensors: lies beside "
-                            "model.safetensors, but there is no " INDEX);
+    static const char refusal[] = "model-2.safetensors: lies beside "
+                                  "model.safetensors, but there is no " INDEX;
+    expect_told(*state, refusal,
+                "model-2.safetensors: lies beside model.safetensors, but there "
+                "is no " INDEX
+                "; vLLM and SGLang read it too, transformers does not");
+}
+
+/* Two names that a loader looks for before it asks the index. */
+static void test_stray_file_with_a_name(void **state)
+{
+    static const struct {
+        const char *name, *then;
+    } cases[] = {
+        {"model.safetensors", "; transformers reads it in place of the shards"},
+        {"consolidated.safetensors", "; vLLM reads it in place of all others"},
+        {"consolidated-00001-of-00002.safetensors",
+         "; vLLM reads it in place of all others"},
+        {"a-consolidated.safetensors",
+         "; vLLM, SGLang and transformers do not read it and say nothing"},
+    };
+    char refusal[256], line[512];
+
+    put_good(*state);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *path = path_in(*state, cases[i].name);
+        put_text(path, "not looked into");
+        snprintf(refusal, sizeof refusal,
+                 "%s: lies beside the shards, but " INDEX " does not name it",
+                 cases[i].name);
+        snprintf(line, sizeof line, "%s%s", refusal, cases[i].then);
+        expect_told(*state, refusal, line);
+        assert_int_equal(unlink(path_in(*state, cases[i].name)), 0);
+    }
 }
 
 static void test_names_that_are_not_plain(void **state)
@@ -803,6 +838,7 @@ int main(void)
         TEST_IN_DIR(test_tensor_in_two_shards),
         TEST_IN_DIR(test_stray_files),
         TEST_IN_DIR(test_stray_file_without_index),
+        TEST_IN_DIR(test_stray_file_with_a_name),
         TEST_IN_DIR(test_names_that_are_not_plain),
         TEST_IN_DIR(test_broken_index),
         TEST_IN_DIR(test_broken_shard),
