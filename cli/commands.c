@@ -310,6 +310,23 @@ static f8_status convert(const arguments *given, run *current,
     return status;
 }
 
+/* Files of a finished result that are not the source's: few, or all of them. */
+static void show_unlike(const f8_report *report)
+{
+    enum { SHOWN = 5 };
+    const char *path;
+    size_t i = 0;
+
+    for (; (path = f8_report_get_unlike(report, i)); i++) {
+        if (i < SHOWN)
+            message_line("%s: is not the source's, left as it is; --overwrite "
+                         "copies that",
+                         path);
+    }
+    if (i > SHOWN)
+        message_line("and %s more", text_count(i - SHOWN).text);
+}
+
 /* serving is NULL on the way back. */
 static void show_report(const arguments *given, const f8_plan *plan,
                         const f8_report *report, const f8_serving *serving,
@@ -321,6 +338,7 @@ static void show_report(const arguments *given, const f8_plan *plan,
     f8_report_get_summary(report, &summary);
     if (summary.already_done)
         message_line("%s is finished: nothing to do", given->paths[1]);
+    show_unlike(report);
     table_convert(plan, report, resumed_bytes);
     /* verify tells of it too, with all else. */
     if (serving && !given->verify)

@@ -234,6 +234,15 @@ static json_t *error_report(const f8_report *report)
     return document;
 }
 
+static json_t *unlike_source(const f8_report *report)
+{
+    json_t *files = array();
+    const char *path;
+    for (size_t i = 0; (path = f8_report_get_unlike(report, i)); i++)
+        append(files, string(path));
+    return files;
+}
+
 json_t *json_convert(const f8_plan *plan, const f8_report *report,
                      const f8_serving *serving, const f8_verdict *verdict)
 {
@@ -258,6 +267,7 @@ json_t *json_convert(const f8_plan *plan, const f8_report *report,
     }
     put(document, "shards", count(planned.result_shards));
     put(document, "shards_resumed", count(summary.shards_resumed));
+    put(document, "unlike_source", unlike_source(report));
     if (planned.direction == F8_TO_FP8)
         put(document, "error", error_report(report));
     if (serving)

@@ -151,7 +151,8 @@ typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
     uint64_t bytes_done;     /* source bytes finished, resumed ones included */
     uint64_t bytes_total;    /* source bytes in all: of tensors, and, of
                                 verify, of files beside them; 0 while it
-                                compares names, before it reads these      */
+                                compares names, or looks at what DST has,
+                                before it reads these                      */
     uint64_t bytes_resumed;  /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;
@@ -452,6 +453,10 @@ F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
 F8_API bool f8_report_get_rule(const f8_report *report, size_t i,
                                f8_rule_share *out);
 F8_API void f8_report_get_sides(const f8_report *report, f8_report_sides *out);
+/* Of a conversion into a folder whose weights were finished before: the i-th
+ * file beside the weights that DST has otherwise than SRC, and that was left as
+ * it is. NULL past the end. Lives as long as the report. */
+F8_API const char *f8_report_get_unlike(const f8_report *report, size_t i);
 F8_API void f8_report_free(f8_report *report); /* NULL is fine */
 
 /* ---- quantize ---------------------------------------------------------- */
@@ -460,7 +465,9 @@ F8_API void f8_report_free(f8_report *report); /* NULL is fine */
  * written under .fp8cast/, synced, then renamed; config.json and the index
  * come last. A run that was stopped at any point is continued by the same
  * call; what a stopped one was writing stays under .fp8cast/ until then. While
- * another process or thread writes there: F8_ERR_REFUSED. Options that shape
+ * another process or thread writes there: F8_ERR_REFUSED. In a folder that is
+ * finished only missing files are written, or with overwrite those that are not
+ * the source's; what else lies there is not touched. Options that shape
  * the result are the plan's; of `options` only overwrite and progress are read
  * here. On success *report is the caller's to free. */
 F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,

@@ -2,6 +2,7 @@
  * See claim.h. */
 #include "claim.h"
 #include "lock.h"
+#include "separate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -155,7 +156,8 @@ static bool is_planned(const f8_plan *plan, const char *path)
 }
 
 /* Every file of DST must be one that this or the stored conversion writes.
- * Without a journal nothing says that they are ours, whatever their names. */
+ * Without a journal nothing says that they are ours, whatever their names. In
+ * a folder whose weights are finished others are not asked about. */
 static f8_status check_foreign(const f8_plan *plan, const f8_claim *claim,
                                const char *dst, bool overwrite, f8_error *err)
 {
@@ -180,6 +182,14 @@ static f8_status check_foreign(const f8_plan *plan, const f8_claim *claim,
                            dst, f->path);
     }
     return F8_OK;
+}
+
+/* Ours once, but not of the source as it is now. */
+static bool is_stale(const f8_plan *plan, const f8_claim *claim,
+                     const f8_side_file *f)
+{
+    return !is_work_file(f->path) && !is_planned(plan, f->path) &&
+           f8_journal_lists(&claim->journal, f->path);
 }
 
 static bool is_folder(const char *dst, const char *path, f8_status *status,
@@ -238,32 +248,30 @@ static f8_status check_folders(const f8_plan *plan, const f8_claim *claim,
                    dst, path);
 }
 
-static const f8_side_file *held(const f8_claim *claim, const char *path)
-{
-    for (size_t i = 0; i < claim->files.count; i++) {
-        if (!strcmp(claim->files.items[i].path, path))
-            return &claim->files.items[i];
-    }
-    return NULL;
-}
-
 /* A shard is finished when it has its final name, the right size, and its
  * measurements stand in the journal. */
 static f8_status find_done(const f8_plan *plan, const char *work_dir,
-                           f8_claim *claim, f8_error *err)
+                           const f8_watch *watch, f8_claim *claim,
+                           f8_error *err)
 {
     f8_buf header = {0};
     f8_status status = F8_OK;
 
     for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++) {
-        const f8_side_file *f = held(claim, plan->shards[i].name);
-        if (!f)
+        const f8_side_file *f =
+            f8_side_files_find(&claim->files, plan->shards[i].name);
+        if (!f || !f->regular)
             continue;
-        status = f8_plan_shard_header(plan, i, &header, err);
+        if (watch && !watch->keep_going(watch->ctx, 0))
+            status = f8_fail(err, F8_ERR_CANCELLED, "stopped");
+        if (status == F8_OK)
+            status = f8_plan_shard_header(plan, i, &header, err);
         if (status != F8_OK ||
             f->bytes != header.length + plan->shards[i].data_bytes)
             continue;
         f8_status found = f8_journal_get_shard(work_dir, plan, i, NULL, err);
+        /* f8_claim_look has made it.
+         * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         claim->shard_done[i] = found == F8_OK;
         claim->shards_done += found == F8_OK;
         if (found == F8_ERR_NOMEM)
@@ -271,86 +279,6 @@ static f8_status find_done(const f8_plan *plan, const char *work_dir,
     }
     f8_buf_free(&header);
     return status;
-}
-
-/* ---- complete? ----------------------------------------------------------- */
-
-static bool holds_bytes(const char *dst, const char *name, const f8_buf *bytes)
-{
-    f8_buf found = {0};
-    char *path = f8_path_join(dst, name);
-    bool same = path &&
-                f8_read_file(path, bytes->length, &found, NULL) == F8_OK &&
-                found.length == bytes->length &&
-                !memcmp(found.data, bytes->data, bytes->length);
-
-    f8_buf_free(&found);
-    free(path);
-    return same;
-}
-
-static bool same_content(const char *a, const char *b, uint64_t bytes)
-{
-    const char *const paths[2] = {a, b};
-    int fds[2] = {-1, -1};
-    bool same = false;
-
-    if (f8_open_read(a, &fds[0], NULL, NULL, NULL) == F8_OK &&
-        f8_open_read(b, &fds[1], NULL, NULL, NULL) == F8_OK &&
-        f8_compare_files(fds, paths, bytes, NULL, &same, NULL) != F8_OK)
-        same = false;
-    for (int i = 0; i < 2; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
-    }
-    return same;
-}
-
-/* Side files are small and have no journal: they are compared. */
-static bool holds_sides(const f8_plan *plan, const char *dst,
-                        const f8_claim *claim)
-{
-    bool same = true;
-
-    for (size_t i = 0; i < plan->sides.count && same; i++) {
-        const f8_side_file *f = &plan->sides.items[i];
-        if (!f->carried)
-            continue;
-        const f8_side_file *there = held(claim, f->path);
-        char *from = f8_path_join(plan->source->dir, f->path);
-        char *to = f8_path_join(dst, f->path);
-        same = from && to && there && there->bytes == f->bytes &&
-               same_content(from, to, f->bytes);
-        free(to);
-        free(from);
-    }
-    return same;
-}
-
-/* Ours once, but not of the source as it is now. */
-static bool is_stale(const f8_plan *plan, const f8_side_file *f)
-{
-    return !is_work_file(f->path) && !is_planned(plan, f->path);
-}
-
-static bool is_complete(const f8_plan *plan, const char *dst,
-                        const f8_claim *claim, const f8_buf *index,
-                        const f8_buf *config)
-{
-    /* An earlier version kept no record of the source's form. */
-    if (plan->direction != F8_FROM_FP8 &&
-        !json_equal(json_object_get(claim->journal.stored, F8_ORIGINAL_KEY),
-                    plan->original))
-        return false;
-    if (claim->shards_done != plan->shards_count ||
-        !holds_bytes(dst, F8_CONFIG_NAME, config) ||
-        (f8_plan_has_index(plan) && !holds_bytes(dst, F8_INDEX_NAME, index)))
-        return false;
-    for (size_t i = 0; i < claim->files.count; i++) {
-        if (is_stale(plan, &claim->files.items[i]))
-            return false;
-    }
-    return holds_sides(plan, dst, claim);
 }
 
 /* ---- looking ------------------------------------------------------------- */
@@ -385,15 +313,22 @@ static f8_status check_space(const f8_plan *plan, const char *dst,
     return status;
 }
 
-/* The lock is no part of what a folder holds: ours to be, or another's. */
-static void leave_out_lock(f8_side_files *files)
+/* The lock is no part of what a folder holds: ours to be, or another's. Nor is
+ * what a new repository of the hub has beside .git, if it is not to be one of
+ * the result's files. */
+static void leave_out(const f8_plan *plan, f8_claim *claim)
 {
     static const char lock[] = F8_WORK_DIR "/" F8_LOCK_NAME;
+    f8_side_files *files = &claim->files;
     size_t kept = 0;
 
     for (size_t i = 0; i < files->count; i++) {
-        if (!files->items[i].regular || strcmp(files->items[i].path, lock) != 0)
-            files->items[kept++] = files->items[i];
+        const f8_side_file *f = &files->items[i];
+        bool tools = !strcmp(f->path, ".gitattributes") &&
+                     !is_planned(plan, f->path) &&
+                     !f8_journal_lists(&claim->journal, f->path);
+        if (!f->regular || (!tools && strcmp(f->path, lock) != 0))
+            files->items[kept++] = *f;
     }
     files->count = kept;
 }
@@ -418,43 +353,64 @@ static f8_status list_held(const char *dst, const char *work_dir,
                        "%s: expected a folder or nothing, found something "
                        "else",
                        work_dir);
-    f8_status status = f8_side_files_list_all(dst, files, err);
-    leave_out_lock(files);
+    return f8_side_files_list_all(dst, files, err);
+}
+
+/* What of DST is this plan's, and good. */
+static f8_status look_at_own(const f8_plan *plan, const char *dst,
+                             const char *work_dir, const f8_intent *intent,
+                             f8_claim *claim, f8_error *err)
+{
+    f8_status status = find_done(plan, work_dir, intent->watch, claim, err);
+
+    claim->finished =
+        status == F8_OK && claim->shards_done == plan->shards_count &&
+        f8_finished(plan, dst, &claim->files, &claim->journal, intent);
+    if (!claim->finished)
+        return status;
+    status = f8_finished_sides(plan, dst, &claim->files, intent, claim->sides,
+                               &claim->complete, err);
+    for (size_t i = 0; i < claim->files.count && intent->overwrite; i++) {
+        if (is_stale(plan, claim, &claim->files.items[i]))
+            claim->complete = false;
+    }
     return status;
 }
 
 f8_status f8_claim_look(const f8_plan *plan, const char *dst,
-                        const char *work_dir, bool overwrite,
-                        const f8_buf *index, const f8_buf *config,
+                        const char *work_dir, const f8_intent *intent,
                         f8_claim *claim, f8_error *err)
 {
     const char *why = "";
+    bool overwrite = intent->overwrite;
 
     memset(claim, 0, sizeof *claim);
     claim->shard_done = f8_alloc(plan->shards_count, sizeof(bool));
-    f8_status status = claim->shard_done
+    claim->sides = f8_alloc(plan->sides.count, sizeof *claim->sides);
+    f8_status status = claim->shard_done && claim->sides
                            ? list_held(dst, work_dir, &claim->files, err)
                            : f8_fail_nomem(err, "the result folder");
     if (status == F8_OK)
         status = f8_journal_read(work_dir, &claim->journal, err);
     if (status == F8_ERR_FORMAT && overwrite)
         status = F8_OK; /* a broken journal is like none */
-    if (status == F8_OK)
+    if (status == F8_OK) {
+        leave_out(plan, claim);
+        claim->replace = claim->files.count > 0 &&
+                         !f8_journal_matches(&claim->journal, plan, &why);
+    }
+    if (status == F8_OK && !claim->replace)
+        status = look_at_own(plan, dst, work_dir, intent, claim, err);
+    if (status == F8_OK && !claim->finished)
         status = check_foreign(plan, claim, dst, overwrite, err);
-    if (status == F8_OK)
+    if (status == F8_OK && !claim->complete)
         status = check_folders(plan, claim, dst, false, err);
-    if (status == F8_OK && claim->files.count > 0)
-        claim->replace = !f8_journal_matches(&claim->journal, plan, &why);
     if (status == F8_OK && claim->replace && claim->journal.stored &&
         !overwrite)
         status = f8_fail(err, F8_ERR_REFUSED,
                          "%s: holds a conversion of %s; finish it with the "
                          "same command, or replace it with --overwrite",
                          dst, why);
-    if (status == F8_OK && !claim->replace)
-        status = find_done(plan, work_dir, claim, err);
-    if (status == F8_OK && !claim->replace)
-        claim->complete = is_complete(plan, dst, claim, index, config);
     if (status == F8_OK && !claim->complete)
         status = check_space(plan, dst, claim, err);
     return status;
@@ -465,6 +421,7 @@ void f8_claim_free(f8_claim *claim)
     f8_side_files_free(&claim->files);
     f8_journal_free(&claim->journal);
     free(claim->shard_done);
+    free(claim->sides);
     memset(claim, 0, sizeof *claim);
 }
 
@@ -493,62 +450,23 @@ static f8_status remove_file(const char *dst, const char *path, f8_error *err)
     return status;
 }
 
-/* Refuses when the source's `name` is, through a link, a file of DST that is
- * about to be removed or replaced: it may be the only copy. */
-static f8_status check_not_source(const f8_plan *plan, const char *dst,
-                                  const f8_claim *claim, const char *name,
-                                  f8_error *err)
-{
-    struct stat ours, theirs;
-    f8_status status = F8_OK;
-    char *source = f8_path_join(plan->source->dir, name);
-
-    if (!source)
-        return f8_fail_nomem(err, "a path");
-    bool link = lstat(source, &theirs) == 0 && S_ISLNK(theirs.st_mode) &&
-                stat(source, &theirs) == 0;
-    for (size_t i = 0; link && i < claim->files.count && status == F8_OK; i++) {
-        char *path = f8_path_join(dst, claim->files.items[i].path);
-        if (!path)
-            status = f8_fail_nomem(err, "a path");
-        else if (stat(path, &ours) == 0 && ours.st_dev == theirs.st_dev &&
-                 ours.st_ino == theirs.st_ino)
-            status = f8_fail(err, F8_ERR_REFUSED,
-                             "%s: is the source's %s itself", path, name);
-        free(path);
-    }
-    free(source);
-    return status;
-}
-
-static f8_status check_no_source(const f8_plan *plan, const char *dst,
-                                 const f8_claim *claim, f8_error *err)
-{
-    f8_status status = check_not_source(plan, dst, claim, F8_CONFIG_NAME, err);
-
-    if (status == F8_OK)
-        status = check_not_source(plan, dst, claim, F8_INDEX_NAME, err);
-    for (uint32_t i = 0; i < plan->source->files_count && status == F8_OK; i++)
-        status = check_not_source(plan, dst, claim, plan->source->files[i].name,
-                                  err);
-    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++)
-        status =
-            check_not_source(plan, dst, claim, plan->sides.items[i].path, err);
-    return status;
-}
-
-/* A folder is complete only with config.json and index, so they go first. The
- * journal, which says that the others are ours, stays until the new one takes
- * its place, and that only when all else is durably gone. */
-static f8_status remove_old(const char *dst, const char *work_dir,
-                            const f8_claim *claim, f8_error *err)
+/* A folder is complete only with config.json and index, so they go first. */
+static f8_status remove_last(const char *dst, f8_error *err)
 {
     f8_status status = remove_file(dst, F8_CONFIG_NAME, err);
 
     if (status == F8_OK)
         status = remove_file(dst, F8_INDEX_NAME, err);
-    if (status == F8_OK)
-        status = f8_sync_dir(dst, err);
+    return status == F8_OK ? f8_sync_dir(dst, err) : status;
+}
+
+/* The journal, which says that the others are ours, stays until the new one
+ * takes its place, and that only when all else is durably gone. */
+static f8_status remove_old(const char *dst, const char *work_dir,
+                            const f8_claim *claim, f8_error *err)
+{
+    f8_status status = remove_last(dst, err);
+
     for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
         const char *path = claim->files.items[i].path;
         if (strcmp(path, F8_WORK_DIR "/journal.json") != 0)
@@ -560,33 +478,41 @@ static f8_status remove_old(const char *dst, const char *work_dir,
 }
 
 /* What a stopped run was writing never had a final name; other files may have
- * gone from the source since. */
+ * gone from the source since, but in a folder that was finished they may have
+ * become its user's. */
 static f8_status remove_left(const f8_plan *plan, const char *dst,
-                             const f8_claim *claim, f8_error *err)
+                             bool overwrite, const f8_claim *claim,
+                             f8_error *err)
 {
     f8_status status = F8_OK;
 
+    /* One that looks complete lost a shard, or another came into the source. */
+    if (!claim->finished &&
+        (f8_side_files_find(&claim->files, F8_CONFIG_NAME) ||
+         f8_side_files_find(&claim->files, F8_INDEX_NAME)))
+        status = remove_last(dst, err);
     for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
         const f8_side_file *f = &claim->files.items[i];
-        if (ends_with(f->path, ".part") ? is_work_file(f->path)
-                                        : is_stale(plan, f))
+        bool stale =
+            (!claim->finished || overwrite) && is_stale(plan, claim, f);
+        if (stale || (ends_with(f->path, ".part") && is_work_file(f->path)))
             status = remove_file(dst, f->path, err);
     }
     return status;
 }
 
 f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
-                         const char *work_dir, const f8_claim *claim,
-                         f8_error *err)
+                         const char *work_dir, bool overwrite,
+                         const f8_claim *claim, f8_error *err)
 {
-    f8_status status = check_no_source(plan, dst, claim, err);
+    f8_status status = f8_separate(plan, dst, &claim->files, err);
 
     if (status != F8_OK)
         return status;
     if (claim->replace)
         status = remove_old(dst, work_dir, claim, err);
     else
-        status = remove_left(plan, dst, claim, err);
+        status = remove_left(plan, dst, overwrite, claim, err);
     return status == F8_OK ? check_folders(plan, claim, dst, true, err)
                            : status;
 }

@@ -4,31 +4,34 @@
 #ifndef F8_CLAIM_H
 #define F8_CLAIM_H
 
-#include "journal.h"
+#include "finished.h"
 
 typedef struct f8_claim {
     f8_side_files files; /* all that DST holds, no links followed */
     f8_journal journal;
-    bool replace;     /* another conversion is to be removed */
-    bool complete;    /* everything that the plan asks for is there */
-    bool *shard_done; /* finished by an earlier run of this plan */
+    bool replace;  /* another conversion is to be removed */
+    bool finished; /* all but perhaps files beside the weights is there */
+    bool complete; /* everything that the plan asks for is there */
+    f8_side_state *sides; /* by plan->sides; of a finished one */
+    bool *shard_done;     /* finished by an earlier run of this plan */
     uint32_t shards_done;
 } f8_claim;
 
 /* Refuses a DST that is SRC, inside it or around it, by whatever path. */
 f8_status f8_claim_place(const f8_plan *plan, const char *dst, f8_error *err);
 
-/* Refuses foreign files, another conversion without overwrite, and too little
- * free space. Free claim in any case. */
+/* Refuses foreign files in a folder that is not finished, another conversion
+ * without overwrite, and too little free space. Files that a finished one has
+ * otherwise than the source are its user's, unless overwrite is set. Free claim
+ * in any case. */
 f8_status f8_claim_look(const f8_plan *plan, const char *dst,
-                        const char *work_dir, bool overwrite,
-                        const f8_buf *index, const f8_buf *config,
+                        const char *work_dir, const f8_intent *intent,
                         f8_claim *claim, f8_error *err);
 
 /* Removes what is to be replaced, or what a stopped run left. */
 f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
-                         const char *work_dir, const f8_claim *claim,
-                         f8_error *err);
+                         const char *work_dir, bool overwrite,
+                         const f8_claim *claim, f8_error *err);
 void f8_claim_free(f8_claim *claim);
 
 #endif

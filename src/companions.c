@@ -149,25 +149,11 @@ static const char *effect_of(const char *path)
 /* ---- lists ----------------------------------------------------------------
  */
 
-static int by_path(const void *key, const void *file)
-{
-    return strcmp(key, ((const f8_side_file *)file)->path);
-}
-
-static const f8_side_file *find_entry(const f8_side_files *list,
-                                      const char *path)
-{
-    if (list->count == 0)
-        return NULL;
-    return bsearch(path, list->items, list->count, sizeof *list->items,
-                   by_path);
-}
-
 /* The file of that name that quantize would carry over, or NULL. */
 static const f8_side_file *find_file(const f8_side_files *list,
                                      const char *path)
 {
-    const f8_side_file *found = find_entry(list, path);
+    const f8_side_file *found = f8_side_files_find(list, path);
 
     return found && found->carried ? found : NULL;
 }
@@ -175,7 +161,7 @@ static const f8_side_file *find_file(const f8_side_files *list,
 /* The source is meant to have it, even where that cannot be read. */
 static bool is_meant(const f8_side_files *list, const char *path)
 {
-    const f8_side_file *found = find_entry(list, path);
+    const f8_side_file *found = f8_side_files_find(list, path);
 
     return found && (found->carried || found->unread);
 }
@@ -183,7 +169,7 @@ static bool is_meant(const f8_side_files *list, const char *path)
 /* Why the result has no file of that name. */
 static const char *absence(const comparison *c, const char *path)
 {
-    return find_entry(&c->ours, path) ? "no plain file" : "missing";
+    return f8_side_files_find(&c->ours, path) ? "no plain file" : "missing";
 }
 
 static const char *find_any(const f8_side_files *list, bool with_unread,
@@ -519,7 +505,8 @@ static f8_status check_files(comparison *c)
         const f8_side_file *file = &c->ours.items[i];
         bool is_odd = !file->regular && !file->unread;
         if ((file->carried || is_odd) && is_read(file->path) &&
-            effect_of(file->path) && !find_entry(&c->theirs, file->path))
+            effect_of(file->path) &&
+            !f8_side_files_find(&c->theirs, file->path))
             status = tell(c, file->path, "not in the source");
     }
     if (c->papers == 1 && status == F8_OK)

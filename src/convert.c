@@ -207,10 +207,11 @@ static f8_status run_pipeline(convert *c, f8_error *err)
                            (uint32_t)plan->shards_count, &crew, err);
 }
 
-static bool keep_going(void *ctx)
+static bool keep_going(void *ctx, uint64_t bytes)
 {
     convert *c = ctx;
 
+    (void)bytes; /* of files that are not counted */
     c->progress.finished = NULL;
     return !c->options->progress ||
            c->options->progress(c->options->progress_user, &c->progress) == 0;
@@ -221,15 +222,17 @@ static f8_status copy_sides(convert *c, f8_error *err)
     enum { BUFFER_BYTES = 1 << 20 };
     const f8_plan *plan = c->plan;
     f8_status status = F8_OK;
+    const f8_watch watch = {keep_going, c};
     unsigned char *buffer = f8_alloc(BUFFER_BYTES, 1);
 
     if (!buffer)
         return f8_fail_nomem(err, "a buffer");
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
-        if (plan->sides.items[i].carried)
+        if (plan->sides.items[i].carried &&
+            c->target.sides[i] == F8_SIDE_TO_WRITE)
             status = f8_target_copy(&c->target, &plan->source->folder,
                                     &plan->sides.items[i], buffer, BUFFER_BYTES,
-                                    keep_going, c, err);
+                                    &watch, err);
     }
     free(buffer);
     return status;
@@ -289,6 +292,10 @@ static f8_status make_report(const convert *c, double seconds,
                                       err);
     if (status == F8_OK)
         status = count_results(made, plan, err);
+    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
+        if (c->target.sides[i] == F8_SIDE_UNLIKE)
+            status = f8_report_unlike(made, plan->sides.items[i].path, err);
+    }
     if (status == F8_OK)
         status = f8_report_finish(made, plan, err);
     if (status != F8_OK) {
@@ -348,10 +355,12 @@ static f8_status run(const f8_plan *plan, const char *dst,
     f8_buf index = {0}, config = {0};
     convert c = {
         .plan = plan, .options = &filled, .target = {.lock = F8_LOCK_NONE}};
+    const f8_watch watch = {keep_going, &c};
 
     f8_status status = f8_options_fill(options, &filled, err);
     if (status != F8_OK)
         return status;
+    const f8_intent intent = {filled.overwrite, &index, &config, &watch};
     c.task.plan = plan;
     status = f8_kernel_choose(filled.cpu, &c.task.kernel, err);
     if (status != F8_OK)
@@ -369,8 +378,7 @@ static f8_status run(const f8_plan *plan, const char *dst,
     if (status == F8_OK)
         status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
-        status = f8_target_open(plan, dst, filled.overwrite, &index, &config,
-                                &c.target, err);
+        status = f8_target_open(plan, dst, &intent, &c.target, err);
     if (status == F8_OK && !c.target.complete)
         status = execute(&c, &index, &config, err);
     if (status == F8_OK)
@@ -386,13 +394,13 @@ f8_status f8_plan_meet(const f8_plan *plan, const char *dst, bool overwrite,
                        f8_error *err)
 {
     f8_buf index = {0}, config = {0};
+    const f8_intent intent = {overwrite, &index, &config, NULL};
 
     *meeting = F8_MEETS_NOTHING;
     *shards_done = 0;
     f8_status status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
-        status = f8_target_look(plan, dst, overwrite, &index, &config, meeting,
-                                shards_done, err);
+        status = f8_target_look(plan, dst, &intent, meeting, shards_done, err);
     f8_buf_free(&index);
     f8_buf_free(&config);
     return status;

@@ -126,6 +126,22 @@ bool f8_journal_lists(const f8_journal *journal, const char *path)
     return false;
 }
 
+/* Appends the names of `more` that are not there. */
+static bool add_names(json_t *files, const json_t *more)
+{
+    const f8_journal there = {.stored = json_pack("{s:O}", "files", files)};
+    bool good = there.stored != NULL;
+
+    for (size_t i = 0; i < json_array_size(more) && good; i++) {
+        json_t *name = json_array_get(more, i);
+        if (json_is_string(name) &&
+            !f8_journal_lists(&there, json_string_value(name)))
+            good = !json_array_append(files, name);
+    }
+    json_decref(there.stored);
+    return good;
+}
+
 /* The names of all files that the plan will write. */
 static json_t *list_files(const f8_plan *plan)
 {
@@ -149,12 +165,15 @@ static json_t *list_files(const f8_plan *plan)
 }
 
 f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
-                           f8_error *err)
+                           bool keep_names, f8_error *err)
 {
     f8_status status = F8_OK;
     json_t *files = list_files(plan);
+    bool named =
+        files && (!keep_names ||
+                  add_names(files, json_object_get(stored->stored, "files")));
     json_t *journal =
-        files ? json_pack("{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION,
+        named ? json_pack("{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION,
                           "result_format", F8_RESULT_FORMAT, "source",
                           hash_value(plan->source_fingerprint), "plan",
                           hash_value(plan->fingerprint), "files", files)

@@ -557,7 +557,8 @@ f8_status f8_free_space(const char *path, uint64_t *bytes, f8_error *err)
         else
             slash[slash == dir ? 1 : 0] = '\0';
     }
-    if (!f8_mul_u64(st.f_bavail, st.f_frsize, bytes))
+    /* A file system without blocks (FUSE, by default) does not tell. */
+    if (st.f_blocks == 0 || !f8_mul_u64(st.f_bavail, st.f_frsize, bytes))
         *bytes = UINT64_MAX;
 out:
     free(dir);

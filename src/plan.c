@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arrange.h"
 #include "glob.h"
@@ -530,9 +531,24 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
 
 /* ---- side files ---------------------------------------------------------- */
 
+/* Whether a side file can be read shows here, and not when all weights are
+ * done. */
+static f8_status try_to_open(const f8_plan *plan, const f8_side_file *side,
+                             f8_error *err)
+{
+    uint64_t bytes;
+    int fd = -1;
+
+    f8_status status = f8_folder_open_file(&plan->source->folder, side->path,
+                                           &fd, &bytes, NULL, err);
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
 /* A side file may not take the name of our folder, and its own must fit into
  * the journal. */
-static f8_status check_side_names(const f8_plan *plan, f8_error *err)
+static f8_status check_sides(const f8_plan *plan, f8_error *err)
 {
     f8_status status = F8_OK;
 
@@ -544,6 +560,8 @@ static f8_status check_side_names(const f8_plan *plan, f8_error *err)
         else if (f->carried && !strcmp(f->path, F8_WORK_DIR))
             status = f8_fail(err, F8_ERR_REFUSED,
                              "%s: this name is reserved for fp8cast", f->path);
+        else if (f->carried)
+            status = try_to_open(plan, f, err);
     }
     return status;
 }
@@ -662,7 +680,7 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
     if (status == F8_OK)
         status = f8_side_files_list(plan->source, &plan->sides, err);
     if (status == F8_OK)
-        status = check_side_names(plan, err);
+        status = check_sides(plan, err);
     if (status == F8_OK)
         status = decide_way(plan, options, err);
     if (status == F8_OK)

@@ -263,6 +263,17 @@ f8_status f8_report_finish(f8_report *report, const f8_plan *plan,
     return status == F8_OK ? make_cells(report, err) : status;
 }
 
+f8_status f8_report_unlike(f8_report *report, const char *path, f8_error *err)
+{
+    const char *copy = f8_arena_copy(&report->strings, path, strlen(path));
+
+    if (!copy || !f8_grow((void **)&report->unlike, &report->unlike_capacity,
+                          report->unlike_count, sizeof *report->unlike))
+        return f8_fail_nomem(err, "the report");
+    report->unlike[report->unlike_count++] = copy;
+    return F8_OK;
+}
+
 void f8_report_free(f8_report *report)
 {
     if (!report)
@@ -272,6 +283,7 @@ void f8_report_free(f8_report *report)
     free(report->tensors);
     free(report->cells);
     free(report->rules);
+    free(report->unlike);
     f8_tally_free(&report->tally);
     f8_arena_free(&report->strings);
     free(report);
@@ -328,6 +340,11 @@ bool f8_report_get_rule(const f8_report *report, size_t i, f8_rule_share *out)
         return false;
     *out = report->rules[i];
     return true;
+}
+
+const char *f8_report_get_unlike(const f8_report *report, size_t i)
+{
+    return i < report->unlike_count ? report->unlike[i] : NULL;
 }
 
 bool f8_report_get_bin(const f8_report *report, size_t i, f8_error_bin *out)

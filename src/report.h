@@ -62,6 +62,8 @@ struct f8_report {
     size_t rules_count, rules_capacity;
     uint64_t worst[F8_WORST_KEPT]; /* largest relative RMS first */
     size_t worst_count;
+    const char **unlike; /* files beside the weights that were left alone */
+    size_t unlike_count, unlike_capacity;
     f8_arena strings;
 };
 
@@ -71,6 +73,8 @@ f8_status f8_report_new(const f8_plan *plan, f8_report **report, f8_error *err);
  * every unit, in order. */
 f8_status f8_report_count(f8_report *report, const f8_plan *plan, uint64_t unit,
                           uint64_t bytes, f8_error *err);
+/* Adds a file that f8_report_get_unlike() tells. */
+f8_status f8_report_unlike(f8_report *report, const char *path, f8_error *err);
 /* Call once, when the tally is complete: derives the rest from it. */
 f8_status f8_report_finish(f8_report *report, const f8_plan *plan,
                            f8_error *err);

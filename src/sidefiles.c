@@ -25,10 +25,14 @@ typedef struct walk {
 } walk;
 
 /* Folders that belong to tools, not to the model. */
+static bool is_tools_folder(const char *name)
+{
+    return !strcmp(name, ".git") || !strcmp(name, ".cache");
+}
+
 static bool is_private_folder(const char *name)
 {
-    return !strcmp(name, ".git") || !strcmp(name, ".cache") ||
-           !strcmp(name, F8_WORK_DIR);
+    return is_tools_folder(name) || !strcmp(name, F8_WORK_DIR);
 }
 
 /* Weights in other formats (pickled ones could run code), and indexes of
@@ -127,14 +131,16 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
                          "more; links that lead round?",
                          w->root, MAX_ENTRIES);
     else if (fstatat(AT_FDCWD, full, &st,
-                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
-        status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
-    else if (w->checkpoint)
+                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
+        /* Of a result folder another run may just have renamed it. */
+        if (w->checkpoint || errno != ENOENT)
+            status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
+    } else if (w->checkpoint)
         status = take(w, path, name, &st, depth);
-    else if (S_ISDIR(st.st_mode))
-        status = walk_folder(w, path, depth + 1);
-    else
+    else if (!S_ISDIR(st.st_mode))
         status = add(w, path, &st, false);
+    else if (!is_tools_folder(name))
+        status = walk_folder(w, path, depth + 1);
     free(full);
     return status;
 }
@@ -295,6 +301,19 @@ f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,
 {
     walk w = {dir, NULL, list, 0, err};
     return list_files(&w);
+}
+
+static int by_key(const void *key, const void *file)
+{
+    return strcmp(key, ((const f8_side_file *)file)->path);
+}
+
+const f8_side_file *f8_side_files_find(const f8_side_files *list,
+                                       const char *path)
+{
+    if (list->count == 0)
+        return NULL;
+    return bsearch(path, list->items, list->count, sizeof *list->items, by_key);
 }
 
 void f8_side_files_free(f8_side_files *list)

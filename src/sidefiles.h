@@ -34,10 +34,14 @@ f8_status f8_side_files_list_known(const f8_checkpoint *checkpoint,
                                    const f8_side_files *other,
                                    f8_side_files *list, f8_error *err);
 
-/* Lists everything under dir but folders, without judging it. Links are
- * listed, not followed: what they point to is not dir's. */
+/* Lists everything under dir but folders, and .git and .cache, which belong to
+ * tools, without judging it. Links are listed, not followed: what they point to
+ * is not dir's. */
 f8_status f8_side_files_list_all(const char *dir, f8_side_files *list,
                                  f8_error *err);
+/* The one of that path, or NULL. */
+const f8_side_file *f8_side_files_find(const f8_side_files *list,
+                                       const char *path);
 void f8_side_files_free(f8_side_files *list);
 
 #endif

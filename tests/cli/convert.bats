@@ -338,6 +338,81 @@ END
     diff before after
 }
 
+@test "a finished result: what its user put there stays" {
+    cp -a "$shared/src" src
+    printf -- '---\nlicense: mit\n---\nthe source\n' >src/README.md
+    echo '{"top_k": 20}' >src/generation_config.json
+    program 0 quantize src dst --report report.json
+    # As README says, and what is done with a result afterwards.
+    program 0 report report.json -o dst/README.md --overwrite --base-model a/b
+    echo '{"top_k": 40}' >dst/generation_config.json
+    mkdir -p dst/.git
+    echo 'ref: refs/heads/main' >dst/.git/HEAD
+    mkdir -p dst/.cache/huggingface dst/sub
+    echo x >dst/.cache/huggingface/x
+    echo mine >dst/sub/notes.txt
+    ln -s nowhere dst/link
+    snapshot dst >before
+    program 0 quantize src dst
+    grep -Fxq "dst is finished: nothing to do" out
+    grep -Fxq "README.md: is not the source's, left as it is; --overwrite copies that" out
+    grep -Fxq "generation_config.json: is not the source's, left as it is; --overwrite copies that" out
+    [ ! -s err ]
+    program 0 quantize src dst --report again.json
+    program 0 quantize src dst --json
+    holds out 'd["already_done"] is True' \
+        'd["unlike_source"] == ["README.md", "generation_config.json"]'
+    snapshot dst >after
+    diff before after
+    # A file that is missing is written, and no other.
+    rm dst/LICENSE
+    program 0 quantize src dst
+    snapshot dst | grep -v '^.fp8cast' >after
+    grep -v '^.fp8cast' before | sed "$(grep -n ' LICENSE$\|^LICENSE' before | head -0)" >wanted
+    cmp src/LICENSE dst/LICENSE
+    grep -q 'top_k": 40' dst/generation_config.json
+    grep -q a/b dst/README.md
+    [ "$(cat dst/sub/notes.txt)" = mine ]
+    # So does one that went from the source. With --overwrite it does as told,
+    # but with what was never ours.
+    mv src/generation_config.json gone.json
+    program 0 quantize src dst
+    grep -q 'top_k": 40' dst/generation_config.json
+    program 0 quantize src dst --overwrite
+    [ ! -e dst/generation_config.json ]
+    cmp src/README.md dst/README.md
+    [ "$(cat dst/sub/notes.txt)" = mine ]
+    [ -s dst/.git/HEAD ]
+    [ -e dst/.cache/huggingface/x ]
+    # Another conversion does not take its place while others' files are there.
+    refuses "fp8cast: dst: holds link, which is no plain file; expected a new or empty folder" \
+        quantize src dst --scale-dtype f32 --overwrite
+}
+
+@test "a new repository is an empty folder" {
+    mkdir -p dst/.git
+    echo 'ref: refs/heads/main' >dst/.git/HEAD
+    echo '*.safetensors filter=lfs' >dst/.gitattributes
+    program 0 quantize "$shared/src" dst
+    program 0 quantize "$shared/src" dst --scale-dtype f32 --overwrite
+    [ -s dst/.git/HEAD ]
+    [ "$(cat dst/.gitattributes)" = '*.safetensors filter=lfs' ]
+    rm -r dst/.git dst/.gitattributes
+    program 0 quantize "$shared/src" fresh --scale-dtype f32
+    same dst fresh
+    # But what the source has too is one of the result's files.
+    cp -a "$shared/src" src
+    echo '* text' >src/.gitattributes
+    rm -r dst
+    mkdir -p dst/.git
+    echo 'ref: refs/heads/main' >dst/.git/HEAD
+    echo '*.safetensors filter=lfs' >dst/.gitattributes
+    refuses "fp8cast: dst: holds .gitattributes, but no sign that fp8cast wrote it; expected a new or empty folder, or --overwrite" \
+        quantize src dst
+    program 0 quantize src dst --overwrite
+    cmp src/.gitattributes dst/.gitattributes
+}
+
 @test "another source" {
     cp -a "$shared/src" src
     program 0 quantize src dst
@@ -802,6 +877,74 @@ END
             quantize src dst --overwrite --scale-dtype f32 --follow-links
         cmp "dst/$file" kept
     done
+}
+
+@test "a folder of SRC that is a link into DST is not emptied" {
+    cp -r "$shared/src" src
+    mkdir -p dst/tok other
+    echo precious >dst/tok/vocab.txt
+    ln -s ../dst/tok src/tok
+    refuses "fp8cast: dst/tok/vocab.txt: is the source's tok/vocab.txt itself" \
+        quantize src dst --overwrite --follow-links
+    [ "$(cat dst/tok/vocab.txt)" = precious ]
+    # Nor where another name leads to it.
+    mv dst/tok/vocab.txt other/a
+    rm src/tok
+    ln -s ../other src/tok
+    mkdir dst/tok2
+    ln other/a dst/tok2/a
+    ln -s ../dst/tok2 src/tok2
+    refuses "fp8cast: dst/tok2/a: is the source's tok2/a itself" \
+        quantize src dst --overwrite --follow-links
+    # A hard link is a file of its own.
+    rm src/tok src/tok2
+    rm -r dst
+    mkdir dst
+    ln src/config.json src/tokenizer.json dst
+    program 0 quantize src dst --overwrite
+    program 0 verify src dst
+    cmp src/config.json "$shared/src/config.json"
+}
+
+@test "a finished DST that lost a shard does not look complete while it is mended" {
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    cp -r dst whole
+    shard=$(cd dst && ls model-00002*)
+    rm "dst/$shard"
+    # Files of 200 KB at most: the shard fails.
+    (
+        ulimit -f 200
+        trap '' XFSZ
+        program 1 quantize "$shared/src" dst --shard-size 700000
+    )
+    [ ! -e dst/config.json ]
+    [ ! -e dst/model.safetensors.index.json ]
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    same dst whole
+}
+
+@test "what fp8cast wrote is its own, though the source has it no more" {
+    cp -r "$shared/src" src
+    echo x >src/added.txt
+    program 0 quantize src dst
+    rm src/added.txt dst/LICENSE
+    program 0 quantize src dst
+    [ -e dst/added.txt ]
+    [ -e dst/LICENSE ]
+    program 0 quantize src dst --overwrite --scales pow2
+    [ ! -e dst/added.txt ]
+    program 0 verify src dst
+}
+
+@test "a side file that may not be read is told before anything is written" {
+    [ "$(id -u)" -ne 0 ] || skip "root may read everything"
+    cp -r "$shared/src" src
+    chmod 0 src/tokenizer.json
+    for command in plan quantize; do
+        refuses "fp8cast: src/tokenizer.json: cannot open: Permission denied" \
+            "$command" src dst
+    done
+    [ ! -e dst ]
 }
 
 @test "a source that changes while it is read is noticed" {

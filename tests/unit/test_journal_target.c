@@ -83,8 +83,8 @@ static f8_status open_target(const f8_plan *plan, const char *dst,
                              bool overwrite, f8_target *target, f8_error *err)
 {
     texts t = texts_of(plan);
-    f8_status status =
-        f8_target_open(plan, dst, overwrite, &t.index, &t.config, target, err);
+    const f8_intent intent = {overwrite, &t.index, &t.config, NULL};
+    f8_status status = f8_target_open(plan, dst, &intent, target, err);
 
     texts_free(&t);
     return status;
@@ -335,7 +335,7 @@ static void test_journal_matches(void **state)
     assert_null(journal.stored);
     assert_false(f8_journal_matches(&journal, plan, &why));
     assert_false(f8_journal_lists(&journal, SHARD_1));
-    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, false, &err), &err);
     f8_journal_free(&journal);
 
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
@@ -380,7 +380,7 @@ static void test_journal_lists(void **state)
     put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
-    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, false, &err), &err);
     f8_journal_free(&journal);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
     for (size_t i = 0; i < COUNT_OF(listed); i++)
@@ -390,12 +390,23 @@ static void test_journal_lists(void **state)
     f8_plan_free(plan);
     /* One shard has no index. */
     plan = plan_scaled(*state, F8_SCALE_BF16, 0);
-    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, false, &err), &err);
     f8_journal_free(&journal);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
     assert_true(f8_journal_lists(&journal, "model.safetensors"));
     assert_false(f8_journal_lists(&journal, SHARD_1));
     assert_false(f8_journal_lists(&journal, INDEX));
+    f8_plan_free(plan);
+    /* Names that are kept, each once. */
+    plan = usual_plan(*state);
+    expect_ok(f8_journal_begin(&journal, plan, true, &err), &err);
+    f8_journal_free(&journal);
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    assert_true(f8_journal_lists(&journal, "model.safetensors"));
+    for (size_t i = 0; i < COUNT_OF(listed); i++)
+        assert_true(f8_journal_lists(&journal, listed[i]));
+    assert_int_equal(json_array_size(json_object_get(journal.stored, "files")),
+                     COUNT_OF(listed) + 1);
     f8_journal_free(&journal);
     f8_plan_free(plan);
 }
@@ -707,9 +718,11 @@ static void test_space(void **state)
 
 /* ---- finishing ----------------------------------------------------------- */
 
-static bool go_on(void *ctx)
+static bool go_on(void *ctx, uint64_t bytes)
 {
     unsigned *left = ctx;
+
+    (void)bytes;
     return (*left)-- > 0;
 }
 
@@ -717,6 +730,7 @@ static void test_put_and_copy(void **state)
 {
     unsigned char buffer[4]; /* smaller than the file */
     unsigned pieces = 100;
+    const f8_watch watch = {go_on, &pieces};
     f8_buf text = {0};
     f8_error err = {0};
     size_t n;
@@ -740,7 +754,7 @@ static void test_put_and_copy(void **state)
     assert_int_equal(plan->sides.count, 1);
     expect_ok(f8_target_copy(&target, &plan->source->folder,
                              &plan->sides.items[0], buffer, sizeof buffer,
-                             go_on, &pieces, &err),
+                             &watch, &err),
               &err);
     bytes = get_file(path_in(dst, "sub/side.txt"), &n);
     assert_int_equal(n, 9);
@@ -754,7 +768,7 @@ static void test_put_and_copy(void **state)
     pieces = 1;
     expect_error(f8_target_copy(&target, &plan->source->folder,
                                 &plan->sides.items[0], buffer, sizeof buffer,
-                                go_on, &pieces, &err),
+                                &watch, &err),
                  &err, F8_ERR_CANCELLED, "stopped");
     bytes = get_file(path_in(dst, "sub/side.txt"), &n);
     assert_string_equal(bytes, "side file");
@@ -770,6 +784,7 @@ static void test_copy_that_cannot_be_published(void **state)
 {
     unsigned char buffer[64];
     unsigned pieces = 100;
+    const f8_watch watch = {go_on, &pieces};
     f8_error err = {0};
 
     put_sources(*state);
@@ -780,7 +795,7 @@ static void test_copy_that_cannot_be_published(void **state)
     make_dir(path_in(dst, "sub/side.txt"));
     assert_int_equal(f8_target_copy(&target, &plan->source->folder,
                                     &plan->sides.items[0], buffer,
-                                    sizeof buffer, go_on, &pieces, &err),
+                                    sizeof buffer, &watch, &err),
                      F8_ERR_IO);
     assert_false(exists(path_in(dst, ".fp8cast/side-file.part")));
     f8_target_close(&target);
@@ -824,6 +839,16 @@ static void test_complete(void **state)
     assert_int_equal(stat(work, &after), 0);
     assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof after.st_mtim);
 
+    /* Who waits may stop while shards are looked for and files compared. */
+    for (unsigned pieces = 0; pieces < 4; pieces++) {
+        unsigned left = pieces;
+        const f8_watch watch = {go_on, &left};
+        const f8_intent intent = {false, &t.index, &t.config, &watch};
+        f8_error err = {0};
+        expect_error(f8_target_open(plan, dst, &intent, &target, &err), &err,
+                     F8_ERR_CANCELLED, "stopped");
+    }
+
     static const char *const files[] = {"sub/side.txt", INDEX, "config.json",
                                         SHARD_2, ".fp8cast/shard-00003.json"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
@@ -835,16 +860,30 @@ static void test_complete(void **state)
             fail_msg("complete without %s", files[i]);
         f8_target_close(&target);
         put_file(path_in(dst, files[i]), bytes, n);
-        if (i < 3) { /* one byte is another */
+        if (i < 3) { /* one byte is another; the first may be its user's */
             bytes[0] ^= 1;
             put_file(path_in(dst, files[i]), bytes, n);
             target = open_good(plan, dst);
-            if (target.complete)
-                fail_msg("complete with another %s", files[i]);
+            if (target.complete != (i == 0))
+                fail_msg("another %s: %d", files[i], target.complete);
+            assert_int_equal(target.sides[0],
+                             i == 0 ? F8_SIDE_UNLIKE : F8_SIDE_TO_WRITE);
+            f8_target_close(&target);
+            f8_error err = {0};
+            expect_ok(open_target(plan, dst, true, &target, &err), &err);
+            assert_false(target.complete);
+            assert_int_equal(target.sides[0], F8_SIDE_TO_WRITE);
             f8_target_close(&target);
             bytes[0] ^= 1;
-            put_file(path_in(dst, files[i]), bytes, n);
         }
+        /* What is not finished loses what makes it look so. */
+        if (i > 0) {
+            assert_false(exists(path_in(dst, "config.json")));
+            assert_false(exists(path_in(dst, INDEX)));
+        }
+        put_file(path_in(dst, INDEX), t.index.data, t.index.length);
+        put_file(path_in(dst, "config.json"), t.config.data, t.config.length);
+        put_file(path_in(dst, files[i]), bytes, n);
         free(bytes);
         target = open_good(plan, dst);
         assert_true(target.complete);
