@@ -13,6 +13,15 @@ bool f8_is_scale_name(const char *name)
 
 bool f8_transformers_reads(const char *name)
 {
+    /* DeepSeek's and GLM's is one layer more, of which only these are the
+     * draft's by their name. */
+    static const char *const draft[] = {".eh_proj.", ".enorm.", ".hnorm.",
+                                        ".shared_head."};
+
+    for (size_t i = 0; i < sizeof draft / sizeof *draft; i++) {
+        if (strstr(name, draft[i]))
+            return false;
+    }
     return strncmp(name, "mtp.", 4) != 0;
 }
 

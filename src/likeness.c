@@ -71,7 +71,8 @@ static f8_status check_dtype(const likeness *l, const f8_setting_place *place,
     if (!theirs)
         theirs = dtype_of(l->source);
     /* Of an object that has both names only the one that counts. */
-    if (!ours || !theirs || !strcmp(ours, theirs) || strcmp(key, place->key))
+    if (!ours || !theirs || !strcmp(ours, theirs) ||
+        strcmp(key, place->key) != 0)
         return F8_OK;
     return f8_problem(&l->findings->warnings, err,
                       "%s: \"%s\" is \"%s\", in the source \"%s\"; loaders "
