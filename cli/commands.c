@@ -358,8 +358,10 @@ static void show_unlike(const f8_report *report)
         message_line("and %s more", text_count(i - SHOWN).text);
 }
 
+/* serving is NULL on the way back. */
 static void show_report(const arguments *given, const f8_plan *plan,
-                        const f8_report *report, uint64_t resumed_bytes)
+                        const f8_report *report, const f8_serving *serving,
+                        uint64_t resumed_bytes)
 {
     f8_report_summary summary;
     if (given->json || given->quiet)
@@ -369,6 +371,9 @@ static void show_report(const arguments *given, const f8_plan *plan,
         message_line("%s is finished: nothing to do", given->paths[1]);
     show_unlike(report);
     table_convert(plan, report, resumed_bytes);
+    /* verify tells of it too, with all else. */
+    if (serving && !given->verify)
+        table_serving_warnings(serving);
     table_errors(report);
 }
 
@@ -377,15 +382,18 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
     f8_error err;
     f8_plan *plan = NULL;
     f8_report *report = NULL;
+    f8_serving *serving = NULL;
     f8_verdict *verdict = NULL;
     run current = {.stop = stop};
     f8_options options = library_options(given, NULL);
     int status = EXIT_DONE;
 
     if (f8_plan_create(given->paths[0], &options, &plan, &err) != F8_OK ||
+        (given->command == COMMAND_QUANTIZE &&
+         f8_plan_serving(plan, &serving, &err) != F8_OK) ||
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
-    show_report(given, plan, report, current.view.resumed_bytes);
+    show_report(given, plan, report, serving, current.view.resumed_bytes);
     if (given->report && !report_file_write(out, given, report, NULL))
         status = EXIT_FAILED;
     if (given->verify) {
@@ -395,7 +403,7 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
         status = verdict_status != EXIT_DONE ? verdict_status : status;
     }
     if (given->json) {
-        print_json(json_convert(plan, report, verdict));
+        print_json(json_convert(plan, report, serving, verdict));
     } else if (verdict && !given->quiet) {
         /* Its error statistics are those that stand above. */
         message_text("\n");
@@ -411,6 +419,7 @@ failure:
 out:
     f8_verdict_free(verdict);
     f8_report_free(report);
+    f8_serving_free(serving);
     f8_plan_free(plan);
     return status;
 }

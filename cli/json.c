@@ -255,7 +255,7 @@ static json_t *unlike_source(const f8_report *report)
 }
 
 json_t *json_convert(const f8_plan *plan, const f8_report *report,
-                     const f8_verdict *verdict)
+                     const f8_serving *serving, const f8_verdict *verdict)
 {
     f8_plan_summary planned;
     f8_report_summary summary;
@@ -281,6 +281,8 @@ json_t *json_convert(const f8_plan *plan, const f8_report *report,
     put(document, "unlike_source", unlike_source(report));
     if (planned.direction == F8_TO_FP8)
         put(document, "error", error_report(report));
+    if (serving)
+        put(document, "serving", serving_document(serving));
     if (verdict)
         put(document, "verify", json_verdict(verdict));
     return document;

@@ -291,6 +291,15 @@ void table_serving(const f8_serving *serving)
         finding_row(serving, i, &finding);
 }
 
+void table_serving_warnings(const f8_serving *serving)
+{
+    f8_finding finding;
+    for (size_t i = 0; f8_serving_get_finding(serving, i, &finding); i++) {
+        if (finding.is_warning)
+            finding_row(serving, i, &finding);
+    }
+}
+
 /* ---- report ------------------------------------------------------------ */
 
 void table_convert(const f8_plan *plan, const f8_report *report,

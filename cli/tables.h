@@ -22,6 +22,8 @@ void table_plan(const f8_plan *plan, const plan_place *place);
 void table_plan_tensors(const f8_plan *plan);
 /* What engines make of the result: a line each, then what is to be known. */
 void table_serving(const f8_serving *serving);
+/* Only what fails, or computes nonsense. */
+void table_serving_warnings(const f8_serving *serving);
 
 /* The end of quantize; resumed_bytes are those of the source that an earlier
  * run finished, and do not count as this run's speed. */

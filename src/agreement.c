@@ -6,6 +6,7 @@
 
 #include "arrange.h"
 #include "blockwise.h"
+#include "likeness.h"
 #include "members.h"
 #include "modules.h"
 #include "quant.h"
@@ -53,6 +54,25 @@ static bool same_shape(const f8_tensor *t, unsigned rank, const uint64_t *shape)
            (rank == 0 || !memcmp(t->shape, shape, rank * sizeof *shape));
 }
 
+/* Powers of two as bare bytes: the two engines have an F32 parameter and copy
+ * into it what they find, so that 127 becomes 127.0 and not 1; in layers that
+ * it joins with no other SGLang looks at the types first (layers/parameter.py,
+ * copy_with_check). transformers looks at scale_fmt, without which they would
+ * not be read as such here. */
+static f8_status check_scale_bytes(f8_agreement *v, const f8_tensor *scale,
+                                   f8_error *err)
+{
+    if (scale->dtype != F8_DTYPE_U8)
+        return F8_OK;
+    return f8_problem(
+        v->problems, err,
+        "tensor %s: expected BF16, F32 or F8_E8M0, found U8; vLLM takes its "
+        "bytes for multipliers without a word, SGLang does or raises, %s",
+        scale->name,
+        transformers(scale->name, "transformers takes them for powers of "
+                                  "two"));
+}
+
 /* Finds and checks the scale of a quantised weight. part->weight is cleared
  * when the codes cannot be judged. */
 static f8_status match_scale(f8_agreement *v, f8_counterpart *part,
@@ -71,8 +91,9 @@ static f8_status match_scale(f8_agreement *v, f8_counterpart *part,
     part->weight = weight;
     part->scale = partner.other;
     part->scale_dtype = partner.scale_dtype;
-    if (part->scale->file == weight->file)
-        return F8_OK;
+    status = check_scale_bytes(v, part->scale, err);
+    if (status != F8_OK || part->scale->file == weight->file)
+        return status;
     return f8_problem(
         v->problems, err, "tensor %s: in %s, but its weight is in %s",
         part->scale->name, v->result->files[part->scale->file].name,
@@ -99,6 +120,8 @@ static f8_status match_unit(f8_agreement *v, uint64_t i, f8_error *err)
         return f8_problem(v->problems, err,
                           "tensor %s: missing; it is still in %s", u->name,
                           from->name);
+    if (!to && v->result->has_gaps) /* then it is these that loaders meet */
+        return f8_problem(v->problems, err, "tensor %s: missing", u->name);
     if (!to)
         return f8_problem(
             v->problems, err, "tensor %s: missing" NOT_NOTICED "%s", u->name,
@@ -176,48 +199,10 @@ static f8_status match_tensors(f8_agreement *v, f8_error *err)
     for (uint64_t i = 0; i < v->plan.units_count && status == F8_OK; i++)
         status = match_unit(v, i, err);
     for (size_t i = 0; i < v->result->tensors.count && status == F8_OK; i++) {
-        if (!v->expected[i])
-            status = note_stranger(v, &v->result->tensors.items[i], err);
-    }
-    return status;
-}
-
-/* ---- index and config ---------------------------------------------------- */
-
-/* Members of config.json that converters rightly change or leave out. */
-static bool may_differ(const char *key)
-{
-    static const char *const keys[] = {"quantization_config", "torch_dtype",
-                                       "dtype", "transformers_version",
-                                       "_name_or_path"};
-
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        if (!strcmp(keys[i], key))
-            return true;
-    }
-    return false;
-}
-
-static f8_status compare_configs(f8_agreement *v, f8_error *err)
-{
-    json_t *a = v->plan.source->config, *b = v->result->config, *value;
-    const char *key;
-    f8_status status = F8_OK;
-
-    json_object_foreach(a, key, value)
-    {
-        if (status == F8_OK && !may_differ(key) &&
-            !json_equal(value, json_object_get(b, key)))
-            status = f8_problem(
-                v->problems, err, "%s: \"%s\" is not as in the source",
-                F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
-    }
-    json_object_foreach(b, key, value)
-    {
-        if (status == F8_OK && !may_differ(key) && !json_object_get(a, key))
-            status =
-                f8_problem(v->problems, err, "%s: \"%s\" is not in the source",
-                           F8_CONFIG_NAME, f8_show(key, F8_SHOWN_BYTES).text);
+        const f8_tensor *t = &v->result->tensors.items[i];
+        /* Another of that name, in another shard, was told at the opening. */
+        if (!v->expected[i] && f8_checkpoint_find(v->result, t->name) == t)
+            status = note_stranger(v, t, err);
     }
     return status;
 }
@@ -227,6 +212,7 @@ static f8_status compare_configs(f8_agreement *v, f8_error *err)
 /* The entries of a list, of which anybody may have made a million. */
 typedef struct entries {
     const char *key;     /* of the list */
+    bool is_absent;      /* there is none, or null */
     size_t count;        /* of all, also of what is no string */
     const char **texts;  /* in order; NULL for what is no string */
     const char **hits;   /* what each reaches that it must not, or NULL */
@@ -249,13 +235,15 @@ static bool keep_going(void *ctx, uint64_t bytes)
            v->options->progress(v->options->progress_user, &none) == 0;
 }
 
+/* A list that is NULL is none. */
 static f8_status take_entries(f8_agreement *v, const json_t *list,
                               const char *key, const f8_modules *modules,
                               entries *e, f8_error *err)
 {
     const f8_watch watch = {keep_going, v};
 
-    *e = (entries){.key = key, .count = json_array_size(list)};
+    *e = (entries){
+        .key = key, .is_absent = !list, .count = json_array_size(list)};
     e->texts = f8_alloc(e->count, sizeof *e->texts);
     e->hits = f8_alloc(e->count, sizeof *e->hits);
     e->sorted = f8_alloc(e->count, sizeof *e->sorted);
@@ -278,8 +266,20 @@ static void free_entries(entries *e)
     free(e->sorted);
 }
 
+static bool is_head(const char *module)
+{
+    const char *dot = strrchr(module, '.');
+
+    return !strcmp(dot ? dot + 1 : module, "lm_head");
+}
+
+/* Where there is no list transformers keeps the head by itself, and what is
+ * tied to it (quantizers/base.py, get_keys_to_not_convert); where one is empty
+ * it does not. The engines never make a head FP8. */
 static bool lists(const entries *e, const char *module)
 {
+    if (e->is_absent && is_head(module))
+        return true;
     return e->sorted_count > 0 && bsearch(&module, e->sorted, e->sorted_count,
                                           sizeof *e->sorted, by_name);
 }
@@ -391,6 +391,11 @@ static f8_status check_list(f8_agreement *v, const f8_modules *modules,
     return status;
 }
 
+static bool is_none(const json_t *list)
+{
+    return !list || json_is_null(list);
+}
+
 /* The list has two names. vLLM reads ignored_layers unless it is empty, SGLang
  * reads it even then, transformers where there is no other. */
 static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
@@ -400,14 +405,17 @@ static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
     static const char alias[] = "ignored_layers";
     const json_t *list = json_object_get(config, name);
     const json_t *other = json_object_get(config, alias);
+    bool is_odd = !json_is_array(other) && !is_none(other);
     f8_status status = F8_OK;
 
-    if (!json_is_array(list) &&
-        (!json_is_array(other) || (list && !json_is_null(list))))
+    if (!json_is_array(list) && (!is_none(list) || is_odd))
         return f8_problem(v->problems, err,
                           "%s: quantization_config: expected an array \"%s\"",
                           F8_CONFIG_NAME, name);
-    if (other && json_array_size(other) == 0 && json_array_size(list) > 0)
+    if (is_none(list) && is_none(other))
+        return check_list(v, modules, name, NULL, err);
+    if (is_odd ||
+        (other && json_array_size(other) == 0 && json_array_size(list) > 0))
         status = f8_problem(v->problems, err,
                             "%s: quantization_config: \"%s\" is %s, and "
                             "SGLang reads it in place of %s",
@@ -415,8 +423,8 @@ static f8_status check_lists(f8_agreement *v, const f8_modules *modules,
                             json_is_array(other) ? "empty" : "no array", name);
     if (status == F8_OK && json_is_array(list))
         status = check_list(v, modules, name, list, err);
-    if (status == F8_OK && json_array_size(other) > 0 &&
-        !json_equal(list, other))
+    if (status == F8_OK && json_is_array(other) && !json_equal(list, other) &&
+        (is_none(list) || json_array_size(other) > 0))
         status = check_list(v, modules, alias, other, err);
     return status;
 }
@@ -466,7 +474,8 @@ static f8_status check_config(f8_agreement *v, f8_error *err)
 
     if (!v->result->config) /* a fault already, noted at the opening */
         return F8_OK;
-    f8_status status = compare_configs(v, err);
+    f8_status status = f8_likeness_check(v->plan.source->config,
+                                         v->result->config, v->findings, err);
     if (status != F8_OK)
         return status;
     if (!json_is_object(config))

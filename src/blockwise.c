@@ -13,6 +13,15 @@ bool f8_is_scale_name(const char *name)
 
 bool f8_transformers_reads(const char *name)
 {
+    /* DeepSeek's and GLM's is one layer more, of which only these are the
+     * draft's by their name. */
+    static const char *const draft[] = {".eh_proj.", ".enorm.", ".hnorm.",
+                                        ".shared_head."};
+
+    for (size_t i = 0; i < sizeof draft / sizeof *draft; i++) {
+        if (strstr(name, draft[i]))
+            return false;
+    }
     return strncmp(name, "mtp.", 4) != 0;
 }
 
@@ -64,10 +73,15 @@ static f8_status find_named(const f8_checkpoint *cp, const f8_tensor *weight,
 }
 
 /* What engines make of a weight without its scale, where there is one of
- * another name and where there is none. */
-static const char *made_of(const char *weight, bool has_other)
+ * another name and where there is none. Where shards are missing it may be in
+ * one of these, and they make nothing of it. */
+static const char *made_of(const f8_checkpoint *cp, const char *weight,
+                           bool has_other)
 {
     bool reads = f8_transformers_reads(weight);
+
+    if (cp->has_gaps && !has_other)
+        return "";
 
     if (has_other)
         return reads ? ": vLLM and transformers raise, SGLang drops it without "
@@ -93,7 +107,7 @@ static f8_status missing(const f8_checkpoint *cp, const f8_tensor *weight,
         problems, err, "tensor %s: FP8 without %s%s%s%s", weight->name,
         weight->name, F8_SCALE_SUFFIX,
         *seen ? ", only _scale, which no loader of this format reads" : "",
-        problems ? made_of(weight->name, *seen != NULL) : "");
+        problems ? made_of(cp, weight->name, *seen != NULL) : "");
 }
 
 /* transformers writes powers of two as plain bytes, and says so in the

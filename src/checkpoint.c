@@ -13,10 +13,6 @@
 
 #include "index.h"
 
-/* Who collects problems wants to know what engines make of them: they read the
- * files that the index names. */
-#define NOT_READ \
-    "; vLLM, SGLang and transformers do not read it and say nothing"
 
 /* ---- problems ------------------------------------------------------------ */
 
@@ -274,19 +270,50 @@ out:
     return status;
 }
 
+/* Mistral's own form, which vLLM looks for before all else. */
+static bool is_consolidated(const char *name)
+{
+    static const char start[] = "consolidated";
+
+    return !strncmp(name, start, sizeof start - 1);
+}
+
+/* Who collects problems wants to know what loaders make of them. vLLM and
+ * SGLang read all shards of the folder, or, of an index, those that it names;
+ * transformers the one with the usual name, or else those of the index. Read in
+ * vLLM 0.32.0 and SGLang 0.5.23 (_prepare_weights and
+ * filter_duplicate_safetensors_files of model_loader) and transformers 5.23.0
+ * (modeling_utils.py, _get_resolved_checkpoint_files). */
+static const char *made_of_stray(const opening *o, const char *name)
+{
+    if (!o->problems)
+        return "";
+    if (is_consolidated(name))
+        return "; vLLM reads it in place of all others";
+    if (o->cp->has_index && !strcmp(name, F8_SINGLE_NAME))
+        return "; transformers reads it in place of the shards";
+    if (o->cp->has_index)
+        return "; vLLM, SGLang and transformers do not read it and say nothing";
+    return o->cp->files_count > 0
+               ? "; vLLM and SGLang read it too, transformers does not"
+               : "; vLLM and SGLang read it without one, transformers raises";
+}
+
 static f8_status tell_stray(opening *o, const char *name)
 {
+    const char *then = made_of_stray(o, name);
+
     if (o->cp->has_index)
         return f8_problem(o->problems, o->err,
                           "%s: lies beside the shards, but %s does not name "
                           "it%s",
-                          name, F8_INDEX_NAME, o->problems ? NOT_READ : "");
+                          name, F8_INDEX_NAME, then);
     if (o->cp->files_count > 0)
         return f8_problem(o->problems, o->err,
-                          "%s: lies beside %s, but there is no %s", name,
-                          F8_SINGLE_NAME, F8_INDEX_NAME);
-    return f8_problem(o->problems, o->err, "%s: there is no %s that names it",
-                      name, F8_INDEX_NAME);
+                          "%s: lies beside %s, but there is no %s%s", name,
+                          F8_SINGLE_NAME, F8_INDEX_NAME, then);
+    return f8_problem(o->problems, o->err, "%s: there is no %s that names it%s",
+                      name, F8_INDEX_NAME, then);
 }
 
 /* A shard that the index does not name is loaded by nobody, and nobody says
@@ -328,22 +355,48 @@ static f8_status read_shard(opening *o, uint32_t i)
     if (status == F8_ERR_IO && o->err && o->err->sys_errno == ENOENT &&
         cp->has_index)
         status = f8_fail(o->err, F8_ERR_FORMAT,
-                         "%s: the index names this file, but it is missing",
-                         file->name);
+                         "%s: the index names this file, but it is missing%s",
+                         file->name, o->problems ? "; all loaders raise" : "");
     if (status == F8_OK)
         status = f8_st_read_header(fd, file->bytes, file->name, i, &cp->strings,
                                    &cp->tensors, &file->head, o->err);
-    if (status != F8_OK)
+    if (status != F8_OK) {
         cp->tensors.count = before;
+        cp->has_gaps = true;
+    }
     if (fd >= 0)
         close(fd);
     return f8_problem_from(o->problems, status, o->err);
 }
 
+/* Of equal names the first that was read comes first. */
 static int by_name(const void *a, const void *b)
 {
     const f8_tensor *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
+    int order = strcmp((*x)->name, (*y)->name);
+
+    return order ? order : (*x > *y) - (*x < *y);
+}
+
+/* Of a tensor that stands in several shards the one that the index means is
+ * put first, and so is the one that is found by its name. */
+static void put_meant_first(opening *o)
+{
+    f8_tensor **t = o->cp->by_name;
+    size_t count = o->cp->tensors.count;
+
+    for (size_t first = 0, i = 1; i < count; i++) {
+        if (strcmp(t[first]->name, t[i]->name) != 0) {
+            first = i;
+            continue;
+        }
+        const f8_index_entry *said = f8_index_find(&o->index, t[i]->name);
+        if (said && !strcmp(said->file, o->cp->files[t[i]->file].name)) {
+            f8_tensor *meant = t[i];
+            t[i] = t[first];
+            t[first] = meant;
+        }
+    }
 }
 
 static f8_status sort_names(opening *o)
@@ -366,7 +419,22 @@ static f8_status sort_names(opening *o)
     }
     if (count > 0)
         qsort(cp->by_name, count, sizeof *cp->by_name, by_name);
+    put_meant_first(o);
     return F8_OK;
+}
+
+/* One that the index puts into another shard, where it may be as well. */
+static f8_status tell_misplaced(opening *o, const f8_tensor *t,
+                                const char *said)
+{
+    const f8_checkpoint *cp = o->cp;
+    uint32_t found = f8_checkpoint_find(cp, t->name)->file;
+    bool twice = !strcmp(cp->files[found].name, said);
+
+    return f8_problem(
+        o->problems, o->err, "%s: tensor %s is here%s, %s puts it in %s%s",
+        cp->files[t->file].name, t->name, twice ? " too" : "", F8_INDEX_NAME,
+        said, twice && o->problems ? "; loaders take either" : "");
 }
 
 /* Every tensor of a shard stands in the index with that shard's name. */
@@ -384,9 +452,7 @@ static f8_status check_shards_against_index(opening *o)
                 f8_problem(o->problems, o->err, "%s: tensor %s is not in %s",
                            file, t->name, F8_INDEX_NAME);
         else if (strcmp(said->file, file) != 0)
-            status = f8_problem(o->problems, o->err,
-                                "%s: tensor %s is here, %s puts it in %s", file,
-                                t->name, F8_INDEX_NAME, said->file);
+            status = tell_misplaced(o, t, said->file);
     }
     return status;
 }
@@ -470,8 +536,11 @@ f8_status f8_checkpoint_open(const char *dir, int flags, f8_problems *problems,
                                       &o.cp->folder, o.err);
     if (status == F8_OK)
         status = read_config(&o, (flags & F8_OPEN_CONFIG) != 0);
-    if (status == F8_OK)
-        status = f8_problem_from(problems, find_files(&o), o.err);
+    if (status == F8_OK) {
+        status = find_files(&o);
+        o.cp->has_gaps = status != F8_OK;
+        status = f8_problem_from(problems, status, o.err);
+    }
     if (status == F8_OK)
         status = check_strays(&o);
     for (uint32_t i = 0; i < o.cp->files_count && status == F8_OK; i++)
@@ -531,14 +600,19 @@ void f8_checkpoint_free(f8_checkpoint *cp)
 
 const f8_tensor *f8_checkpoint_find(const f8_checkpoint *cp, const char *name)
 {
-    f8_tensor key = {.name = name};
-    const f8_tensor *at = &key;
+    size_t low = 0, high = cp->tensors.count;
 
-    if (cp->tensors.count == 0)
-        return NULL;
-    f8_tensor **found = bsearch(&at, cp->by_name, cp->tensors.count,
-                                sizeof *cp->by_name, by_name);
-    return found ? *found : NULL;
+    /* The first of equal names, which bsearch does not promise. */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(cp->by_name[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found =
+        low < cp->tensors.count && !strcmp(cp->by_name[low]->name, name);
+    return found ? cp->by_name[low] : NULL;
 }
 
 #define PLACE(key)                             \

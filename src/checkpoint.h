@@ -73,6 +73,7 @@ typedef struct f8_checkpoint {
     json_t *config;         /* NULL when there is none */
     const char *model_type; /* "" when there is none */
     bool has_index;
+    bool has_gaps; /* a shard, or their list, is missing or cannot be read */
     int64_t index_total_size; /* -1: not said */
     f8_arena strings;
 } f8_checkpoint;
@@ -91,7 +92,8 @@ f8_status f8_checkpoint_open_file(const char *path, f8_checkpoint **checkpoint,
                                   f8_error *err);
 void f8_checkpoint_free(f8_checkpoint *checkpoint);
 
-/* NULL when there is no such tensor. */
+/* NULL when there is no such tensor. Of those in several shards the one that
+ * the index means. */
 const f8_tensor *f8_checkpoint_find(const f8_checkpoint *checkpoint,
                                     const char *name);
 

@@ -174,6 +174,31 @@ static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
                        &rule->parts_count);
 }
 
+/* misread=ENGINE,... or refused=ENGINE,... */
+static f8_status parse_engines(const parser *p, unsigned i, unsigned *engines)
+{
+    const word *from = &p->words[i];
+    const char *value = strchr(from->text, '=') + 1;
+
+    for (;;) {
+        size_t n = strcspn(value, ",");
+        int e = 0;
+        for (; e < F8_ENGINE_COUNT; e++) {
+            const char *name = f8_engine_name((f8_engine)e);
+            if (!strncmp(value, name, n) && !name[n])
+                break;
+        }
+        if (e == F8_ENGINE_COUNT)
+            return wrong(p, from->column + (unsigned)(value - from->text),
+                         "vllm, sglang or transformers, with ',' between",
+                         value);
+        *engines |= 1u << e;
+        if (!value[n])
+            return F8_OK;
+        value += n + 1;
+    }
+}
+
 static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
                             bool *saw_experts)
 {
@@ -208,12 +233,16 @@ static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
         return parse_parts(p, i, rule);
     else if (!strncmp(text, "published=", 10) && rule->kind == F8_RULE_SPLIT)
         return parse_published(p, i, rule);
+    else if (!strncmp(text, "misread=", 8) && rule->kind == F8_RULE_KEEP)
+        return parse_engines(p, i, &rule->misread_by);
+    else if (!strncmp(text, "refused=", 8) && rule->kind == F8_RULE_KEEP)
+        return parse_engines(p, i, &rule->refused_by);
     else
         return wrong_word(
             p, i,
             rule->kind == F8_RULE_KEEP
-                ? "optional, linear, always, also=NAME, group=NAME or "
-                  "oneof=NAME"
+                ? "optional, linear, always, also=NAME, misread=ENGINE, "
+                  "refused=ENGINE, group=NAME or oneof=NAME"
             : rule->kind == F8_RULE_SPLIT
                 ? "experts=0, parts=1:NAME,..., rows=KEY, columns=KEY, "
                   "into=NAME, published=1, optional, group=NAME or "

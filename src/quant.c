@@ -222,12 +222,10 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
 /* What the largest code stands for. */
 #define CODE_MOST 448.0f
 
-static void note(f8_check *check, uint64_t row, uint64_t col, float value)
+static void note(uint64_t *count, f8_spot *first, f8_spot here)
 {
-    if (!check->has_first) {
-        check->has_first = true;
-        check->first = (f8_spot){row, col, value};
-    }
+    if ((*count)++ == 0)
+        *first = here;
 }
 
 /* A code that differs from ours is still the nearest when its value is: the
@@ -254,13 +252,11 @@ static void check_row(const block_ref *ref, unsigned r, float scale,
         if (codes[c] == ours[c])
             continue;
         float w = weight_at(&ref->block, r, c);
+        f8_spot here = {ref->row + r, ref->col + c, w};
         if ((codes[c] & 0x7f) == 0x7f)
-            check->nan_codes++;
-        else if (as_near(w, scale, codes[c], ours[c]))
-            continue;
-        else if (check->not_nearest++ == 0)
-            check->wrong = (f8_spot){ref->row + r, ref->col + c, w};
-        note(check, ref->row + r, ref->col + c, w);
+            note(&check->nan_codes, &check->nan, here);
+        else if (!as_near(w, scale, codes[c], ours[c]))
+            note(&check->not_nearest, &check->wrong, here);
     }
 }
 
@@ -419,19 +415,16 @@ static void check_numbers(const f8_kernel *kernel, const f8_panel *panel,
     f8_sums own = {.max_abs = panel->finds->max_abs};
     uint64_t nan_codes = check->nan_codes;
     bool is_far = !fits(amax, scale);
+    f8_spot at_scale = {ref->row, ref->col, scale};
 
-    if (is_far) {
-        check->far_scales++;
-        note(check, ref->row, ref->col, scale);
-    }
+    if (is_far)
+        note(&check->far_scales, &check->far, at_scale);
     block_state state = check_block(kernel, panel, ref, amax, scale, scratch,
                                     check, &own, hist);
     if (!state.measured) {
         leave_out(panel, ref);
-        if (!is_far && check->nan_codes == nan_codes) {
-            check->infinite++;
-            note(check, ref->row, ref->col, scale);
-        }
+        if (!is_far && check->nan_codes == nan_codes)
+            note(&check->infinite, &check->beyond, at_scale);
         return;
     }
     if (!state.ours || amax != 0) /* see f8_panel_quantise */
@@ -450,9 +443,9 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
         for (uint64_t j = 0; j < across; j++) {
             block_ref ref = block_at(panel, i, j);
             float scale = f8_scale_load(ref.scale, panel->scale_dtype);
+            f8_spot at_scale = {ref.row, ref.col, scale};
             if (!isfinite(scale) || !(scale > 0)) {
-                check->bad_scales++;
-                note(check, ref.row, ref.col, scale);
+                note(&check->bad_scales, &check->bad, at_scale);
                 leave_out(panel, &ref);
                 continue;
             }
@@ -462,8 +455,7 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
             if (top >= 0x7f800000u) { /* NaN or Inf: no code is right */
                 f8_spot odd = {0, 0, 0};
                 find_odd(&ref, &odd);
-                check->odd_weights++;
-                note(check, odd.row, odd.col, odd.value);
+                note(&check->odd_weights, &check->odd, odd);
                 leave_out(panel, &ref);
                 continue;
             }

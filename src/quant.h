@@ -67,9 +67,9 @@ typedef struct f8_check {
     uint64_t blocks, amax_blocks, pow2_blocks;
     uint64_t power_blocks; /* whose scale is any power of two */
     f8_exact w2, e8m0_e2;
-    bool has_first;
-    f8_spot first; /* the first code or block with a fault, inside the panel */
-    f8_spot wrong; /* the first of not_nearest, where there are any */
+    /* The first of each fault above, inside the panel, where there are any: of
+     * scales their block's first element, with the scale for a value. */
+    f8_spot wrong, nan, bad, odd, far, beyond;
 } f8_check;
 
 /* Checks the panel's codes and scales against its weights. A scale may be up

@@ -49,6 +49,9 @@ typedef struct f8_rule {
     /* Of a keep: what some loader calls the module in place of the words
      * behind the last number of its name; NULL: no such loader. */
     const char *also;
+    /* Of a keep: engines that do not take the module in FP8, as bits 1 <<
+     * f8_engine: they compute something else and say nothing, or they stop. */
+    unsigned misread_by, refused_by;
 } f8_rule;
 
 /* `rename FROM TO`: tensors that some writer calls otherwise. Both patterns

@@ -25,6 +25,13 @@ typedef enum complaint {
     COMPLAINTS
 } complaint;
 
+/* What an engine does with FP8 that the rules say it cannot take. */
+typedef enum trouble {
+    ALONE,   /* takes the codes, and leaves the scales */
+    STOPPED, /* raises */
+    TROUBLES
+} trouble;
+
 typedef struct group {
     const f8_unit *first;
     uint64_t count;
@@ -46,6 +53,7 @@ typedef struct survey {
     f8_obstacle least[F8_ENGINE_COUNT][CROWDINGS][SIZES];
     uint32_t small; /* sizes at which vLLM makes smaller blocks */
     group groups[COMPLAINTS][F8_MAX_KINDS];
+    group modules[TROUBLES][F8_ENGINE_COUNT][F8_MAX_KINDS];
     f8_serving *made;
 } survey;
 
@@ -115,12 +123,17 @@ static void judge_layer(survey *s, const f8_layer *l, f8_engine engine)
 
 /* ---- shapes -------------------------------------------------------------- */
 
-static void complain(survey *s, complaint about, const f8_unit *u)
+static void add_to(group *groups, const f8_unit *u)
 {
-    group *g = &s->groups[about][u->kind];
+    group *g = &groups[u->kind];
 
     if (!g->count++)
         g->first = u;
+}
+
+static void complain(survey *s, complaint about, const f8_unit *u)
+{
+    add_to(s->groups[about], u);
 }
 
 /* transformers takes rows / rows of scales for the height of a block. */
@@ -145,6 +158,20 @@ static void judge_shape(survey *s, const f8_unit *u, bool vllm_copes)
         complain(s, ODD_FOR_SGLANG, u);
 }
 
+/* What the rules keep and is FP8 all the same: they know which engines have no
+ * code for it. */
+static void judge_module(survey *s, const f8_unit *u)
+{
+    const f8_rule *rule = s->plan->decisions[u->source].rule;
+
+    for (int e = 0; rule && e < F8_ENGINE_COUNT; e++) {
+        if (rule->misread_by >> e & 1)
+            add_to(s->modules[ALONE][e], u);
+        if (rule->refused_by >> e & 1)
+            add_to(s->modules[STOPPED][e], u);
+    }
+}
+
 static void look(survey *s)
 {
     for (uint64_t i = 0; i < s->plan->units_count; i++) {
@@ -155,8 +182,10 @@ static void look(survey *s)
         if (u->rank != 2 || !f8_unit_rows(u) || !f8_unit_cols(u))
             continue;
         bool is_known = f8_layer_find(s->plan, u, &l, &lack);
-        if (u->action == F8_QUANTIZE)
+        if (u->action == F8_QUANTIZE) {
             judge_shape(s, u, is_known && has_small_blocks(&l));
+            judge_module(s, u);
+        }
         if (!is_known) {
             if (lack.what)
                 not_known(s, &lack);
@@ -331,6 +360,27 @@ static f8_status conclude_shapes(survey *s, f8_error *err)
     return F8_OK;
 }
 
+static f8_status conclude_modules(survey *s, f8_error *err)
+{
+    static const char *const words[TROUBLES] = {
+        [ALONE] = "leaves the scales and takes the codes for weights, silently",
+        [STOPPED] = "does not load this in FP8",
+    };
+    f8_status status = F8_OK;
+
+    for (int t = 0; t < TROUBLES; t++) {
+        for (size_t k = 0; k < s->plan->kinds_count; k++) {
+            for (int e = 0; e < F8_ENGINE_COUNT && status == F8_OK; e++) {
+                const group *g = &s->modules[t][e][k];
+                if (g->count)
+                    status = add_finding(s->made, (f8_engine)e, true, words[t],
+                                         g->first, g->count, err);
+            }
+        }
+    }
+    return status;
+}
+
 /* ---- what the rules say ---------------------------------------------------
  */
 
@@ -499,6 +549,8 @@ static f8_status conclude(survey *s, bool pow2, f8_error *err)
     }
     if (status == F8_OK)
         status = conclude_shapes(s, err);
+    if (status == F8_OK)
+        status = conclude_modules(s, err);
     if (status == F8_OK)
         status = judge_head(s, err);
     if (status == F8_OK)

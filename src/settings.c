@@ -6,7 +6,8 @@
 #include <string.h>
 
 typedef struct walk {
-    f8_settings *out;
+    f8_settings_told *told;
+    void *ctx;
     f8_buf path;
     f8_error *err;
 } walk;
@@ -27,27 +28,31 @@ static const char *print(f8_settings *out, const json_t *value, int digits)
     return kept;
 }
 
-static f8_status note(walk *w, const json_t *a, const json_t *b)
+/* A place in the list. */
+static f8_status note(void *ctx, const f8_setting_place *place, f8_error *err)
 {
-    f8_settings *out = w->out;
+    f8_settings *out = ctx;
+    const json_t *a = place->a, *b = place->b;
 
+    if (f8_settings_equal_numbers(a, b))
+        return F8_OK;
     out->total++;
     if (out->count >= F8_SETTINGS_KEPT ||
         out->strings.bytes >= F8_SETTINGS_KEPT_BYTES)
         return F8_OK;
     /* 15 digits are what a person wrote, 17 tell all numbers apart. */
-    f8_setting setting = {.a = print(out, a, 15), .b = print(out, b, 15)};
+    f8_setting setting = {
+        .path = f8_arena_copy(&out->strings, place->path, strlen(place->path)),
+        .a = print(out, a, 15),
+        .b = print(out, b, 15)};
     if (setting.a && setting.b && !strcmp(setting.a, setting.b)) {
         setting.a = print(out, a, 17);
         setting.b = print(out, b, 17);
     }
-    if (!w->path.failed)
-        setting.path = f8_arena_copy(
-            &out->strings, w->path.data ? w->path.data : "", w->path.length);
     if (!setting.path || (a && !setting.a) || (b && !setting.b) ||
         !f8_grow((void **)&out->items, &out->capacity, out->count,
                  sizeof setting))
-        return f8_fail_nomem(w->err, "the differences of config.json");
+        return f8_fail_nomem(err, "the differences of config.json");
     out->items[out->count++] = setting;
     return F8_OK;
 }
@@ -79,20 +84,33 @@ static void leave(walk *w, size_t length)
 
 /* ---- comparing ----------------------------------------------------------- */
 
-static bool are_equal_numbers(const json_t *a, const json_t *b)
+bool f8_settings_equal_numbers(const json_t *a, const json_t *b)
 {
+    if (!json_is_number(a) || !json_is_number(b))
+        return false;
     if (json_is_integer(a) && json_is_integer(b))
         return json_integer_value(a) == json_integer_value(b);
     return json_number_value(a) == json_number_value(b);
 }
 
-static f8_status compare(walk *w, const json_t *a, const json_t *b);
+/* What differs there, and for the member of an object whose: the path is where
+ * the walk stands. */
+static f8_status tell(walk *w, f8_setting_place place)
+{
+    if (w->path.failed)
+        return f8_fail_nomem(w->err, "the differences of config.json");
+    place.path = w->path.data ? w->path.data : "";
+    return w->told(w->ctx, &place, w->err);
+}
+
+static f8_status compare(walk *w, f8_setting_place place);
 
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as json.c reads */
 static f8_status compare_objects(walk *w, const json_t *a, const json_t *b)
 {
     f8_status status = F8_OK;
     size_t length = w->path.length;
+    f8_setting_place place = {.outer_a = a, .outer_b = b};
     const char *key;
     json_t *value;
 
@@ -101,18 +119,24 @@ static f8_status compare_objects(walk *w, const json_t *a, const json_t *b)
     {
         if (status != F8_OK)
             break;
+        place.key = key;
+        place.a = value;
+        place.b = json_object_get(b, key);
         enter_key(w, key);
-        status = compare(w, value, json_object_get(b, key));
+        status = compare(w, place);
         leave(w, length);
     }
+    place.a = NULL;
     json_object_foreach((json_t *)(uintptr_t)b, key, value)
     {
         if (status != F8_OK)
             break;
         if (json_object_get(a, key))
             continue;
+        place.key = key;
+        place.b = value;
         enter_key(w, key);
-        status = note(w, NULL, value);
+        status = tell(w, place);
         leave(w, length);
     }
     return status;
@@ -126,15 +150,18 @@ static f8_status compare_arrays(walk *w, const json_t *a, const json_t *b)
 
     for (size_t i = 0; i < json_array_size(a) && status == F8_OK; i++) {
         f8_buf_printf(&w->path, "[%zu]", i);
-        status = compare(w, json_array_get(a, i), json_array_get(b, i));
+        status = compare(w, (f8_setting_place){.a = json_array_get(a, i),
+                                               .b = json_array_get(b, i)});
         leave(w, length);
     }
     return status;
 }
 
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as json.c reads */
-static f8_status compare(walk *w, const json_t *a, const json_t *b)
+static f8_status compare(walk *w, f8_setting_place place)
 {
+    const json_t *a = place.a, *b = place.b;
+
     if (!a && !b)
         return F8_OK;
     if (json_is_object(a) && json_is_object(b))
@@ -142,22 +169,25 @@ static f8_status compare(walk *w, const json_t *a, const json_t *b)
     if (json_is_array(a) && json_is_array(b) &&
         json_array_size(a) == json_array_size(b))
         return compare_arrays(w, a, b);
-    if (json_is_number(a) && json_is_number(b) ? are_equal_numbers(a, b)
-                                               : json_equal(a, b))
-        return F8_OK;
-    return note(w, a, b);
+    return json_equal(a, b) ? F8_OK : tell(w, place);
+}
+
+f8_status f8_settings_walk(const char *name, const json_t *a, const json_t *b,
+                           f8_settings_told *told, void *ctx, f8_error *err)
+{
+    walk w = {.told = told, .ctx = ctx, .err = err};
+
+    f8_buf_puts(&w.path, name);
+    f8_status status = compare(&w, (f8_setting_place){.a = a, .b = b});
+    f8_buf_free(&w.path);
+    return status;
 }
 
 f8_status f8_settings_compare(const char *name, const json_t *a,
                               const json_t *b, f8_settings *out, f8_error *err)
 {
-    walk w = {.out = out, .err = err};
-
     memset(out, 0, sizeof *out);
-    f8_buf_puts(&w.path, name);
-    f8_status status = compare(&w, a, b);
-    f8_buf_free(&w.path);
-    return status;
+    return f8_settings_walk(name, a, b, note, out, err);
 }
 
 void f8_settings_free(f8_settings *settings)

@@ -6,6 +6,7 @@
  * is read. */
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,9 @@ typedef struct verification {
 } verification;
 
 /* ---- the bytes ----------------------------------------------------------- */
+
+/* "row R, column C, block [R, C]", of numbers of 20 digits. */
+enum { PLACE_BYTES = 128 };
 
 typedef struct handles {
     f8_handle source, result;
@@ -175,7 +179,7 @@ static void compare_bytes(const unsigned char *ours,
         if (ours[i] == theirs[i])
             continue;
         if (outcome->faults++ == 0)
-            outcome->check.first.row = begin + i;
+            outcome->check.wrong.row = begin + i;
     }
 }
 
@@ -250,35 +254,33 @@ static f8_status work(void *ctx, f8_worker *worker, const f8_item *item,
     return compare_item(v, worker, item, outcome, err);
 }
 
-/* A place in an item's panel, as one in its matrix. */
-static f8_spot in_matrix(f8_spot spot, const f8_item *item)
+/* A kind of fault of an item, added to its unit's: how many, and the place of
+ * the first, which is one of the item's panel. */
+static void add_faults(uint64_t *count, f8_spot *first, uint64_t more,
+                       f8_spot spot, const f8_item *item)
 {
-    spot.row += item->row;
-    spot.col += item->col;
-    return spot;
+    if (more && !*count)
+        *first =
+            (f8_spot){item->row + spot.row, item->col + spot.col, spot.value};
+    *count += more;
 }
 
 /* Adds an item's findings to its unit's. */
 static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
 {
-    if (from->not_nearest && !to->not_nearest)
-        to->wrong = in_matrix(from->wrong, item);
-    to->not_nearest += from->not_nearest;
-    to->nan_codes += from->nan_codes;
-    to->bad_scales += from->bad_scales;
-    to->odd_weights += from->odd_weights;
-    to->far_scales += from->far_scales;
-    to->infinite += from->infinite;
+    add_faults(&to->not_nearest, &to->wrong, from->not_nearest, from->wrong,
+               item);
+    add_faults(&to->nan_codes, &to->nan, from->nan_codes, from->nan, item);
+    add_faults(&to->bad_scales, &to->bad, from->bad_scales, from->bad, item);
+    add_faults(&to->odd_weights, &to->odd, from->odd_weights, from->odd, item);
+    add_faults(&to->far_scales, &to->far, from->far_scales, from->far, item);
+    add_faults(&to->infinite, &to->beyond, from->infinite, from->beyond, item);
     to->blocks += from->blocks;
     to->amax_blocks += from->amax_blocks;
     to->pow2_blocks += from->pow2_blocks;
     to->power_blocks += from->power_blocks;
     f8_exact_merge(&to->w2, &from->w2);
     f8_exact_merge(&to->e8m0_e2, &from->e8m0_e2);
-    if (from->has_first && !to->has_first) {
-        to->has_first = true;
-        to->first = in_matrix(from->first, item);
-    }
 }
 
 /* Codes that are right, but another matrix's, all of them: one fault, and no
@@ -308,55 +310,81 @@ static f8_status check_whose(verification *v, uint64_t unit,
                             "nothing, transformers does not read them");
 }
 
-static f8_status matrix_faults(verification *v, const f8_unit *u,
-                               const f8_check *check, f8_error *err)
+/* Where a fault is, as a sentence ends: of codes their row, column and block.
+ */
+static const char *print_place(char place[PLACE_BYTES], const f8_spot *spot)
 {
-    unsigned long long row = check->first.row, col = check->first.col;
-    unsigned long long elems = f8_unit_rows(u) * f8_unit_cols(u);
+    snprintf(place, PLACE_BYTES, "row %llu, column %llu, block [%llu, %llu]",
+             (unsigned long long)spot->row, (unsigned long long)spot->col,
+             (unsigned long long)(spot->row / F8_BLOCK),
+             (unsigned long long)(spot->col / F8_BLOCK));
+    return place;
+}
+
+/* Of scales, of which there is one a block. */
+static f8_status scale_faults(verification *v, const f8_unit *u,
+                              const f8_check *check, f8_error *err)
+{
+    f8_problems *faults = &v->verdict->findings.faults;
     f8_status status = F8_OK;
 
-    if (check->odd_weights)
-        status = f8_problem(&v->verdict->findings.faults, err,
-                            "tensor %s: blocks whose source holds NaN or Inf: "
-                            "%llu, the first fault at row %llu, column %llu",
-                            u->name, (unsigned long long)check->odd_weights,
-                            row, col);
-    if (check->far_scales && status == F8_OK)
-        status = f8_problem(&v->verdict->findings.faults, err,
+    if (check->far_scales)
+        status = f8_problem(faults, err,
                             "tensor %s_scale_inv: scales more than 4 times "
                             "off their block's largest weight / 448: %llu, "
-                            "the first fault in block [%llu, %llu]",
+                            "the first in block [%llu, %llu]",
                             u->name, (unsigned long long)check->far_scales,
-                            row / F8_BLOCK, col / F8_BLOCK);
+                            (unsigned long long)(check->far.row / F8_BLOCK),
+                            (unsigned long long)(check->far.col / F8_BLOCK));
     if (check->infinite && status == F8_OK)
-        status = f8_problem(&v->verdict->findings.faults, err,
+        status = f8_problem(faults, err,
                             "tensor %s: blocks with codes that are infinite "
-                            "under their scale: %llu, the first fault in block "
+                            "under their scale: %llu, the first in block "
                             "[%llu, %llu]",
                             u->name, (unsigned long long)check->infinite,
-                            row / F8_BLOCK, col / F8_BLOCK);
+                            (unsigned long long)(check->beyond.row / F8_BLOCK),
+                            (unsigned long long)(check->beyond.col / F8_BLOCK));
     if (check->bad_scales && status == F8_OK)
         status =
-            f8_problem(&v->verdict->findings.faults, err,
+            f8_problem(faults, err,
                        "tensor %s_scale_inv: scales that are not finite and "
                        "positive: %llu, the first in block [%llu, %llu]",
                        u->name, (unsigned long long)check->bad_scales,
-                       row / F8_BLOCK, col / F8_BLOCK);
+                       (unsigned long long)(check->bad.row / F8_BLOCK),
+                       (unsigned long long)(check->bad.col / F8_BLOCK));
+    return status;
+}
+
+static f8_status matrix_faults(verification *v, const f8_unit *u,
+                               const f8_check *check, f8_error *err)
+{
+    f8_problems *faults = &v->verdict->findings.faults;
+    unsigned long long elems = f8_unit_rows(u) * f8_unit_cols(u);
+    char place[PLACE_BYTES];
+    f8_status status = F8_OK;
+
+    if (check->odd_weights)
+        status = f8_problem(faults, err,
+                            "tensor %s: blocks whose source holds NaN or Inf: "
+                            "%llu, the first at row %llu, column %llu",
+                            u->name, (unsigned long long)check->odd_weights,
+                            (unsigned long long)check->odd.row,
+                            (unsigned long long)check->odd.col);
+    if (status == F8_OK)
+        status = scale_faults(v, u, check, err);
     if (check->nan_codes && status == F8_OK)
-        status = f8_problem(&v->verdict->findings.faults, err,
+        status = f8_problem(faults, err,
                             "tensor %s: codes that are NaN: %llu of %llu, the "
-                            "first fault at row %llu, column %llu, block "
-                            "[%llu, %llu]",
+                            "first at %s",
                             u->name, (unsigned long long)check->nan_codes,
-                            elems, row, col, row / F8_BLOCK, col / F8_BLOCK);
+                            elems, print_place(place, &check->nan));
     if (check->not_nearest && status == F8_OK)
         status =
-            f8_problem(&v->verdict->findings.faults, err,
-                       "tensor %s: codes that are not the nearest to weight "
-                       "/ scale: %llu of %llu, the first fault at row "
-                       "%llu, column %llu, block [%llu, %llu]",
+            f8_problem(faults, err,
+                       "tensor %s: codes that are not the nearest to weight / "
+                       "scale: %llu of %llu, the first at %s",
                        u->name, (unsigned long long)check->not_nearest, elems,
-                       row, col, row / F8_BLOCK, col / F8_BLOCK);
+                       print_place(place, &check->wrong));
     return status;
 }
 
@@ -405,7 +433,7 @@ static f8_status retire(void *ctx, const f8_item *item,
             f8_problem(&v->verdict->findings.faults, err,
                        "tensor %s: expected the source's bytes, found "
                        "others, the first at byte %llu of %llu",
-                       u->name, (unsigned long long)outcome->check.first.row,
+                       u->name, (unsigned long long)outcome->check.wrong.row,
                        (unsigned long long)u->bytes);
     v->differing = item->last ? 0 : v->differing + outcome->faults;
     return status;

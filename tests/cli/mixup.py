@@ -106,7 +106,7 @@ def values(random, *shape):
 
 
 FAR = ("scales more than 4 times off their block's largest weight / 448: 1, "
-       "the first fault in block [1, 0]")
+       "the first in block [1, 0]")
 OTHERS = "codes that are not the nearest to weight / scale: "
 
 
@@ -122,7 +122,7 @@ def twins(program, folder):
     # One code besides, before that.
     case.step(a)
     told = case.faults()
-    place = "1 of 65536, the first fault at row 0, column 0, block [0, 0]"
+    place = "1 of 65536, the first at row 0, column 0, block [0, 0]"
     assert told[a] == [OTHERS + place], told
     assert len(told) == 2 and a + "_scale_inv" in told, told
 

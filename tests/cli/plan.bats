@@ -265,13 +265,13 @@ wrong_rules() {
         "$f" 'keep'
     wrong_rules "@:2:9: expected a name pattern at the end of the line" \
         "$f" 'quantize   # nothing'
-    wrong_rules "@:2:10: expected optional, linear, always, also=NAME, group=NAME or oneof=NAME, found 'optinal'" \
+    wrong_rules "@:2:10: expected optional, linear, always, also=NAME, misread=ENGINE, refused=ENGINE, group=NAME or oneof=NAME, found 'optinal'" \
         "$f" 'keep   a optinal'
     wrong_rules "@:2:12: expected optional, group=NAME or oneof=NAME, found 'linear'" \
         "$f" 'quantize a linear'
-    wrong_rules "@:2:8: expected optional, linear, always, also=NAME, group=NAME or oneof=NAME, found 'group='" \
+    wrong_rules "@:2:8: expected optional, linear, always, also=NAME, misread=ENGINE, refused=ENGINE, group=NAME or oneof=NAME, found 'group='" \
         "$f" 'keep a group='
-    wrong_rules "@:2:8: expected optional, linear, always, also=NAME, group=NAME or oneof=NAME, found 'experts=0'" \
+    wrong_rules "@:2:8: expected optional, linear, always, also=NAME, misread=ENGINE, refused=ENGINE, group=NAME or oneof=NAME, found 'experts=0'" \
         "$f" 'keep a experts=0'
     wrong_rules "@:2:13: expected '{n}', the only placeholder, found '{m}.weight'" \
         "$f" 'keep layers.{m}.weight'
@@ -420,6 +420,32 @@ wrong_rules() {
     # Globs are for whole names, and case counts.
     program 1 plan "$shared/src" --keep lm_head
     program 1 plan "$shared/src" --keep 'LM_HEAD.*'
+}
+
+@test "--quantize of what one engine does not take: plan and quantize warn" {
+    warning='warning              sglang: leaves the scales and takes the codes for weights,'
+    program 0 plan "$shared/src" --quantize mtp.fc.weight
+    grep -qxF "$warning" out
+    program 0 plan "$shared/src" --quantize mtp.fc.weight --for vllm \
+        --for transformers --quiet
+    program 1 plan "$shared/src" --quantize mtp.fc.weight --for sglang --quiet
+    says "fp8cast: --for sglang: 1 warning, the first: leaves the scales and takes the codes for weights, silently"
+    program 0 quantize "$shared/src" dst --quantize mtp.fc.weight
+    [ "$(grep -cxF "$warning" out)" -eq 1 ]
+    # With --verify, whose part it is, not twice.
+    program 0 quantize "$shared/src" dst2 --quantize mtp.fc.weight --verify
+    [ "$(grep -cxF "$warning" out)" -eq 1 ]
+    program 0 quantize "$shared/src" dst3 --quantize mtp.fc.weight --json
+    holds out '[e["warnings"] for e in d["serving"]["engines"]] == [0, 1, 0]'
+    program 0 quantize "$shared/src" dst4
+    fails grep -q '^warning' out
+}
+
+@test "--quantize of eh_proj, which no engine takes in FP8" {
+    program 0 synth deepseek --model deepseek-v3 --sparse --layers 1 \
+        --hidden 256 --vocab 512 --experts 8 --quiet
+    program 1 plan deepseek --quantize '*.eh_proj.weight'
+    grep -qE 'tensor model.layers.1.eh_proj.weight is always kept \(deepseek_v3.rules:[0-9]+: keep model.layers.\{n\}.eh_proj.weight\): no loader takes it in FP8$' err
 }
 
 @test "--quantize of what no loader takes in FP8" {

@@ -43,6 +43,7 @@ class Checkpoint:
         self.metadata = {"format": "pt"}
         self.spared = None  # a shard that keeps "pt"
         self.not_indexed = set()  # files
+        self.meant = {}  # of a tensor in two shards, the index's
 
     def home(self, name):
         return next(file for file, held in self.shards.items() if name in held)
@@ -56,7 +57,7 @@ class Checkpoint:
             self.shards[file].pop(name + SCALE, None)
 
     def write(self):
-        weight_map, size = {}, self.size_error
+        weight_map, size = dict(self.meant), self.size_error
         for file, held in self.shards.items():
             metadata = {"format": "pt"} if file == self.spared \
                 else self.metadata
@@ -68,7 +69,7 @@ class Checkpoint:
                                 "data_offsets": [position, end]}
                 position = end
                 if file not in self.not_indexed:
-                    weight_map[name] = file
+                    weight_map.setdefault(name, file)
             size += 0 if file in self.not_indexed else position
             text = json.dumps(header).encode()
             with open(os.path.join(self.folder, file), "wb") as out:
@@ -145,6 +146,16 @@ class Operations:
                 name[:-len(old)] + new if name.endswith(old) else name: t
                 for name, t in held.items()}
 
+    def twice(c, name, meant="first"):
+        """NAME [first|last]: zeros of that name in the other shard that lies
+        farthest; the index means the first or the last of the two"""
+        home, original = c.home(name), c[name]
+        files = list(c.shards)
+        other = files[0] if home == files[-1] else files[-1]
+        c.shards[other][name] = Tensor(original.dtype, original.shape,
+                                       bytes(len(original.data)))
+        c.meant[name] = sorted((home, other))[0 if meant == "first" else -1]
+
     def move(c, name):
         """NAME: into another shard"""
         file = c.home(name)
@@ -168,6 +179,13 @@ class Operations:
         assert t.dtype != dtype
         t.dtype = dtype
         t.data = bytearray(reference.elements(t.shape) * int(elem_bytes))
+
+    def call_scales(c, dtype):
+        """DTYPE: so all scales are called, whose bytes stay as they are"""
+        for held in c.shards.values():
+            for name, t in held.items():
+                if name.endswith(SCALE):
+                    t.dtype = dtype
 
     def swap(c, a, b):
         """A B: two weights with their scales"""

@@ -82,7 +82,7 @@ accepts() {
 @test "one code, one step away" {
     # [512, 256]: element 300 * 256 + 200 is in block [2, 1].
     sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
-    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 1 of 131072, the first fault at row 300, column 200, block [2, 1]"
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 1 of 131072, the first at row 300, column 200, block [2, 1]"
     holds out 'd["codes_not_nearest"] == 1' 'd["codes_nan"] == 0' \
         'd["quantized"] == 70'
     # The text and --quiet say it too, with the same exit status.
@@ -97,7 +97,7 @@ accepts() {
     sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 77000
     cp -r dst once
     good=once sabotage code-step $L.0.linear_attn.in_proj_qkv.weight 513
-    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 2 of 131072, the first fault at row 2, column 1, block [0, 0]"
+    finds "tensor $L.0.linear_attn.in_proj_qkv.weight: codes that are not the nearest to weight / scale: 2 of 131072, the first at row 2, column 1, block [0, 0]"
     holds out 'd["codes_not_nearest"] == 2'
 }
 
@@ -105,7 +105,7 @@ accepts() {
     name=$L.2.mlp.experts.1.up_proj.weight
     for code in 127 255; do
         sabotage byte $name 32767 $code
-        finds "tensor $name: codes that are NaN: 1 of 32768, the first fault at row 127, column 255, block [0, 1]"
+        finds "tensor $name: codes that are NaN: 1 of 32768, the first at row 127, column 255, block [0, 1]"
         holds out 'd["codes_nan"] == 1' 'd["codes_not_nearest"] == 0'
     done
 }
@@ -116,6 +116,19 @@ accepts() {
         sabotage scale $name 1 $bits
         finds "tensor ${name}_scale_inv: scales that are not finite and positive: 1, the first in block [1, 0]"
     done
+}
+
+@test "several kinds of faults in one tensor: each has its own place" {
+    # [256, 256], four blocks. Columns 256: element 3 is in block [0, 0].
+    name=$L.0.linear_attn.out_proj.weight
+    sabotage code-step $name 3
+    cp -r dst once
+    good=once sabotage scale $name 3 7fc0
+    cp -r dst twice
+    good=twice sabotage byte $name $((200 * 256 + 7)) 127
+    finds "tensor ${name}_scale_inv: scales that are not finite and positive: 1, the first in block [1, 1]" \
+        "tensor $name: codes that are NaN: 1 of 65536, the first at row 200, column 7, block [1, 0]" \
+        "tensor $name: codes that are not the nearest to weight / scale: 1 of 65536, the first at row 0, column 3, block [0, 0]"
 }
 
 @test "a scale that is another" {
@@ -133,7 +146,7 @@ accepts() {
     name=$L.1.mlp.shared_expert.down_proj.weight
     sabotage scale $name 1 0080
     program 3 verify "$shared/src" dst --json
-    holds out "any(f.startswith('tensor ${name}_scale_inv: scales more than 4 times off their block') and f.endswith(': 1, the first fault in block [1, 0]') for f in d['fault_list'])"
+    holds out "any(f.startswith('tensor ${name}_scale_inv: scales more than 4 times off their block') and f.endswith(': 1, the first in block [1, 0]') for f in d['fault_list'])"
 }
 
 @test "modules_to_not_convert: what vLLM takes for a layer's experts" {
@@ -232,6 +245,25 @@ accepts() {
     sabotage add $L.4.input_layernorm.weight $L.3.input_layernorm.weight
     home=$(grep -lF "$L.4.input_layernorm" dst/*.safetensors)
     finds "$(basename "$home"): tensor $L.4.input_layernorm.weight has no counterpart in the source"
+}
+
+@test "a tensor in two shards: the index says which is meant" {
+    # A kept weight and a scale; their copies, in the last shard, are zeros.
+    sabotage nothing
+    last=model-00008-of-00008.safetensors
+    name=$L.0.input_layernorm.weight
+    home=$(basename "$(grep -lF "\"$name\"" dst/*.safetensors)")
+    [ "$home" != $last ]
+    sabotage twice $name first
+    finds "$last: tensor $name is here too, model.safetensors.index.json puts it in $home; loaders take either"
+    sabotage twice $name last
+    finds "$home: tensor $name is here too, model.safetensors.index.json puts it in $last; loaders take either" \
+        "tensor $name: expected the source's bytes, found others, the first at byte 0 of 512"
+    name=$L.0.linear_attn.in_proj_qkv.weight_scale_inv
+    home=$(basename "$(grep -lF "\"$name\"" dst/*.safetensors)")
+    [ "$home" != $last ]
+    sabotage twice $name first
+    finds "$last: tensor $name is here too, model.safetensors.index.json puts it in $home; loaders take either"
 }
 
 @test "the fused tensor left beside its parts" {
@@ -360,6 +392,24 @@ still_fused() {
     finds "tensor ${name}_scale_inv: expected BF16, F32 or F8_E8M0, found F16"
 }
 
+@test "powers of two as bare bytes, which engines take for multipliers" {
+    by_others "$shared/src" --scale-dtype ue8m0
+    accepts
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst call-scales U8
+    found='expected BF16, F32 or F8_E8M0, found U8; vLLM takes its bytes for multipliers without a word, SGLang does or raises, transformers'
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == d["quantized"] == 70' \
+        "'tensor $L.3.self_attn.o_proj.weight_scale_inv: $found takes them for powers of two' in d['fault_list']" \
+        "'tensor mtp.layers.0.mlp.experts.1.up_proj.weight_scale_inv: $found does not read it' in d['fault_list']" \
+        'all(" found U8; " in f for f in d["fault_list"])' \
+        'd["codes_not_nearest"] == 0'
+    # Where nothing says that they are powers of two they are nothing.
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst unset scale_fmt
+    program 3 verify "$shared/src" dst --json
+    holds out 'd["faults"] == 70' \
+        'all(f.endswith("expected BF16, F32 or F8_E8M0, found U8") for f in d["fault_list"])'
+}
+
 @test "a weight of the source that is NaN, and one that is infinite" {
     # Row 2, column 5 and row 130, column 3 of a matrix of 256 columns: two
     # blocks. No code could be right, so it is the source that is named.
@@ -380,7 +430,7 @@ make_bad.set_weight("broken", sys.argv[2], 130 * found.shape[1] + 3, make_bad.IN
 END
     cp -r "$shared/good" dst
     src=broken
-    finds "tensor $name: blocks whose source holds NaN or Inf: 2, the first fault at row 2, column 5"
+    finds "tensor $name: blocks whose source holds NaN or Inf: 2, the first at row 2, column 5"
 }
 
 @test "a code that is infinite under its scale" {
@@ -439,11 +489,35 @@ END
     sabotage nothing
     rm dst/model-00004-of-00008.safetensors
     program 3 verify "$shared/src" dst --json
-    holds out '"model-00004-of-00008.safetensors: the index names this file, but it is missing" in d["fault_list"]'
+    # What was in it is missing, but no engine starts without it.
+    holds out '"model-00004-of-00008.safetensors: the index names this file, but it is missing; all loaders raise" in d["fault_list"]' \
+        'sum(f.endswith(": missing") for f in d["fault_list"]) > 5' \
+        'not any("start without it" in f for f in d["fault_list"])'
     sabotage nothing
     truncate -s -1 dst/model-00004-of-00008.safetensors
     program 3 verify "$shared/src" dst --json
-    holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])'
+    holds out 'any(f.startswith("model-00004-of-00008.safetensors: ") for f in d["fault_list"])' \
+        'not any("start without it" in f for f in d["fault_list"])'
+    # No index: engines read all shards of the folder, or raise.
+    sabotage nothing
+    rm dst/model.safetensors.index.json
+    program 3 verify "$shared/src" dst --json
+    holds out 'sum(f.endswith(".safetensors: there is no model.safetensors.index.json that names it; vLLM and SGLang read it without one, transformers raises") for f in d["fault_list"]) == 8' \
+        'sum(f.endswith(": missing") for f in d["fault_list"]) > 50' \
+        'not any("start without it" in f for f in d["fault_list"])'
+    # Of a scale that was in the missing shard nothing is said either.
+    sabotage move $L.3.self_attn.o_proj.weight_scale_inv
+    home=$(basename "$(grep -lF "\"$L.3.self_attn.o_proj.weight_scale_inv\"" dst/*.safetensors)")
+    rm "dst/$home"
+    program 3 verify "$shared/src" dst --json
+    holds out '"tensor '$L'.3.self_attn.o_proj.weight: FP8 without '$L'.3.self_attn.o_proj.weight_scale_inv" in d["fault_list"]'
+    # Two names that a loader looks for before it asks the index.
+    sabotage nothing
+    cp dst/model-00001-of-00008.safetensors dst/model.safetensors
+    cp dst/model-00001-of-00008.safetensors dst/consolidated.safetensors
+    beside='lies beside the shards, but model.safetensors.index.json does not name it'
+    finds "model.safetensors: $beside; transformers reads it in place of the shards" \
+        "consolidated.safetensors: $beside; vLLM reads it in place of all others"
     sabotage nothing
     cp dst/model-00001-of-00008.safetensors dst/old.safetensors
     finds "old.safetensors: lies beside the shards, but model.safetensors.index.json does not name it; $unread"
@@ -521,6 +595,48 @@ not_listed() {
     accepts
 }
 
+@test "modules_to_not_convert: none at all, which is no empty list" {
+    # A family in which only the head must stand there.
+    program 0 synth llama --model llama-3.1-70b --sparse --layers 2 \
+        --hidden 256 --vocab 512 --quiet
+    program 0 quantize llama llama-good --quiet
+    c="config.json: modules_to_not_convert:"
+    head='lm_head is not FP8 and not listed; a loader would convert it: transformers does on a GPU, vLLM and SGLang do not'
+    src=llama good=llama-good
+    sabotage unset modules_to_not_convert
+    accepts
+    sabotage set modules_to_not_convert null
+    accepts
+    cp -r dst once
+    good=once sabotage set ignored_layers null
+    accepts
+    good=once sabotage set ignored_layers '[]'
+    finds "config.json: ignored_layers: $head"
+    good=once sabotage set ignored_layers '["lm_head"]'
+    accepts
+    good=once sabotage set ignored_layers '"lm_head"'
+    finds 'config.json: quantization_config: expected an array "modules_to_not_convert"'
+    good=llama-good sabotage set modules_to_not_convert '[]'
+    finds "$c $head"
+    # Where more is kept it is still missed.
+    good=$shared/good src=$shared/src
+    sabotage unset modules_to_not_convert
+    program 3 verify "$src" dst --json
+    holds out 'd["faults"] == 25' \
+        'all("is not FP8 and not listed" in f for f in d["fault_list"])' \
+        'not any("lm_head" in f for f in d["fault_list"])'
+}
+
+@test "ignored_layers that is no array" {
+    for list in '[]' '["lm_head"]'; do
+        sabotage set modules_to_not_convert "$list"
+        cp -r dst "once$list"
+        good=once$list sabotage set ignored_layers '"lm_head"'
+        program 3 verify "$shared/src" dst --json
+        holds out "'config.json: quantization_config: \"ignored_layers\" is no array, and SGLang reads it in place of modules_to_not_convert' in d['fault_list']"
+    done
+}
+
 @test "modules_to_not_convert: what is no name" {
     sabotage list-too 're:.*mtp.*'
     finds 'config.json: modules_to_not_convert: expected names, found "re:.*mtp.*", which loaders take for a pattern or for nothing'
@@ -562,16 +678,93 @@ print(config["quantization_config"]["modules_to_not_convert"].index(7))')
 }
 
 @test "config.json: the model's own members" {
+    not='is not as in the source: expected'
     sabotage set-config tie_word_embeddings true
-    finds 'config.json: "tie_word_embeddings" is not as in the source'
+    finds "config.json: \"tie_word_embeddings\" $not false, found true"
+    token=$("$PYTHON" -c '
+import json
+print(json.load(open("dst/config.json"))["image_token_id"])')
     sabotage unset-config image_token_id
-    finds 'config.json: "image_token_id" is not as in the source'
+    finds "config.json: \"image_token_id\" $not $token, found none"
     sabotage set-config new_thing 1
     finds 'config.json: "new_thing" is not in the source'
     sabotage set-text-config rms_norm_eps 1e-05
-    finds 'config.json: "text_config" is not as in the source'
+    finds "config.json: \"text_config.rms_norm_eps\" $not 1e-6, found 1e-5"
     sabotage set-text-config num_experts 2
-    finds 'config.json: "text_config" is not as in the source'
+    finds "config.json: \"text_config.num_experts\" $not 3, found 2"
+    # What stands for the result's own at the top is one too many below.
+    sabotage set-text-config quantization_config null
+    finds 'config.json: "text_config.quantization_config" is not in the source'
+}
+
+# warns WARNING...: no faults, and these warnings of config.json.
+warns() {
+    accepts
+    "$PYTHON" -c '
+import json, sys
+found = [w for w in json.load(open("out"))["warning_list"]
+         if w.startswith("config.json: ")]
+assert found == sys.argv[1:], found' "$@"
+}
+
+@test "config.json: what other programs write in another way, on every level" {
+    sabotage nothing
+    "$PYTHON" - "$shared/src/config.json" <<'END'
+import json
+import sys
+source = json.load(open(sys.argv[1]))
+config = json.load(open("dst/config.json"))
+# The fixture's source names the type once, of the language model.
+assert "dtype" not in source and "torch_dtype" not in source
+text = config["text_config"]
+assert text["dtype"] == "bfloat16"
+text["torch_dtype"] = text.pop("dtype")
+config["dtype"] = "bfloat16"
+for one in (config, text, config["vision_config"]):
+    one["transformers_version"] = "5.0"
+    one["_name_or_path"] = "/home/somebody/model"
+json.dump({key: config[key] for key in reversed(config)},
+          open("dst/config.json", "w"))
+END
+    warns
+    # Both names: the newer one counts.
+    sabotage set-text-config torch_dtype '"float16"'
+    warns
+}
+
+@test "config.json: another type to compute in" {
+    then='in the source "bfloat16"; loaders compute in it unless they are told otherwise, or raise'
+    sabotage set-config torch_dtype '"float16"'
+    warns "config.json: \"torch_dtype\" is \"float16\", $then"
+    sabotage set-config dtype '"float8_e4m3fn"'
+    warns "config.json: \"dtype\" is \"float8_e4m3fn\", $then"
+    sabotage set-text-config dtype '"float16"'
+    warns "config.json: \"text_config.dtype\" is \"float16\", $then"
+    # None on any level; on one of two it is inherited.
+    sabotage set-text-config dtype null
+    warns 'config.json: no "dtype", in the source "bfloat16"; SGLang takes it for float32, and computes in float16, with Gemma in bfloat16'
+    cp -r dst once
+    good=once sabotage set-config dtype '"bfloat16"'
+    warns
+    # What is no name of a type is another member's value.
+    sabotage set-text-config dtype 7
+    finds 'config.json: "text_config.dtype" is not as in the source: expected "bfloat16", found 7'
+}
+
+@test "config.json: numbers are compared by value" {
+    sabotage nothing
+    "$PYTHON" - <<'END'
+import json
+config = json.load(open("dst/config.json"))
+rope = config["text_config"]["rope_parameters"]
+assert rope["rope_theta"] == 10000000 and type(rope["rope_theta"]) is int
+rope["rope_theta"] = 1e7
+json.dump(config, open("dst/config.json", "w"))
+END
+    # transformers raises where it wants a count, but not here: no fault.
+    warns 'config.json: "text_config.rope_parameters.rope_theta" is 10000000.0, in the source 10000000; loaders that want an integer raise'
+    sabotage set-text-config attention_dropout 0
+    warns 'config.json: "text_config.attention_dropout" is 0, in the source 0.0; loaders that want a float raise'
 }
 
 @test "config.json: what is quoted of it is cut" {
@@ -651,8 +844,27 @@ by_others() {
     by_others "$shared/src" --quantize 'mtp.layers.*_proj.weight'
     accepts
     holds out 'd["quantized"] == 77' 'd["kept"] == 70'
-    by_others "$shared/src" --quantize 'mtp.fc.weight'
+    # No engine has anything against these.
+    holds out '[e["warnings"] for e in d["serving"]["engines"]] == [0, 0, 0]'
+}
+
+@test "FP8 that SGLang has no code for: no fault, but a warning of that engine" {
+    # docs/loaders.md: vLLM and transformers read it as it is meant.
+    by_others "$shared/src" --quantize 'mtp.fc.weight' \
+        --quantize 'model.visual.*.attn.*.weight' \
+        --quantize 'model.visual.*.linear_fc?.weight'
     accepts
+    holds out 'sorted((f["engine"], f["where"])
+            for f in d["serving"]["findings"] if f["severity"] == "warning"
+            and f["what"] == "leaves the scales and takes the codes for "
+                "weights, silently") == [("sglang", where) for where in (
+            "attn.proj", "attn.qkv", "mlp.linear_fc1", "mlp.linear_fc2",
+            "model.visual.merger.linear_fc1", "model.visual.merger.linear_fc2",
+            "mtp.fc")]' \
+        'not any("does not load" in f["what"]
+            for f in d["serving"]["findings"])'
+    program 0 verify "$shared/src" dst
+    grep -qxF 'warning              sglang: leaves the scales and takes the codes for weights,' out
 }
 
 @test "accepted: more kept than the rules demand" {

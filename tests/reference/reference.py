@@ -336,7 +336,7 @@ class Rule:
                 self.into = value
             elif key == "also":
                 self.also = value
-            elif key == "published":
+            elif key in ("published", "misread", "refused"):
                 pass  # says nothing about the result
             else:
                 raise Refused(f"{where}: flag {word}")

@@ -445,6 +445,19 @@ static void test_not_fusible(void **state)
     f8_rules_free(rules);
 }
 
+static void test_what_transformers_reads(void **state)
+{
+    (void)state;
+    assert_true(f8_transformers_reads("model.layers.61.mlp.gate.weight"));
+    assert_true(f8_transformers_reads("x.mtp.weight"));
+    assert_false(f8_transformers_reads("mtp.fc.weight"));
+    assert_false(f8_transformers_reads("model.layers.61.eh_proj.weight"));
+    assert_false(f8_transformers_reads("model.layers.61.enorm.weight"));
+    assert_false(f8_transformers_reads("model.layers.61.hnorm.weight"));
+    assert_false(
+        f8_transformers_reads("model.layers.61.shared_head.head.weight"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +465,7 @@ int main(void)
         TEST_IN_DIR(test_wrong_pairs),
         TEST_IN_DIR(test_problems),
         TEST_IN_DIR(test_other_formats),
+        cmocka_unit_test(test_what_transformers_reads),
         cmocka_unit_test(test_names_of_parts),
         cmocka_unit_test(test_places),
         TEST_IN_DIR(test_fusion),

@@ -238,10 +238,13 @@ static void test_missing_shard(void **state)
 {
     put_good(*state);
     assert_int_equal(unlink(path_in(*state, "b.safetensors")), 0);
-    expect_problems(*state,
-                    "b.safetensors: the index names this file, but it is "
-                    "missing\n" INDEX ": expected total_size 4, found 8\n" INDEX
-                    ": tensor z is missing from b.safetensors");
+    static const char refusal[] =
+        "b.safetensors: the index names this file, but it is missing";
+    expect_told(*state, refusal,
+                "b.safetensors: the index names this file, but it is missing; "
+                "all loaders raise\n" INDEX
+                ": expected total_size 4, found 8\n" INDEX
+                ": tensor z is missing from b.safetensors");
 }
 
 static void test_missing_tensor(void **state)
@@ -268,19 +271,44 @@ static void test_wrong_shard(void **state)
                             " puts it in b.safetensors");
 }
 
+/* What stands in two shards is told once, and the copy that is found by its
+ * name is the one that the index means, in whichever shard. */
 static void test_tensor_in_two_shards(void **state)
 {
     static const made_tensor two[] = {{"z", F8_DTYPE_F32, 0, {0}},
+                                      {"y", F8_DTYPE_U8, 0, {0}},
                                       {"x", F8_DTYPE_U8, 0, {0}}};
-
-    put_good(*state);
-    put_shard(path_in(*state, "b.safetensors"), two, COUNT_OF(two));
+    static const char refusal[] =
+        "a.safetensors: tensor y is here too, " INDEX " puts it in "
+        "b.safetensors";
+    f8_problems problems = {0};
     f8_checkpoint *cp = NULL;
     f8_error err = {0};
-    expect_error(
-        f8_checkpoint_open(*state, true, NULL, &cp, &err), &err, F8_ERR_FORMAT,
-        "b.safetensors: tensor x is here, " INDEX " puts it in a.safetensors");
+
+    put_two_shards(*state);
+    put_shard(path_in(*state, "b.safetensors"), two, COUNT_OF(two));
+    put_index(*state, "{\"z\": \"b.safetensors\", \"x\": \"a.safetensors\", "
+                      "\"y\": \"b.safetensors\"}");
+    expect_error(f8_checkpoint_open(*state, true, NULL, &cp, &err), &err,
+                 F8_ERR_FORMAT, refusal);
     assert_null(cp);
+    expect_ok(f8_checkpoint_open(*state, true, &problems, &cp, &err), &err);
+    assert_int_equal(problems.count, 3);
+    assert_string_equal(problems.lines[0],
+                        INDEX ": expected total_size 10, found 8");
+    assert_string_equal(problems.lines[1],
+                        "a.safetensors: tensor y is here too, " INDEX
+                        " puts it in b.safetensors; loaders take either");
+    assert_string_equal(problems.lines[2],
+                        "b.safetensors: tensor x is here too, " INDEX
+                        " puts it in a.safetensors; loaders take either");
+    assert_int_equal(f8_checkpoint_find(cp, "x")->file, 0);
+    assert_int_equal(f8_checkpoint_find(cp, "y")->file, 1);
+    assert_int_equal(f8_checkpoint_find(cp, "z")->file, 1);
+    assert_null(f8_checkpoint_find(cp, "w"));
+    assert_null(f8_checkpoint_find(cp, "zz"));
+    f8_problems_free(&problems);
+    f8_checkpoint_free(cp);
 }
 
 static void test_stray_files(void **state)
@@ -310,8 +338,40 @@ static void test_stray_file_without_index(void **state)
     put_text(path_in(*state, "config.json"), CONFIG);
     put_shard(path_in(*state, "model.safetensors"), t, 1);
     put_text(path_in(*state, "model-2.safetensors"), "not looked into");
-    expect_problems(*state, "model-2.safetensors: lies beside "
-                            "model.safetensors, but there is no " INDEX);
+    static const char refusal[] = "model-2.safetensors: lies beside "
+                                  "model.safetensors, but there is no " INDEX;
+    expect_told(*state, refusal,
+                "model-2.safetensors: lies beside model.safetensors, but there "
+                "is no " INDEX
+                "; vLLM and SGLang read it too, transformers does not");
+}
+
+/* Two names that a loader looks for before it asks the index. */
+static void test_stray_file_with_a_name(void **state)
+{
+    static const struct {
+        const char *name, *then;
+    } cases[] = {
+        {"model.safetensors", "; transformers reads it in place of the shards"},
+        {"consolidated.safetensors", "; vLLM reads it in place of all others"},
+        {"consolidated-00001-of-00002.safetensors",
+         "; vLLM reads it in place of all others"},
+        {"a-consolidated.safetensors",
+         "; vLLM, SGLang and transformers do not read it and say nothing"},
+    };
+    char refusal[256], line[512];
+
+    put_good(*state);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *path = path_in(*state, cases[i].name);
+        put_text(path, "not looked into");
+        snprintf(refusal, sizeof refusal,
+                 "%s: lies beside the shards, but " INDEX " does not name it",
+                 cases[i].name);
+        snprintf(line, sizeof line, "%s%s", refusal, cases[i].then);
+        expect_told(*state, refusal, line);
+        assert_int_equal(unlink(path_in(*state, cases[i].name)), 0);
+    }
 }
 
 static void test_names_that_are_not_plain(void **state)
@@ -778,6 +838,7 @@ int main(void)
         TEST_IN_DIR(test_tensor_in_two_shards),
         TEST_IN_DIR(test_stray_files),
         TEST_IN_DIR(test_stray_file_without_index),
+        TEST_IN_DIR(test_stray_file_with_a_name),
         TEST_IN_DIR(test_names_that_are_not_plain),
         TEST_IN_DIR(test_broken_index),
         TEST_IN_DIR(test_broken_shard),

@@ -190,7 +190,7 @@ static void test_every_directive(void **state)
                 "model_type  one two\n"
                 "model_type\tthree\r\n"
                 "keep        a.{n}.norm  optional linear always "
-                "group=g\n"
+                "group=g misread=sglang,transformers refused=vllm\n"
                 "quantize    a.*.q?\n"
                 "split       a.experts  experts=0 parts=1:gate,up oneof=p "
                 "optional\n"
@@ -214,6 +214,8 @@ static void test_every_directive(void **state)
     assert_null(keep->oneof);
     assert_true(keep->optional && keep->linear && keep->always);
     assert_int_equal(keep->parts_count, 0);
+    assert_int_equal(keep->misread_by, 1 << F8_SGLANG | 1 << F8_TRANSFORMERS);
+    assert_int_equal(keep->refused_by, 1 << F8_VLLM);
 
     assert_int_equal(quantize->kind, F8_RULE_QUANTIZE);
     assert_string_equal(quantize->text, "my.rules:7: quantize a.*.q?");
@@ -533,6 +535,7 @@ static void test_rename_errors(void **state)
          "published=apart, found 'published=3'"},
         {"keep a published=1\n",
          "my.rules:1:8: expected optional, linear, always, also=NAME, "
+         "misread=ENGINE, refused=ENGINE, "
          "group=NAME or oneof=NAME, found 'published=1'"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
@@ -541,19 +544,20 @@ static void test_rename_errors(void **state)
 static void test_flag_errors(void **state)
 {
     static const bad_rules cases[] = {
-        {"keep a linaer\n",
-         "my.rules:1:8: expected optional, linear, always, "
-         "also=NAME, group=NAME or oneof=NAME, found 'linaer'"},
+        {"keep a linaer\n", "my.rules:1:8: expected optional, linear, always, "
+                            "also=NAME, misread=ENGINE, refused=ENGINE, "
+                            "group=NAME or oneof=NAME, found 'linaer'"},
         {"keep a group=g oneof=o\n",
          "my.rules:1:1: expected group= or oneof=, not both, found 'keep'"},
-        {"keep a group=\n",
-         "my.rules:1:8: expected optional, linear, always, "
-         "also=NAME, group=NAME or oneof=NAME, found 'group='"},
-        {"keep a oneof=\n",
-         "my.rules:1:8: expected optional, linear, always, "
-         "also=NAME, group=NAME or oneof=NAME, found 'oneof='"},
+        {"keep a group=\n", "my.rules:1:8: expected optional, linear, always, "
+                            "also=NAME, misread=ENGINE, refused=ENGINE, "
+                            "group=NAME or oneof=NAME, found 'group='"},
+        {"keep a oneof=\n", "my.rules:1:8: expected optional, linear, always, "
+                            "also=NAME, misread=ENGINE, refused=ENGINE, "
+                            "group=NAME or oneof=NAME, found 'oneof='"},
         {"keep a optional experts=0\n",
          "my.rules:1:17: expected optional, linear, always, also=NAME, "
+         "misread=ENGINE, refused=ENGINE, "
          "group=NAME or "
          "oneof=NAME, found 'experts=0'"},
         {"quantize a linear\n",
@@ -603,12 +607,24 @@ static void test_split_errors(void **state)
         {"split a experts=0 parts=2:x rows=r columns=c\n",
          "my.rules:1:1: expected an axis of the parts, or rows= and columns=, "
          "found 'split'"},
+        {"keep a misread=\n",
+         "my.rules:1:16: expected vllm, sglang or transformers, with ',' "
+         "between, found ''"},
+        {"keep a refused=vllm,sglan\n",
+         "my.rules:1:21: expected vllm, sglang or transformers, with ',' "
+         "between, found 'sglan'"},
+        {"keep a refused=vllms,sglang\n",
+         "my.rules:1:16: expected vllm, sglang or transformers, with ',' "
+         "between, found 'vllms,sglang'"},
+        {"quantize a misread=vllm\n",
+         "my.rules:1:12: expected optional, group=NAME or oneof=NAME, found "
+         "'misread=vllm'"},
         {"quantize a also=b\n",
          "my.rules:1:12: expected optional, group=NAME or oneof=NAME, found "
          "'also=b'"},
-        {"keep a rows=r\n",
-         "my.rules:1:8: expected optional, linear, always, "
-         "also=NAME, group=NAME or oneof=NAME, found 'rows=r'"},
+        {"keep a rows=r\n", "my.rules:1:8: expected optional, linear, always, "
+                            "also=NAME, misread=ENGINE, refused=ENGINE, "
+                            "group=NAME or oneof=NAME, found 'rows=r'"},
     };
     check_bad(*state, cases, COUNT_OF(cases));
 }

@@ -323,8 +323,10 @@ static void check_matrix(const matrix *given, f8_scale_dtype scale_dtype,
                     fail_msg("%s, %s: e8m0_e2 %a, expected %a (seed 0x%llx)",
                              list[k]->name, what, again, plain_again,
                              (unsigned long long)seed);
-                assert_int_equal(found.first.row, plain_found.first.row);
-                assert_int_equal(found.first.col, plain_found.first.col);
+                assert_int_equal(found.wrong.row, plain_found.wrong.row);
+                assert_int_equal(found.wrong.col, plain_found.wrong.col);
+                assert_int_equal(found.nan.row, plain_found.nan.row);
+                assert_int_equal(found.nan.col, plain_found.nan.col);
             }
         }
     }

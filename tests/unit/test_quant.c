@@ -389,7 +389,6 @@ static void test_check_accepts_what_is_as_near(void **state)
     assert_int_equal(check.nan_codes, 0);
     assert_int_equal(check.bad_scales, 0);
     assert_int_equal(check.far_scales, 0);
-    assert_false(check.has_first);
 }
 
 static void test_check_counts_faults(void **state)
@@ -407,10 +406,11 @@ static void test_check_counts_faults(void **state)
     assert_int_equal(check.not_nearest, 6);
     assert_int_equal(check.nan_codes, 2);
     assert_int_equal(check.bad_scales, 0);
-    assert_true(check.has_first);
-    assert_int_equal(check.first.row, 0);
-    assert_int_equal(check.first.col, 1);
-    assert_true(check.first.value == 1);
+    assert_int_equal(check.wrong.row, 0);
+    assert_int_equal(check.wrong.col, 1);
+    assert_true(check.wrong.value == 1);
+    assert_int_equal(check.nan.row, 0);
+    assert_int_equal(check.nan.col, 4);
     for (size_t i = 0; i < F8_HIST_BINS; i++)
         assert_int_equal(hist[i], 0);
     assert_int_equal(check.blocks, 0);
@@ -500,7 +500,7 @@ static void test_check_infinite(void **state)
     assert_int_equal(check.not_nearest, 0);
     assert_int_equal(check.far_scales, 0);
     assert_int_equal(check.infinite, 1);
-    assert_true(check.has_first);
+    assert_true(check.beyond.value == scale);
     assert_int_equal(finds.unmeasured_elems, 2);
     for (size_t i = 0; i < F8_HIST_BINS; i++)
         assert_int_equal(hist[i], 0);
@@ -542,7 +542,7 @@ static void test_check_first_wrong_code(void **state)
     assert_int_equal(check.far_scales, 1);
     assert_int_equal(check.nan_codes, 1);
     assert_int_equal(check.not_nearest, 2);
-    assert_int_equal(check.first.col, 0);
+    assert_int_equal(check.far.col, 0);
     assert_int_equal(check.wrong.row, 0);
     assert_int_equal(check.wrong.col, 300);
     assert_true(check.wrong.value == 1);
@@ -637,10 +637,9 @@ static void test_check_bad_scales(void **state)
         assert_int_equal(check.bad_scales, 1);
         assert_int_equal(check.not_nearest, 0);
         assert_int_equal(check.nan_codes, 0);
-        assert_true(check.has_first);
-        assert_int_equal(check.first.row, 128);
-        assert_int_equal(check.first.col, 128);
-        assert_int_equal(bits_of(check.first.value), bits_of(bad[i]));
+        assert_int_equal(check.bad.row, 128);
+        assert_int_equal(check.bad.col, 128);
+        assert_int_equal(bits_of(check.bad.value), bits_of(bad[i]));
         /* The 72 x 128 weights of that block are left out. */
         assert_true(sums.w2 == 448.0 * 448 * (ROWS * COLS - 72 * 128));
         assert_int_equal(hist[F8_HIST_EXACT], ROWS * COLS - 72 * 128);
@@ -678,21 +677,23 @@ static void test_check_adds_up(void **state)
                       NULL};
     assert_true(panel_quantise(&f8_kernel_ref, &panel, &sums, hist, &spot));
     panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
-    assert_false(check.has_first);
+    assert_int_equal(check.not_nearest + check.nan_codes, 0);
     expect_same_sums(&sums, &again);
 
     codes[129 * STRIDE + 139] ^= 0x80; /* weights are never zero */
     panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_int_equal(check.not_nearest, 1);
-    assert_int_equal(check.first.row, 129);
-    assert_int_equal(check.first.col, 139);
-    assert_true(check.first.value ==
+    assert_int_equal(check.wrong.row, 129);
+    assert_int_equal(check.wrong.col, 139);
+    assert_true(check.wrong.value ==
                 float_of((uint32_t)weights[129 * STRIDE + 139] << 16));
     codes[0] = 0x7f;
     panel_check(&f8_kernel_ref, &panel, scratch, &check, &again, hist);
     assert_int_equal(check.not_nearest, 2);
     assert_int_equal(check.nan_codes, 1);
-    assert_int_equal(check.first.row, 129);
+    assert_int_equal(check.wrong.row, 129);
+    assert_int_equal(check.nan.row, 0);
+    assert_int_equal(check.nan.col, 0);
 }
 
 int main(void)

@@ -499,6 +499,58 @@ static void test_findings(void **state)
     f8_serving_free(serving);
 }
 
+/* What the rules say of FP8 that they do not choose: by --quantize only. */
+static void test_modules(void **state)
+{
+    static const made_tensor t[] = {{"l.1.v.weight", F8_DTYPE_BF16, 2, {8, 8}},
+                                    {"l.2.v.weight", F8_DTYPE_BF16, 2, {8, 8}},
+                                    {"h.fc.weight", F8_DTYPE_BF16, 2, {8, 8}},
+                                    {"h.o.weight", F8_DTYPE_BF16, 2, {8, 8}}};
+    static const f8_override all = {"*", true};
+    static const struct {
+        f8_engine engine;
+        const char *what, *where;
+        uint64_t tensors;
+    } wanted[] = {
+        {F8_SGLANG,
+         "leaves the scales and takes the codes for weights, silently", "v", 2},
+        {F8_VLLM, "does not load this in FP8", "h.fc", 1},
+        {F8_TRANSFORMERS, "does not load this in FP8", "h.fc", 1},
+    };
+    f8_options options = source_options(*state);
+    const char *src = put_source(*state,
+                                 "family f\nparallel whole *\n"
+                                 "keep l.{n}.v.weight misread=sglang\n"
+                                 "keep h.fc.weight refused=transformers,vllm\n"
+                                 "keep h.o.weight\n",
+                                 CONFIG, t, COUNT_OF(t));
+
+    for (int quantized = 0; quantized < 2; quantized++) {
+        f8_serving *serving = NULL;
+        f8_finding finding;
+        f8_error err = {0};
+        size_t warnings = 0;
+        options.overrides = quantized ? &all : NULL;
+        options.overrides_count = quantized ? 1 : 0;
+        f8_plan *plan = plan_with(src, &options);
+        expect_ok(f8_plan_serving(plan, &serving, &err), &err);
+        f8_plan_free(plan);
+        for (size_t i = 0; f8_serving_get_finding(serving, i, &finding); i++) {
+            /* Eight columns, which no engine computes with. */
+            if (!finding.is_warning || strstr(finding.what, "no token"))
+                continue;
+            assert_in_range(warnings, 0, COUNT_OF(wanted) - 1);
+            assert_int_equal(finding.engine, wanted[warnings].engine);
+            assert_string_equal(finding.what, wanted[warnings].what);
+            assert_string_equal(finding.where, wanted[warnings].where);
+            assert_int_equal(finding.tensors, wanted[warnings].tensors);
+            warnings++;
+        }
+        assert_int_equal(warnings, quantized ? COUNT_OF(wanted) : 0);
+        f8_serving_free(serving);
+    }
+}
+
 static void test_not_known(void **state)
 {
     const matrix any = {"x.q.weight", 128, 128};
@@ -707,6 +759,7 @@ int main(void)
         TEST_IN_DIR(test_heads_not_said),
         TEST_IN_DIR(test_experts),
         TEST_IN_DIR(test_findings),
+        TEST_IN_DIR(test_modules),
         TEST_IN_DIR(test_not_known),
         TEST_IN_DIR(test_failures),
         cmocka_unit_test(test_errors),

@@ -141,13 +141,60 @@ static void test_bounded(void **state)
     free(key);
 }
 
+/* What a walk told, a line each; it ends with `last`. */
+typedef struct told {
+    f8_buf lines;
+    const char *last;
+} told;
+
+static f8_status tell(void *ctx, const f8_setting_place *place, f8_error *err)
+{
+    told *t = ctx;
+
+    f8_buf_printf(&t->lines, "%s %s %c%c\n", place->path,
+                  place->key ? place->key : "-", place->a ? 'a' : '-',
+                  place->b ? 'b' : '-');
+    /* The objects around a member are those that have it. */
+    if (place->key) {
+        assert_ptr_equal(json_object_get(place->outer_a, place->key), place->a);
+        assert_ptr_equal(json_object_get(place->outer_b, place->key), place->b);
+    }
+    return t->last && !strcmp(place->path, t->last)
+               ? f8_fail(err, F8_ERR_CANCELLED, "enough")
+               : F8_OK;
+}
+
+static void test_walk(void **state)
+{
+    json_t *a =
+        json_loads("{\"x\": 1, \"y\": {\"z\": [1, 2], \"w\": 3}}", 0, NULL);
+    json_t *b = json_loads("{\"y\": {\"z\": [1, 4], \"w\": 3.0, \"v\": 0}, "
+                           "\"x\": 1}",
+                           0, NULL);
+    told t = {.last = NULL};
+    f8_error err;
+
+    (void)state;
+    assert_int_equal(f8_settings_walk("", a, b, tell, &t, &err), F8_OK);
+    /* 3 and 3.0 too: who minds is to say. */
+    assert_string_equal(t.lines.data, "y.z[1] - ab\ny.w w ab\ny.v v -b\n");
+    f8_buf_free(&t.lines);
+    t.last = "y.w";
+    assert_int_equal(f8_settings_walk("", a, b, tell, &t, &err),
+                     F8_ERR_CANCELLED);
+    assert_string_equal(t.lines.data, "y.z[1] - ab\ny.w w ab\n");
+    f8_buf_free(&t.lines);
+    json_decref(a);
+    json_decref(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equal),   cmocka_unit_test(test_members),
         cmocka_unit_test(test_arrays),  cmocka_unit_test(test_paths),
         cmocka_unit_test(test_digits),  cmocka_unit_test(test_one_side),
-        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_bounded), cmocka_unit_test(test_walk),
     };
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
 }
