@@ -446,7 +446,7 @@ make_bad.set_weight("broken", sys.argv[2], 5, 0x7f7c)
 END
     program 0 quantize broken dst --quiet --scales pow2
     src=broken
-    finds "tensor $name: blocks with codes that are infinite under their scale: 1, the first fault in block [0, 0]"
+    finds "tensor $name: blocks with codes that are infinite under their scale: 1, the first in block [0, 0]"
     program 1 dequantize dst back --quiet
     # Other scales stay below.
     rm -r dst
