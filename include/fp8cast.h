@@ -662,8 +662,8 @@ typedef struct f8_inventory f8_inventory;
 
 typedef struct f8_inventory_summary {
     uint64_t tensors, bytes, files;
-    bool has_index;           /* a checkpoint folder with an index           */
-    bool agrees;              /* index and shards name the same tensors      */
+    bool has_index; /* a checkpoint folder with an index           */
+    bool agrees;    /* index and shards name the same tensors      */
     /* Of config.json, 80 bytes of each value at most: "" when there is none;
      * "none", "fp8, e4m3, 128 x 128 blocks", ... */
     const char *model_type, *quantization;
