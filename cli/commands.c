@@ -16,7 +16,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,6 +41,39 @@ static int on_progress(void *user, const f8_progress *now)
     return atomic_load(current->stop);
 }
 
+/* Which kernels to use; NULL for the fastest. */
+static const char *wished_cpu(void)
+{
+    /* Nothing sets the environment.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *wish = getenv("FP8CAST_CPU");
+    return wish && *wish ? wish : NULL;
+}
+
+/* False, with a line that says so, when a command that computes is to use
+ * kernels that do not run here. */
+static bool check_cpu(command_id command)
+{
+    const char *wish = wished_cpu(), *name = NULL;
+    char names[PROBLEM_BYTES] = "";
+    size_t used = 0;
+    if (!wish ||
+        (command != COMMAND_QUANTIZE && command != COMMAND_DEQUANTIZE &&
+         command != COMMAND_PLAN && command != COMMAND_VERIFY))
+        return true;
+    for (size_t i = 0; (name = f8_cpu_name(i)) && used < sizeof names; i++) {
+        if (strcmp(name, wish) == 0)
+            return true;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                 i ? ", " : "", name);
+    }
+    message_error(
+        "FP8CAST_CPU: expected kernels that this CPU runs (%s), found "
+        "'%s'",
+        names, wish);
+    return false;
+}
+
 static f8_options library_options(const arguments *given, run *current)
 {
     f8_options options = {
@@ -56,9 +89,7 @@ static f8_options library_options(const arguments *given, run *current)
         .follow_links = given->follow_links,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
-        /* Nothing sets the environment.
-         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-        .cpu = getenv("FP8CAST_CPU"),
+        .cpu = wished_cpu(),
         .scales = given->scales,
         .layout = given->layout,
         .direction = given->dequantize || given->command == COMMAND_DEQUANTIZE
@@ -264,7 +295,7 @@ static int run_verify(const arguments *given, output *out, atomic_int *stop)
     }
     int status = judge(given, verdict);
     if (given->report &&
-        !report_file_write(out, given, f8_verdict_report(verdict)))
+        !report_file_write(out, given, f8_verdict_report(verdict), verdict))
         status = EXIT_FAILED;
     f8_verdict_free(verdict);
     return status;
@@ -356,7 +387,7 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
     show_report(given, plan, report, current.view.resumed_bytes);
-    if (given->report && !report_file_write(out, given, report))
+    if (given->report && !report_file_write(out, given, report, NULL))
         status = EXIT_FAILED;
     if (given->verify) {
         if (verify(given, &current, &verdict, &err) != F8_OK)
@@ -685,6 +716,7 @@ int command_run(const arguments *given, atomic_int *stop)
         OUTPUT_NONE; /* of -o or --report, of which a command has one */
 
     if ((!given->output || begin_report(&out, given)) &&
+        check_cpu(given->command) &&
         (!written || make_folder(written, around, &made)) &&
         (!given->report || report_file_begin(&out, given)) &&
         confine(given, around, &out))

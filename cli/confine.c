@@ -302,6 +302,8 @@ bool confine_process(const confine_place *places, size_t count,
     /* Nobody sets the environment.
      * NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *wish = getenv("FP8CAST_CONFINE");
+    if (wish && !*wish)
+        wish = NULL;
     bool must = wish && strcmp(wish, "yes") == 0;
 
     if (wish && strcmp(wish, "no") == 0)

@@ -129,6 +129,16 @@ f8_status f8_json_object(const f8_buf *text, const char *label, json_t **out,
     return f8_fail_nomem(err, label);
 }
 
+json_t *f8_json_copy(const json_t *value)
+{
+    json_t *copy = json_deep_copy(value);
+
+    if (!copy || json_equal(copy, value))
+        return copy;
+    json_decref(copy); /* some versions lose members when memory runs out */
+    return NULL;
+}
+
 static f8_status load_config(f8_checkpoint *cp, f8_error *err)
 {
     f8_status status =

@@ -24,6 +24,10 @@
  * line and column, or byte. */
 f8_status f8_json_object(const f8_buf *text, const char *label, json_t **out,
                          f8_error *err);
+/* A tree of one's own, the caller's to drop; NULL when memory ran out. Where
+ * other threads may read the value, as those of a plan, no reference to it may
+ * be taken: that would write into it. */
+json_t *f8_json_copy(const json_t *value);
 
 /* Lines that say what is wrong. Where a caller passes none, the first one is
  * an error instead. */

@@ -392,6 +392,26 @@ static f8_status run(const f8_plan *plan, const char *dst,
     return status;
 }
 
+/* Whether a conversion could make what it makes in DST first: the folder, one
+ * for its work, files in both. */
+static f8_status check_writable(const char *dst, f8_error *err)
+{
+    char *work_dir = f8_path_join(dst, F8_WORK_DIR);
+
+    if (!work_dir)
+        return f8_fail_nomem(err, "the result folder");
+    f8_status status = f8_check_make_dir(dst, err);
+    if (status == F8_OK && access(dst, F_OK) == 0) {
+        status = f8_check_make_dir(work_dir, err);
+        if (status == F8_OK)
+            status = f8_check_make_files(dst, err);
+        if (status == F8_OK && access(work_dir, F_OK) == 0)
+            status = f8_check_make_files(work_dir, err);
+    }
+    free(work_dir);
+    return status;
+}
+
 f8_status f8_plan_meet(const f8_plan *plan, const char *dst, bool overwrite,
                        f8_meeting *meeting, uint64_t *shards_done,
                        f8_error *err)
@@ -404,6 +424,9 @@ f8_status f8_plan_meet(const f8_plan *plan, const char *dst, bool overwrite,
     f8_status status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
         status = f8_target_look(plan, dst, &intent, meeting, shards_done, err);
+    /* In a finished one nothing is written. */
+    if (status == F8_OK && *meeting != F8_MEETS_FINISHED)
+        status = check_writable(dst, err);
     f8_buf_free(&index);
     f8_buf_free(&config);
     return status;

@@ -178,9 +178,9 @@ f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
                           hash_value(plan->source_fingerprint), "plan",
                           hash_value(plan->fingerprint), "files", files)
               : NULL;
-    bool good =
-        journal && (plan->direction == F8_FROM_FP8 ||
-                    !json_object_set(journal, F8_ORIGINAL_KEY, plan->original));
+    bool good = journal && (plan->direction == F8_FROM_FP8 ||
+                            !json_object_set_new(journal, F8_ORIGINAL_KEY,
+                                                 f8_json_copy(plan->original)));
 
     if (!good)
         status = f8_fail_nomem(err, "the journal");

@@ -325,11 +325,11 @@ f8_status f8_manifest_config(const f8_plan *plan, f8_buf *text, f8_error *err)
 
     if (good && plan->scale_dtype == F8_SCALE_UE8M0)
         good = !json_object_set_new(value, "scale_fmt", json_string("ue8m0"));
-    good =
-        good &&
-        !json_object_set_new(value, "weight_block_size",
-                             json_pack("[ii]", F8_BLOCK, F8_BLOCK)) &&
-        !json_object_set(value, "modules_to_not_convert", plan->not_converted);
+    good = good &&
+           !json_object_set_new(value, "weight_block_size",
+                                json_pack("[ii]", F8_BLOCK, F8_BLOCK)) &&
+           !json_object_set_new(value, "modules_to_not_convert",
+                                f8_json_copy(plan->not_converted));
     if (good)
         status = f8_json_splice(&base, "quantization_config", value, text, err);
     else

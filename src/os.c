@@ -394,31 +394,38 @@ f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
     return status;
 }
 
+/* The folder that has the entry `path`; the caller frees it. NULL when out of
+ * memory. */
+static char *parent_of(const char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n > 0 ? strndup(path, n) : strdup(".");
+}
+
 /* Makes what happened to the entry `path` durable. */
 static f8_status sync_parent(const char *path, f8_error *err)
 {
-    char *dir = strdup(path);
+    char *dir = parent_of(path);
 
     if (!dir)
         return f8_fail_nomem(err, path);
-    size_t n = strlen(dir);
-    while (n > 1 && dir[n - 1] == '/')
-        dir[--n] = '\0';
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir] = '\0';
-    f8_status status = f8_sync_dir(slash ? dir : ".", err);
+    f8_status status = f8_sync_dir(dir, err);
     free(dir);
     return status;
 }
 
-f8_status f8_make_dir(const char *path, f8_error *err)
+/* What becomes of a mkdir that failed, or would, for this reason. */
+static f8_status judge_make_dir(const char *path, int reason, f8_error *err)
 {
     struct stat st;
 
-    if (mkdir(path, 0777) == 0)
-        return sync_parent(path, err);
-    int reason = errno;
     if (reason == EEXIST && stat(path, &st) != 0)
         return f8_fail_errno(err, errno, "%s: cannot stat", path);
     if (reason == EEXIST && S_ISDIR(st.st_mode))
@@ -429,6 +436,43 @@ f8_status f8_make_dir(const char *path, f8_error *err)
                        "folder to make it in",
                        path);
     return f8_fail_errno(err, reason, "%s: cannot make the folder", path);
+}
+
+f8_status f8_make_dir(const char *path, f8_error *err)
+{
+    if (mkdir(path, 0777) == 0)
+        return sync_parent(path, err);
+    return judge_make_dir(path, errno, err);
+}
+
+/* Whether entries can be made in the folder `dir`, by the rights that the
+ * process has now; errno says why not. */
+static bool can_make_in(const char *dir)
+{
+    return faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) == 0;
+}
+
+f8_status f8_check_make_dir(const char *path, f8_error *err)
+{
+    struct stat st;
+
+    if (lstat(path, &st) == 0)
+        return judge_make_dir(path, EEXIST, err);
+    if (errno != ENOENT || !*path)
+        return judge_make_dir(path, errno, err);
+    char *dir = parent_of(path);
+    if (!dir)
+        return f8_fail_nomem(err, path);
+    int reason = can_make_in(dir) ? 0 : errno;
+    free(dir);
+    return reason == 0 ? F8_OK : judge_make_dir(path, reason, err);
+}
+
+f8_status f8_check_make_files(const char *dir, f8_error *err)
+{
+    if (can_make_in(dir))
+        return F8_OK;
+    return f8_fail_errno(err, errno, "%s: cannot make files in it", dir);
 }
 
 f8_status f8_make_parents(const char *root, const char *path, f8_error *err)

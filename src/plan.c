@@ -735,9 +735,13 @@ f8_status f8_plan_create(const char *src, const f8_options *options,
                          f8_plan **plan, f8_error *err)
 {
     f8_options filled;
+    const f8_kernel *kernel = NULL;
 
     *plan = NULL;
     f8_status status = f8_options_fill(options, &filled, err);
+    /* A conversion chooses by its own options: a wrong wish fails early. */
+    if (status == F8_OK)
+        status = f8_kernel_choose(filled.cpu, &kernel, err);
     if (status != F8_OK)
         return status;
     f8_plan *made = f8_alloc(1, sizeof *made);

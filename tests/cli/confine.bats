@@ -168,4 +168,6 @@ secret" ]
     [ "$status" -eq 1 ]
     [ "$output" = \
         "fp8cast: FP8CAST_CONFINE: expected yes or no, found 'maybe'" ]
+    # An empty one is none.
+    FP8CAST_CONFINE='' "$fp8cast" plan "$shared/src" -q
 }

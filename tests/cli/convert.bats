@@ -848,7 +848,7 @@ END
         # Those that this CPU cannot run are refused by name.
         if ! FP8CAST_CPU=$name "$fp8cast" quantize "$shared/src" "$name" \
             --json >"$name.json" 2>err; then
-            grep -q "^fp8cast: no kernels called $name run on this CPU" err
+            grep -q "^fp8cast: FP8CAST_CPU: .*, found '$name'\$" err
             continue
         fi
         FP8CAST_CPU=$name "$fp8cast" quantize various "$name-least" \
@@ -859,9 +859,28 @@ END
         first=$name.json
     done
     [ -n "$first" ]
+}
+
+@test "kernels that this CPU does not run are refused, empty names are none" {
+    local command
     export FP8CAST_CPU=z80
-    program 1 quantize "$shared/src" z80
-    grep -q '^fp8cast: no kernels called z80 run on this CPU; these do: ' err
+    for command in plan quantize dequantize verify; do
+        refuses_cpu "$command" "$shared/src" z80
+    done
+    refuses_cpu plan "$shared/src"
+    [ ! -e z80 ]
+    # What computes nothing takes no notice.
+    program 0 inspect "$shared/src" --quiet
+    FP8CAST_CPU='' FP8CAST_CONFINE='' program 0 quantize "$shared/src" fp8 -q
+    FP8CAST_CPU=c program 0 verify "$shared/src" fp8 -q
+}
+
+# refuses_cpu ARGUMENT...: one line, which names what z80 is not.
+refuses_cpu() {
+    program 1 "$@"
+    [ ! -s out ]
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE "^fp8cast: FP8CAST_CPU: expected kernels that this CPU runs \(c(, [a-z0-9]+)*\), found 'z80'$" err
 }
 
 @test "a link from SRC into DST is not followed into its own removal" {

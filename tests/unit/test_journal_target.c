@@ -3,6 +3,7 @@
 #include "helpers.h"
 
 #include <float.h>
+#include <pthread.h>
 
 #include "manifest.h"
 #include "target.h"
@@ -580,6 +581,60 @@ static void test_one_run_at_a_time(void **state)
     f8_plan_free(plan);
 }
 
+/* ---- one plan, several threads ------------------------------------------- */
+
+typedef struct shared_run {
+    const f8_plan *plan;
+    const char *dst;
+    f8_status status;
+    f8_error err;
+} shared_run;
+
+static void *run_shared(void *ctx)
+{
+    shared_run *run = ctx;
+    f8_report *report = NULL;
+
+    run->status = f8_quantize(run->plan, run->dst, NULL, &report, &run->err);
+    f8_report_free(report);
+    return NULL;
+}
+
+/* A plan does not change while it is executed, not even for a moment: this is
+ * for ThreadSanitizer to look at. */
+static void test_one_plan_of_two_runs(void **state)
+{
+    enum { RUNS = 2 };
+    static const char *const compared[] = {"config.json", INDEX, SHARD_1,
+                                           ".fp8cast/journal.json"};
+    shared_run runs[RUNS] = {0};
+    pthread_t threads[RUNS];
+
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    for (size_t i = 0; i < RUNS; i++) {
+        runs[i].plan = plan;
+        runs[i].dst = path_in(*state, i ? "second" : "first");
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, run_shared, &runs[i]), 0);
+    }
+    for (size_t i = 0; i < RUNS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        expect_ok(runs[i].status, &runs[i].err);
+    }
+    for (size_t i = 0; i < COUNT_OF(compared); i++) {
+        size_t lengths[RUNS];
+        char *bytes[RUNS];
+        for (size_t k = 0; k < RUNS; k++)
+            bytes[k] = get_file(path_in(runs[k].dst, compared[i]), &lengths[k]);
+        assert_int_equal(lengths[0], lengths[1]);
+        assert_memory_equal(bytes[0], bytes[1], lengths[0]);
+        free(bytes[0]);
+        free(bytes[1]);
+    }
+    f8_plan_free(plan);
+}
+
 /* A folder that has the name of a file to be written, which a rename would
  * only find out about when all the work is done. */
 static void test_folder_in_the_way(void **state)
@@ -975,6 +1030,7 @@ int main(void)
         TEST_IN_DIR(test_foreign_files),
         TEST_IN_DIR(test_new_folder),
         TEST_IN_DIR(test_one_run_at_a_time),
+        TEST_IN_DIR(test_one_plan_of_two_runs),
         TEST_IN_DIR(test_folder_in_the_way),
         TEST_IN_DIR(test_finished_shards),
         TEST_IN_DIR(test_another_conversion),
