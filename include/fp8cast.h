@@ -282,8 +282,8 @@ F8_API const char *f8_plan_shard_name(const f8_plan *plan, uint64_t i);
 /* i < left_behind: path relative to SRC of a file that is not carried over. */
 F8_API const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i);
 
-/* Sentence i that the rules have for whoever converts this family, such as
- * that some engine cannot load it; NULL at the end. */
+/* Sentence i that the rules have for whoever converts this family; NULL at the
+ * end. What an engine cannot do with it is a finding, see below. */
 F8_API const char *f8_plan_note(const f8_plan *plan, uint64_t i);
 
 /* Module i of quantization_config.modules_to_not_convert; NULL at the end. */
@@ -337,8 +337,8 @@ F8_API f8_status f8_plan_serving(const f8_plan *plan, f8_serving **serving,
 F8_API void f8_serving_get_engine(const f8_serving *serving, f8_engine engine,
                                   f8_serving_engine *out);
 /* What does not fit so many devices, a power of two up to F8_TP_MAX, like
- * `limit`; `spread`: like `ep_limit`. NULL: they load it, or it is not known.
- */
+ * `limit`; `spread`: like `ep_limit`. NULL: they load it, or it is not known,
+ * or a warning says why there is no size at all. */
 F8_API const char *f8_serving_limit(const f8_serving *serving, f8_engine engine,
                                     unsigned devices, bool spread);
 /* Finding i, warnings first; false past the end. */

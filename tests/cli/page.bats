@@ -326,7 +326,12 @@ END
                 grep -A2 '^### transformers' card.md | grep -q '^Not with'
             [ "$transformers" != right ] ||
                 grep -qF "model = $class.from_pretrained(\"./" card.md
-            [ "$vllm" = right ] && grep -q '^vllm serve \./' card.md
+            if [ "$vllm" = right ]; then
+                grep -q '^vllm serve \./' card.md
+            else
+                fails grep -q '^vllm serve' card.md
+                grep -A2 '^### vLLM' card.md | grep -q '^Not with '
+            fi
             if [ "$sglang" = right ]; then
                 grep -q '^python -m sglang.launch_server' card.md
             else

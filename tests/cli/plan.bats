@@ -258,7 +258,7 @@ wrong_rules() {
 
 @test "rules: the column of what is wrong" {
     f='family mine'
-    verbs='expected family, model_type, keep, quantize, split, rename, fused, parallel, note, refuse, layout, file, list or end'
+    verbs='expected family, model_type, keep, quantize, split, rename, fused, parallel, fails, note, refuse, layout, file, list or end'
     wrong_rules "@:2:1: $verbs, found 'kep'" "$f" 'kep a.weight'
     wrong_rules "@:3:3: $verbs, found 'KEEP'" "$f" '# fine' '  KEEP a.weight'
     wrong_rules "@:2:5: expected a name pattern at the end of the line" \

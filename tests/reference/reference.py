@@ -393,7 +393,7 @@ class Rules:
             taken = "([0-9]+)".join(re.escape(piece) for piece
                                     in words[1].split("{n}"))
             self.renames.append((re.compile(taken), words[2].split("{n}")))
-        elif words[0] == "parallel":
+        elif words[0] in ("parallel", "fails"):
             pass  # says nothing about the result
         elif words[0] == "model_type":
             self.model_types += words[1:]
