@@ -13,6 +13,7 @@
 #include "text.h"
 #include "values.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -700,6 +701,7 @@ static bool begin_report(output *out, const arguments *given)
 {
     struct stat from, to;
     char problem[PROBLEM_BYTES];
+    assert(given->paths[0]); /* options.c has seen to that */
     bool same = stat(given->paths[0], &from) == 0 &&
                 stat(given->output, &to) == 0 && from.st_dev == to.st_dev &&
                 from.st_ino == to.st_ino;

@@ -57,12 +57,11 @@ f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
     if (!folder->path)
         return f8_fail_nomem(err, "a path");
     folder->own.path = realpath(path, NULL);
-    if (folder->own.path)
-        folder->own.fd = f8_open(path, O_PATH | O_DIRECTORY);
-    if (folder->own.fd < 0)
-        status = f8_fail_errno(err, errno, "%s: cannot open the folder", path);
-    else
+    if (folder->own.path &&
+        (folder->own.fd = f8_open(path, O_PATH | O_DIRECTORY)) >= 0)
         status = find_blobs(folder, err);
+    else
+        status = f8_fail_errno(err, errno, "%s: cannot open the folder", path);
     if (status != F8_OK)
         f8_folder_close(folder);
     return status;
