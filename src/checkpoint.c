@@ -13,7 +13,6 @@
 
 #include "index.h"
 
-
 /* ---- problems ------------------------------------------------------------ */
 
 f8_status f8_problem(f8_problems *problems, f8_error *err, const char *format,
