@@ -157,6 +157,16 @@ double f8_hist_p999(const uint64_t hist[F8_HIST_BINS])
 
 /* ---- the public form ----------------------------------------------------- */
 
+/* Rounding may take it over the ends of its range. */
+static double cosine_of(const f8_sums *s)
+{
+    if (s->w2 == 0 && s->v2 == 0)
+        return 1; /* nothing differs */
+    if (s->w2 == 0 || s->v2 == 0)
+        return 0;
+    return fmax(-1, fmin(1, s->wv / sqrt(s->w2) / sqrt(s->v2)));
+}
+
 void f8_stats_finish(const f8_stats *stats, const char *name,
                      f8_error_stats *out)
 {
@@ -172,12 +182,7 @@ void f8_stats_finish(const f8_stats *stats, const char *name,
     out->p999_relative_error = f8_hist_p999(stats->hist);
     out->relative_rms = f8_sums_relative_rms(s);
     out->sqnr_db = s->e2 == 0 ? INFINITY : 10 * log10(s->w2 / s->e2);
-    if (s->w2 == 0 && s->v2 == 0)
-        out->cosine = 1; /* nothing differs */
-    else if (s->w2 == 0 || s->v2 == 0)
-        out->cosine = 0;
-    else
-        out->cosine = s->wv / sqrt(s->w2) / sqrt(s->v2);
+    out->cosine = cosine_of(s);
     out->max_abs_error = s->max_abs;
     out->saturated = stats->hist[F8_HIST_SATURATED];
     out->became_zero = stats->hist[F8_HIST_BECAME_ZERO];
