@@ -350,7 +350,7 @@ typedef struct f8_error_stats {
     uint64_t blocks;
     uint64_t zeros; /* w == 0; these have no relative error             */
     double median_relative_error; /* median of |v - w| / |w|, from a
-                                     histogram; true to 1 % or better */
+                                     histogram; true to 2^-11         */
     double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
     double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
     double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */

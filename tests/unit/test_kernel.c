@@ -720,15 +720,18 @@ static size_t relative_errors(const matrix *m, const uint8_t *codes,
  * bin's width, 2^-12, of those whose rank is a half, give or take `ranks`. Not
  * of one of them: where all blocks have one scale, weights have but 128 errors,
  * and a median jumps from one to the next. Counted exactly it is the one. */
-static void check_median(shape_fn shape, const char *what, bool exact)
+static void check_median_of(size_t rows, size_t cols, shape_fn shape,
+                            const char *what, bool exact)
 {
     const double ranks = exact ? 0 : 0.004;
-    enum { ROWS = 512, COLS = 1024 };
-    static uint8_t weights[2 * ROWS * COLS], codes[ROWS * COLS], scales[64];
-    static double errors[ROWS * COLS];
-    matrix m = {weights, F8_DTYPE_BF16, ROWS, COLS, exact};
+    enum { ELEMS = 1024 * 1024, BLOCKS = 128 };
+    static uint8_t weights[2 * ELEMS], codes[ELEMS], scales[2 * BLOCKS];
+    static double errors[ELEMS];
+    matrix m = {weights, F8_DTYPE_BF16, rows, cols, exact};
 
-    fill(weights, F8_DTYPE_BF16, (size_t)ROWS * COLS, shape, 0);
+    assert_true(rows * cols <= ELEMS);
+    assert_true((rows + 127) / 128 * (cols / 128) <= BLOCKS);
+    fill(weights, F8_DTYPE_BF16, rows * cols, shape, 0);
     outcome out = quantise(f8_kernel_best(), &m, F8_SCALE_BF16, false, false, 0,
                            codes, scales);
     size_t n = relative_errors(&m, codes, scales, errors);
@@ -738,6 +741,22 @@ static void check_median(shape_fn shape, const char *what, bool exact)
     if (!(found >= low && found <= high))
         fail_msg("%s: median %.6f, expected %.6f to %.6f (seed 0x%llx)", what,
                  found, low, high, (unsigned long long)seed);
+}
+
+static void check_median(shape_fn shape, const char *what, bool exact)
+{
+    check_median_of(512, 1024, shape, what, exact);
+}
+
+/* Nearly all zeros: of a block's few weights none divide evenly. */
+static double shape_rare(void)
+{
+    return uniform() < 0.001 ? gauss() : 0;
+}
+
+static double shape_one_in_a_hundred(void)
+{
+    return uniform() < 0.01 ? gauss() : 0;
 }
 
 /* Weights of few values. */
@@ -773,6 +792,10 @@ static void test_medians(void **unused)
         check_median(shape_student, "student", exact);
         check_median(shape_int8, "int8", exact);
     }
+    check_median_of(1024, 1024, shape_rare, "rare", false);
+    check_median_of(1024, 1024, shape_one_in_a_hundred, "1 %", false);
+    check_median_of(1, 16384, shape_gauss, "one row", false);
+    check_median_of(8, 16384, shape_gauss, "eight rows", false);
     for (values_used = 3; values_used <= 40; values_used++) {
         for (unsigned i = 0; i < values_used; i++)
             values[i] = gauss();
