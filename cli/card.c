@@ -247,6 +247,16 @@ bool card_write(FILE *out, const report_doc *report, const char *base_model,
                 char problem[PROBLEM_BYTES])
 {
     char reason[PROBLEM_BYTES];
+    if (report->faults.total > 0) {
+        snprintf(problem, PROBLEM_BYTES,
+                 "no model card of a result in which verify found %.32s "
+                 "fault%s, the first: %.600s",
+                 text_count(report->faults.total).text,
+                 report->faults.total == 1 ? "" : "s",
+                 report->faults.lines_count > 0 ? report->faults.lines[0]
+                                                : "?");
+        return false;
+    }
     if (!front_write(out, report->card, base_model, reason)) {
         snprintf(problem, PROBLEM_BYTES,
                  "the source's card (source.card) is no YAML: %.600s", reason);

@@ -9,7 +9,7 @@
 
 /* `base_model` is the source's name on the hub, NULL when not given: then the
  * card does not say what it is made from. False, with a sentence in `problem`,
- * when the source's front matter is no YAML. */
+ * when verify found faults, or the source's front matter is no YAML. */
 bool card_write(FILE *out, const report_doc *report, const char *base_model,
                 char problem[PROBLEM_BYTES]);
 

@@ -117,7 +117,10 @@ void chart_histogram(FILE *out, const report_doc *report)
     const report_histogram *from = &report->histogram;
     view v = choose_view(from);
     if (!(from->total > 0) || !(v.peak > 0)) {
-        fputs("<p>No weight has an error.</p>\n", out);
+        fputs(report->overall.error.blocks == 0
+                  ? "<p>No weight was measured.</p>\n"
+                  : "<p>No weight has an error.</p>\n",
+              out);
         return;
     }
     fputs("<svg class=\"chart\" xmlns=\"http://www.w3.org/2000/svg\" "

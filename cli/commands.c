@@ -15,7 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,6 +40,39 @@ static int on_progress(void *user, const f8_progress *now)
     return atomic_load(current->stop);
 }
 
+/* Which kernels to use; NULL for the fastest. */
+static const char *wished_cpu(void)
+{
+    /* Nothing sets the environment.
+     * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *wish = getenv("FP8CAST_CPU");
+    return wish && *wish ? wish : NULL;
+}
+
+/* False, with a line that says so, when a command that computes is to use
+ * kernels that do not run here. */
+static bool check_cpu(command_id command)
+{
+    const char *wish = wished_cpu(), *name = NULL;
+    char names[PROBLEM_BYTES] = "";
+    size_t used = 0;
+    if (!wish ||
+        (command != COMMAND_QUANTIZE && command != COMMAND_DEQUANTIZE &&
+         command != COMMAND_PLAN && command != COMMAND_VERIFY))
+        return true;
+    for (size_t i = 0; (name = f8_cpu_name(i)) && used < sizeof names; i++) {
+        if (strcmp(name, wish) == 0)
+            return true;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                 i ? ", " : "", name);
+    }
+    message_error(
+        "FP8CAST_CPU: expected kernels that this CPU runs (%s), found "
+        "'%s'",
+        names, wish);
+    return false;
+}
+
 static f8_options library_options(const arguments *given, run *current)
 {
     f8_options options = {
@@ -55,9 +88,7 @@ static f8_options library_options(const arguments *given, run *current)
         .follow_links = given->follow_links,
         .progress = current ? on_progress : NULL,
         .progress_user = current,
-        /* Nothing sets the environment.
-         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
-        .cpu = getenv("FP8CAST_CPU"),
+        .cpu = wished_cpu(),
         .scales = given->scales,
         .layout = given->layout,
         .direction = given->dequantize || given->command == COMMAND_DEQUANTIZE
@@ -263,7 +294,7 @@ static int run_verify(const arguments *given, output *out, atomic_int *stop)
     }
     int status = judge(given, verdict);
     if (given->report &&
-        !report_file_write(out, given, f8_verdict_report(verdict)))
+        !report_file_write(out, given, f8_verdict_report(verdict), verdict))
         status = EXIT_FAILED;
     f8_verdict_free(verdict);
     return status;
@@ -355,7 +386,7 @@ static int run_convert(const arguments *given, output *out, atomic_int *stop)
         convert(given, &current, plan, &report, &err) != F8_OK)
         goto failure;
     show_report(given, plan, report, current.view.resumed_bytes);
-    if (given->report && !report_file_write(out, given, report))
+    if (given->report && !report_file_write(out, given, report, NULL))
         status = EXIT_FAILED;
     if (given->verify) {
         if (verify(given, &current, &verdict, &err) != F8_OK)
@@ -654,6 +685,25 @@ static bool make_folder(const char *folder, const char *around, bool *made)
     return !what;
 }
 
+/* Opens what `report` writes to, unless it is what it reads: replaced by a
+ * drawing, the measurements would be gone. */
+static bool begin_report(output *out, const arguments *given)
+{
+    struct stat from, to;
+    char problem[PROBLEM_BYTES];
+    bool same = stat(given->paths[0], &from) == 0 &&
+                stat(given->output, &to) == 0 && from.st_dev == to.st_dev &&
+                from.st_ino == to.st_ino;
+    if (same)
+        message_error("%s: expected another file than the report itself",
+                      given->output);
+    else if (output_begin(out, given->output, given->overwrite, problem))
+        return true;
+    else
+        message_error("%s", problem);
+    return false;
+}
+
 int command_run(const arguments *given, atomic_int *stop)
 {
     const char *written = written_folder(given);
@@ -662,14 +712,12 @@ int command_run(const arguments *given, atomic_int *stop)
     bool made = false;
     output out =
         OUTPUT_NONE; /* of -o or --report, of which a command has one */
-    char problem[PROBLEM_BYTES];
 
-    if (given->output &&
-        !output_begin(&out, given->output, given->overwrite, problem))
-        message_error("%s", problem);
-    else if ((!written || make_folder(written, around, &made)) &&
-             (!given->report || report_file_begin(&out, given)) &&
-             confine(given, around, &out))
+    if ((!given->output || begin_report(&out, given)) &&
+        check_cpu(given->command) &&
+        (!written || make_folder(written, around, &made)) &&
+        (!given->report || report_file_begin(&out, given)) &&
+        confine(given, around, &out))
         status = dispatch(given, &out, stop);
     output_end(&out);
     if (written && made && status != EXIT_DONE)

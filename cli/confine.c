@@ -144,10 +144,9 @@ static void allow(ruleset *rules, const char *path, uint64_t rights)
 
 /* A model hub's cache keeps the files elsewhere and links to them. Deeper
  * folders are only looked into where there is a checkpoint, as the commands
- * do, so that `fp8cast plan /` does not walk through everything; and those
- * that are links are not, since they may lead round. `left` entries are looked
- * at: a source of more is refused later.
- * NOLINTNEXTLINE(misc-no-recursion): DEPTH_MAX */
+ * do, so that `fp8cast plan /` does not walk through everything; links that
+ * lead round end with `left`, the entries that are looked at: a source of more
+ * is refused later. NOLINTNEXTLINE(misc-no-recursion): DEPTH_MAX */
 static void allow_links(ruleset *rules, const char *folder, int depth,
                         int *left)
 {
@@ -172,7 +171,8 @@ static void allow_links(ruleset *rules, const char *folder, int depth,
             continue;
         if (S_ISLNK(st.st_mode) && realpath(path, target))
             allow(rules, target, READING);
-        else if (deeper && depth < DEPTH_MAX && S_ISDIR(st.st_mode))
+        if (deeper && depth < DEPTH_MAX && stat(path, &st) == 0 &&
+            S_ISDIR(st.st_mode))
             allow_links(rules, path, depth + 1, left);
     }
     closedir(dir);
@@ -302,6 +302,8 @@ bool confine_process(const confine_place *places, size_t count,
     /* Nobody sets the environment.
      * NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *wish = getenv("FP8CAST_CONFINE");
+    if (wish && !*wish)
+        wish = NULL;
     bool must = wish && strcmp(wish, "yes") == 0;
 
     if (wish && strcmp(wish, "no") == 0)

@@ -24,7 +24,7 @@ static void blank(void)
 static void more(uint64_t left, const char *what)
 {
     if (left > 0)
-        message_line("  … and %s more%s", text_count(left).text, what);
+        message_line("  ... and %s more%s", text_count(left).text, what);
 }
 
 /* ---- numbers ----------------------------------------------------------- */
@@ -86,7 +86,7 @@ static void cut(const char *text, char to[VALUE_COLUMNS * 4 + 4])
     while (text[n] && n > 0 && ((unsigned char)text[--n] & 0xc0) == 0x80)
         continue;
     snprintf(to, VALUE_COLUMNS * 4 + 4, "%.*s%s", (int)n, text,
-             text[n] ? "…" : "");
+             text[n] ? "..." : "");
 }
 
 /* A value in few words: lists and objects only by how long they are. */
@@ -122,9 +122,9 @@ static void config_list(const f8_diff *diff, uint64_t total, uint64_t top)
             message_line("  %s: only in %s, %s", setting.path,
                          setting.a ? "A" : "B", setting.a ? a : b);
         else if (strcmp(a, b) == 0) /* both are cut, or lists */
-            message_line("  %s: %s → others", setting.path, a);
+            message_line("  %s: %s -> others", setting.path, a);
         else
-            message_line("  %s: %s → %s", setting.path, a, b);
+            message_line("  %s: %s -> %s", setting.path, a, b);
     }
     more(total - i, "");
 }
@@ -183,7 +183,7 @@ static void dtype_list(const f8_diff *diff, uint64_t top)
             continue;
         dtype_heading(&change.a, a);
         dtype_heading(&change.b, b);
-        snprintf(heading, sizeof heading, "%s → %s", a, b);
+        snprintf(heading, sizeof heading, "%s -> %s", a, b);
         groups_add(&list, heading, change.name);
     }
     print_groups(&list, "other dtypes", top);
@@ -197,7 +197,7 @@ static void shape_list(const f8_diff *diff, uint64_t top)
     for (uint64_t i = 0; f8_diff_get_change(diff, i, &change); i++) {
         if (!change.shape)
             continue;
-        snprintf(heading, sizeof heading, "%s → %s",
+        snprintf(heading, sizeof heading, "%s -> %s",
                  text_shape(change.a.rank, change.a.shape).text,
                  text_shape(change.b.rank, change.b.shape).text);
         groups_add(&list, heading, change.name);

@@ -115,7 +115,7 @@ static size_t distinct(const group_member *first, size_t count, unsigned place,
     return kept;
 }
 
-/* "7", "{0..39}", "{3,7,11}", "{0..2,4..6,8,10,…,40}". */
+/* "7", "{0..39}", "{3,7,11}", "{0..2,4..6,8,10,...,40}". */
 static void write_numbers(FILE *out, const uint64_t *numbers, size_t count)
 {
     size_t runs = 0;
@@ -131,7 +131,7 @@ static void write_numbers(FILE *out, const uint64_t *numbers, size_t count)
         if (++runs > RUNS_SHOWN && !is_last)
             continue;
         if (i > 0)
-            fputs(runs > RUNS_SHOWN + 1 ? ",…," : ",", out);
+            fputs(runs > RUNS_SHOWN + 1 ? ",...," : ",", out);
         fprintf(out, "%" PRIu64, numbers[i]);
         if (end - i > 1)
             fprintf(out, "%s%" PRIu64, end - i == 2 ? "," : "..",

@@ -238,6 +238,17 @@ static const char *number_class(int step)
     return step < STEPS / 2 ? "n" : "n o";
 }
 
+/* "2.65", "2e+44": what a cell has room for. */
+static figure short_percent(double ratio)
+{
+    figure out;
+    if (ratio < 10)
+        snprintf(out.text, sizeof out.text, "%.2f", ratio * 100);
+    else
+        snprintf(out.text, sizeof out.text, "%.0e", ratio * 100);
+    return out;
+}
+
 static void cell(FILE *out, const sheet *s, const scale *colours, double x,
                  double y, double value)
 {
@@ -246,9 +257,9 @@ static void cell(FILE *out, const sheet *s, const scale *colours, double x,
             "height=\"%.1f\"/>",
             step_of(colours, value), x, y, s->wide - 1, s->tall - 1);
     if (s->with_numbers)
-        fprintf(out, "<text class=\"%s\" x=\"%.2f\" y=\"%.1f\">%.2f</text>",
+        fprintf(out, "<text class=\"%s\" x=\"%.2f\" y=\"%.1f\">%s</text>",
                 number_class(step_of(colours, value)), x + (s->wide - 1) / 2,
-                y + s->tall / 2 + 3.5, value * 100);
+                y + s->tall / 2 + 3.5, short_percent(value).text);
 }
 
 static const char *layer_name(const report_group *layer)
@@ -285,6 +296,8 @@ static void column_sums(FILE *out, const sheet *s, const heatmap *map)
             s->rows->is_layers ? "all" : "all kinds");
     for (size_t i = 0; i < s->columns->count; i++) {
         const report_group *group = s->columns->lines[i].group;
+        if (isnan(group->error.relative_rms))
+            continue;
         fputs("<g><title>", out);
         markup_short(
             out, s->columns->is_layers ? layer_name(group) : group->name, 120);
@@ -467,7 +480,9 @@ static void legend(FILE *out, const scale *colours)
     if (colours->is_cut)
         fprintf(out, " The highest value is %s, far above the scale.",
                 text_percent(colours->highest).text);
-    fputs(" Blank: the layer has no such tensor.</p>\n", out);
+    fputs(" Blank: the layer has no such tensor, or nothing of it was "
+          "measured.</p>\n",
+          out);
 }
 
 void heatmap_write(FILE *out, const report_doc *report)

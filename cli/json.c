@@ -193,6 +193,14 @@ json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
 
 /* ---- report and verdict ------------------------------------------------ */
 
+static json_t *counted(uint64_t elems, uint64_t blocks)
+{
+    json_t *entry = object();
+    put(entry, "elements", count(elems));
+    put(entry, "blocks", count(blocks));
+    return entry;
+}
+
 json_t *json_error_stats(const f8_error_stats *stats)
 {
     json_t *entry = object();
@@ -200,6 +208,9 @@ json_t *json_error_stats(const f8_error_stats *stats)
     put(entry, "tensors", count(stats->tensors));
     put(entry, "elements", count(stats->elems));
     put(entry, "blocks", count(stats->blocks));
+    if (stats->unmeasured_blocks > 0)
+        put(entry, "not_measured",
+            counted(stats->unmeasured_elems, stats->unmeasured_blocks));
     put(entry, "zeros", count(stats->zeros));
     put(entry, "median_relative_error", real(stats->median_relative_error));
     put(entry, "relative_rms", real(stats->relative_rms));

@@ -22,6 +22,8 @@ json_t *json_diff(const f8_diff *diff);
 json_t *json_report_source(const f8_report *report, const char *src,
                            const char *card);
 json_t *json_report_result(const f8_report *report, const char *dst);
+/* What verify found in the folders that `given` names. */
+json_t *json_report_verdict(const f8_verdict *verdict, const arguments *given);
 json_t *json_report_options(const f8_report *report, const arguments *given);
 json_t *json_report_rule(const f8_rule_share *share);
 json_t *json_error_stats(const f8_error_stats *stats);

@@ -47,6 +47,55 @@ json_t *json_report_result(const f8_report *report, const char *dst)
     return entry;
 }
 
+/* A line begins with the file that it is about: of that the folders' names are
+ * kept, and not where they lie. */
+static json_t *remark(const char *line, const arguments *given)
+{
+    for (unsigned i = 0; i < given->paths_count; i++) {
+        const char *path = given->paths[i];
+        size_t length = strlen(path);
+        while (length > 1 && path[length - 1] == '/')
+            length--;
+        if (strncmp(line, path, length) != 0 ||
+            (line[length] != '/' && line[length] != ':'))
+            continue;
+        json_t *name = folder_name(path);
+        char *text = NULL;
+        const char *rest = line + length;
+        while (rest[0] == '/' && (rest[1] == '/' || rest[1] == ':'))
+            rest++; /* "DST/" may be how the folder was given */
+        if (asprintf(&text, "%s%s", json_string_value(name), rest) < 0)
+            message_no_memory();
+        json_t *value = string(text);
+        free(text);
+        json_decref(name);
+        return value;
+    }
+    return string(line);
+}
+
+static json_t *remarks(const f8_verdict *verdict, const arguments *given,
+                       const char *(*get)(const f8_verdict *, size_t))
+{
+    const char *line = NULL;
+    json_t *list = array();
+    for (size_t i = 0; (line = get(verdict, i)); i++)
+        append(list, remark(line, given));
+    return list;
+}
+
+json_t *json_report_verdict(const f8_verdict *verdict, const arguments *given)
+{
+    f8_verdict_summary summary;
+    json_t *entry = object();
+    f8_verdict_get_summary(verdict, &summary);
+    put(entry, "faults", count(summary.faults));
+    put(entry, "fault_list", remarks(verdict, given, f8_verdict_fault));
+    put(entry, "warnings", count(summary.warnings));
+    put(entry, "warning_list", remarks(verdict, given, f8_verdict_warning));
+    return entry;
+}
+
 static json_t *overrides(const arguments *given)
 {
     json_t *list = array();
@@ -147,14 +196,14 @@ static json_t *place(uint64_t row, uint64_t col)
 json_t *json_report_tensor(const f8_tensor_error *tensor)
 {
     json_t *entry = json_error_stats(&tensor->error), *block = NULL;
-    bool is_exact = tensor->error.max_abs_error == 0;
+    bool has_error = tensor->error.max_abs_error > 0; /* and is measured */
     json_object_del(entry, "tensors");
     put(entry, "layer", count(tensor->layer));
     put(entry, "kind", count(tensor->kind));
     put(entry, "shape", place(tensor->rows, tensor->cols));
     put(entry, "max_abs_error_at",
-        is_exact ? json_null() : place(tensor->max_row, tensor->max_col));
-    if (!is_exact) {
+        has_error ? place(tensor->max_row, tensor->max_col) : json_null());
+    if (has_error) {
         block = object();
         put(block, "at",
             place(tensor->worst_block_row, tensor->worst_block_col));

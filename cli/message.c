@@ -76,10 +76,17 @@ void message_divert(FILE *target)
     diverted = target;
 }
 
+/* DEL, which stands in strings only, is ASCII, but terminals obey it. */
 static int write_json(const char *bytes, size_t count, void *unused)
 {
+    const char *end = bytes + count, *del;
     (void)unused;
-    write_out(bytes, count);
+    for (; (del = memchr(bytes, 0x7f, (size_t)(end - bytes)));
+         bytes = del + 1) {
+        write_out(bytes, (size_t)(del - bytes));
+        write_out("\\u007f", sizeof "\\u007f" - 1);
+    }
+    write_out(bytes, (size_t)(end - bytes));
     return output_errno != 0 ? -1 : 0;
 }
 
@@ -162,6 +169,11 @@ static size_t terminal_columns(void)
     return DEFAULT_COLUMNS;
 }
 
+/* What a rate and the time left are reckoned from: less would say that a run of
+ * two seconds takes hours. */
+#define PART_LEAST 0.01
+#define SECONDS_LEAST 1.0
+
 /* "12.3 GB of 71.9 GB, 17.1 %, 1.24 GB/s, 48.0 s left". Rate and time left
  * count this run only; what an earlier one finished took no time. */
 static void describe(const f8_progress *now, double seconds, char *line,
@@ -172,11 +184,16 @@ static void describe(const f8_progress *now, double seconds, char *line,
     double part = now->bytes_total > 0
                       ? (double)now->bytes_done / (double)now->bytes_total
                       : 1;
-    int used = snprintf(line, bytes, "%s of %s, %.1f %%, %s",
+    bool is_known =
+        seconds >= SECONDS_LEAST || (double)done >= PART_LEAST * (double)todo;
+    int used = snprintf(line, bytes, "%.40s of %.40s, %.1f %%",
                         text_bytes(now->bytes_done).text,
-                        text_bytes(now->bytes_total).text, part * 100,
-                        text_rate(done, seconds).text);
-    if (done > 0 && done < todo && used > 0 && (size_t)used < bytes)
+                        text_bytes(now->bytes_total).text, part * 100);
+    if (!is_known || used < 0 || (size_t)used >= bytes)
+        return;
+    used += snprintf(line + used, bytes - (size_t)used, ", %.40s",
+                     text_rate(done, seconds).text);
+    if (done > 0 && done < todo && (size_t)used < bytes)
         snprintf(
             line + used, bytes - (size_t)used, ", %.32s left",
             text_seconds(seconds * (double)(todo - done) / (double)done).text);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- the tables -------------------------------------------------------- */
 
@@ -372,6 +373,9 @@ static bool take_engine(parser *p, const struct option *option,
         return refuse(p, "", NULL,
                       "--%s: transformers divides nothing by itself",
                       option->name);
+    if (p->out->engines[value] != 0)
+        return refuse(p, "", NULL, "--%s: %s is given twice", option->name,
+                      names[value].name);
     p->out->engines[value] = devices;
     return true;
 }
@@ -532,6 +536,39 @@ static bool check_direction(parser *p)
     return true;
 }
 
+/* The format of a report that is not given is told by the name of its file, in
+ * capitals too; a name without an ending tells nothing, and an unknown ending
+ * may mean anything. */
+static bool choose_format(parser *p)
+{
+    static const struct {
+        const char *ending;
+        report_format format;
+    } endings[] = {{".html", REPORT_HTML},
+                   {".htm", REPORT_HTML},
+                   {".md", REPORT_MD},
+                   {".txt", REPORT_TEXT}};
+    arguments *out = p->out;
+    const char *name = out->output ? strrchr(out->output, '/') : NULL;
+    if (out->format != REPORT_DEFAULT)
+        return true;
+    out->format = REPORT_TEXT;
+    name = name ? name + 1 : out->output;
+    const char *ending = name ? strrchr(name, '.') : NULL;
+    if (!ending || ending == name)
+        return true;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        if (strcasecmp(ending, endings[i].ending) == 0) {
+            out->format = endings[i].format;
+            return true;
+        }
+    }
+    return refuse(p, "", NULL,
+                  "--output: the ending of '%s' names no format: expected "
+                  ".html, .htm, .md or .txt, or '--format'",
+                  out->output);
+}
+
 /* Looks at the command line as a whole, once all its words are known. */
 static bool check_arguments(parser *p)
 {
@@ -559,6 +596,8 @@ static bool check_arguments(parser *p)
                       "--verify: reads a source that is not quantized, so it "
                       "does not go with '--requantize'");
     if (out->command == COMMAND_PLAN && !check_direction(p))
+        return false;
+    if (out->command == COMMAND_REPORT && !choose_format(p))
         return false;
     if (out->command == COMMAND_PLAN && out->overwrite && out->paths_count < 2)
         return refuse(p, "", NULL,

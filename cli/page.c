@@ -19,6 +19,7 @@
 /* Rows of a table; what is beyond is counted. */
 #define ROWS_MAX 200
 #define NAME_MAX_SHOWN 200
+#define REMARKS_SHOWN 20
 
 /* ---- figures ------------------------------------------------------------- */
 
@@ -35,8 +36,9 @@ static double times_smaller(const report_doc *report)
 /* "3.6e-05", "0.0123": for errors in the units of weights. */
 static figure small_number(double value)
 {
-    figure out;
-    snprintf(out.text, sizeof out.text, "%.3g", value);
+    figure out = {"-"};
+    if (!isnan(value))
+        snprintf(out.text, sizeof out.text, "%.3g", value);
     return out;
 }
 
@@ -100,8 +102,49 @@ static void put_lead(FILE *out, const report_doc *report)
             "each block of 128 by 128; %s other tensor%s kept as they were.",
             text_count(report->overall.tensors).text,
             report->overall.tensors == 1 ? "x" : "ces",
-            text_count(report->overall.error.elems).text,
+            text_count(report->overall.error.elems +
+                       report->overall.error.unmeasured_elems)
+                .text,
             text_count(report->kept).text, unless_one(report->kept));
+}
+
+static void remark_list(FILE *out, const report_remarks *remarks)
+{
+    if (remarks->lines_count > 0)
+        fputs("<ul>\n", out);
+    for (size_t i = 0; i < remarks->lines_count && i < REMARKS_SHOWN; i++) {
+        fputs("<li>", out);
+        code(out, remarks->lines[i]);
+        fputs("</li>\n", out);
+    }
+    if (remarks->lines_count > 0)
+        fputs("</ul>\n", out);
+    if (remarks->total > REMARKS_SHOWN)
+        fprintf(out, "<p>… and %s more.</p>\n",
+                text_count(remarks->total - REMARKS_SHOWN).text);
+}
+
+/* What verify found comes before all figures. */
+static void put_verdict(FILE *out, const report_doc *report)
+{
+    uint64_t faults = report->faults.total, warnings = report->warnings.total;
+    if (!report->is_verify)
+        return;
+    fprintf(out, "<div class=\"verdict%s\">\n<p><strong>",
+            faults > 0 ? " faulty" : "");
+    if (faults > 0)
+        fprintf(out,
+                "verify found %s fault%s: this is no true copy of its "
+                "source.</strong></p>\n",
+                text_count(faults).text, unless_one(faults));
+    else
+        fputs("verify found no faults.</strong></p>\n", out);
+    remark_list(out, &report->faults);
+    if (warnings > 0)
+        fprintf(out, "<p>It gave %s warning%s:</p>\n",
+                text_count(warnings).text, unless_one(warnings));
+    remark_list(out, &report->warnings);
+    fputs("</div>\n", out);
 }
 
 static void key_figure(FILE *out, const char *label, const char *value,
@@ -169,6 +212,23 @@ static void put_sides(FILE *out, const report_doc *report)
 }
 
 /* ---- measures ------------------------------------------------------------ */
+
+/* Whether the figures are of all weights. */
+static void put_sampled(FILE *out, const report_doc *report)
+{
+    const report_measures *error = &report->overall.error;
+    if (error->unmeasured_blocks == 0) {
+        fputs("Nothing was sampled.", out);
+        return;
+    }
+    fprintf(out,
+            "<strong>%s of %s blocks, with %s weights, are in no "
+            "figure:</strong> their scale is no positive number, or a weight, "
+            "or a code times its scale, is NaN or infinite.",
+            text_count(error->unmeasured_blocks).text,
+            text_count(error->unmeasured_blocks + error->blocks).text,
+            text_count(error->unmeasured_elems).text);
+}
 
 static void measure_row(FILE *out, const char *label, const char *value,
                         const char *words)
@@ -413,6 +473,7 @@ static const struct part {
 } parts[] = {
     {"version", put_version},       {"result", put_result},
     {"drawn", put_drawn},           {"lead", put_lead},
+    {"verdict", put_verdict},       {"sampled", put_sampled},
     {"figures", put_figures},       {"sides", put_sides},
     {"sizes", chart_sizes},         {"measures", put_measures},
     {"heatmap", heatmap_write},     {"kinds", put_kinds},

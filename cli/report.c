@@ -13,28 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), tail = strlen(end);
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
-static report_format format_of(const arguments *given)
-{
-    if (given->format != REPORT_DEFAULT)
-        return given->format;
-    if (given->output &&
-        (ends_with(given->output, ".html") || ends_with(given->output, ".htm")))
-        return REPORT_HTML;
-    if (given->output && ends_with(given->output, ".md"))
-        return REPORT_MD;
-    return REPORT_TEXT;
-}
-
 static bool render(const arguments *given, const report_doc *report, FILE *out,
                    char problem[PROBLEM_BYTES])
 {
-    switch (format_of(given)) {
+    switch (given->format) {
     case REPORT_HTML:
         page_write(out, report);
         return true;
@@ -64,7 +46,7 @@ int report_run(const arguments *given, output *out)
     if (root)
         report_doc_free(&report);
     message_stream_end(memory, &text);
-    if (is_done && format_of(given) == REPORT_MD && !given->base_model)
+    if (is_done && given->format == REPORT_MD && !given->base_model)
         message_error("no base_model in the card: say what it was made from "
                       "with --base-model OWNER/NAME");
     if (is_done && given->output) {

@@ -4,6 +4,7 @@
 #include "report_doc.h"
 #include "message.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -18,8 +19,7 @@
 #define TENSORS_MAX ((size_t)1 << 20)
 #define BINS_MAX 65536
 #define WORST_MAX 20
-/* Far beyond any error; what is drawn needs some end. */
-#define RATIO_MAX 1e9
+#define REMARKS_MAX 100
 
 typedef struct reader {
     const char *path;
@@ -168,7 +168,10 @@ static double get_real(reader *r, const json_t *from, const char *key,
     if (!r->failed &&
         (!json_is_number(value) || !(number >= least && number <= most))) {
         char what[64];
-        snprintf(what, sizeof what, "a number from %g to %g", least, most);
+        if (most == DBL_MAX)
+            snprintf(what, sizeof what, "a number of %g or more", least);
+        else
+            snprintf(what, sizeof what, "a number from %g to %g", least, most);
         expected(r, key, what, value);
     }
     return r->failed ? 0 : number;
@@ -182,9 +185,10 @@ static double get_real_or_null(reader *r, const json_t *from, const char *key,
     return get_real(r, from, key, least, most);
 }
 
+/* Whoever scales made that way measured it: only the sign is beyond doubt. */
 static double get_ratio(reader *r, const json_t *from, const char *key)
 {
-    return get_real_or_null(r, from, key, 0, RATIO_MAX);
+    return get_real_or_null(r, from, key, 0, DBL_MAX);
 }
 
 /* null is infinite: a block of zeros that came out as something else. */
@@ -248,18 +252,37 @@ static void get_place(reader *r, const json_t *from, const char *key,
 
 /* ---- parts of a report --------------------------------------------------- */
 
+/* There is no such member where all was measured. */
+static void read_not_measured(reader *r, const json_t *from,
+                              report_measures *out)
+{
+    if (r->failed || !json_object_get(from, "not_measured"))
+        return;
+    const json_t *part = get_object(r, from, "not_measured");
+    r->part = "not_measured";
+    out->unmeasured_elems = get_count(r, part, "elements");
+    out->unmeasured_blocks = get_count(r, part, "blocks");
+    r->part = NULL;
+}
+
 static void read_measures(reader *r, const json_t *from, report_measures *out)
 {
     out->elems = get_count(r, from, "elements");
     out->blocks = get_count(r, from, "blocks");
+    read_not_measured(r, from, out);
+    bool is_known = out->blocks > 0 || out->unmeasured_blocks == 0;
     out->zeros = get_count(r, from, "zeros");
     out->median = get_ratio(r, from, "median_relative_error");
     out->p999 = get_ratio(r, from, "p999_relative_error");
-    out->relative_rms = get_rms(r, from);
+    out->relative_rms =
+        is_known ? get_rms(r, from) : get_ratio(r, from, "relative_rms");
     out->sqnr_db = get_real_or_null(r, from, "sqnr_db", -1e4, 1e4);
     /* Rounding of sums may leave a hair more than 1. */
-    out->cosine = get_real(r, from, "cosine", -1.001, 1.001);
-    out->max_abs_error = get_real(r, from, "max_abs_error", 0, 1e39);
+    out->cosine = is_known ? get_real(r, from, "cosine", -1.001, 1.001)
+                           : get_real_or_null(r, from, "cosine", -1.001, 1.001);
+    out->max_abs_error = is_known
+                             ? get_real(r, from, "max_abs_error", 0, DBL_MAX)
+                             : get_ratio(r, from, "max_abs_error");
     out->saturated = get_count(r, from, "saturated");
     out->became_zero = get_count(r, from, "became_zero");
     out->codes_unused =
@@ -348,9 +371,8 @@ static void read_tensor(reader *r, const json_t *from, const report_doc *file,
     for (int i = 0; i < 2; i++)
         blocks[i] = out->shape[i] / F8_BLOCK + (out->shape[i] % F8_BLOCK != 0);
     const json_t *block = json_object_get(from, "worst_block");
-    const json_t *largest = json_object_get(from, "max_abs_error_at");
-    out->has_largest = largest && !json_is_null(largest);
-    out->has_block = block && !json_is_null(block);
+    out->has_largest = !json_is_null(json_object_get(from, "max_abs_error_at"));
+    out->has_block = !json_is_null(block);
     if (out->has_largest)
         get_place(r, from, "max_abs_error_at", out->shape, out->largest);
     if (out->has_block) {
@@ -519,6 +541,33 @@ static void read_head(reader *r, report_doc *out)
                "verify") == 0;
 }
 
+static void read_remarks(reader *r, const json_t *from, const char *number,
+                         const char *lines, report_remarks *out)
+{
+    out->total = get_count(r, from, number);
+    const json_t *list =
+        get_array(r, from, lines, REMARKS_MAX, &out->lines_count);
+    if (!r->failed && out->lines_count > out->total)
+        fail(r, lines, "expected %" PRIu64 " entries at most, found %zu",
+             out->total, out->lines_count);
+    out->lines = allocate(out->lines_count, sizeof *out->lines);
+    for (size_t i = 0; i < out->lines_count; i++)
+        out->lines[i] =
+            as_string(r, lines, json_array_get(list, i), STRING_BYTES_MAX);
+}
+
+/* Who verified says what was found. */
+static void read_verdict(reader *r, report_doc *out)
+{
+    if (!out->is_verify)
+        return;
+    const json_t *from = get_object(r, out->root, "verdict");
+    r->section = "verdict";
+    read_remarks(r, from, "faults", "fault_list", &out->faults);
+    read_remarks(r, from, "warnings", "warning_list", &out->warnings);
+    r->section = NULL;
+}
+
 bool report_doc_take(json_t *root, const char *name, report_doc *out,
                      /* Written through the reader.
                       * NOLINTNEXTLINE(readability-non-const-*) */
@@ -528,6 +577,7 @@ bool report_doc_take(json_t *root, const char *name, report_doc *out,
     memset(out, 0, sizeof *out);
     out->root = root;
     read_head(&r, out);
+    read_verdict(&r, out);
     read_sides(&r, out->root, out);
     read_options(&r, out->root, out);
     read_rules(&r, out->root, out);
@@ -546,6 +596,8 @@ bool report_doc_take(json_t *root, const char *name, report_doc *out,
 
 void report_doc_free(report_doc *report)
 {
+    free(report->faults.lines);
+    free(report->warnings.lines);
     free(report->overrides);
     free(report->rules);
     free(report->kinds);

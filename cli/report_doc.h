@@ -11,10 +11,12 @@
 #include "fp8cast.h"
 #include "options.h"
 
-/* What cannot be told, such as the error relative to zeros, is NaN; relative
- * RMS may be infinite. */
+/* What cannot be told, such as the error relative to zeros, or anything where
+ * nothing was measured, is NaN; relative RMS may be infinite. */
 typedef struct report_measures {
-    uint64_t elems, blocks, zeros, saturated, became_zero, codes_unused;
+    uint64_t elems, blocks; /* that were measured, which the rest is of */
+    uint64_t unmeasured_elems, unmeasured_blocks;
+    uint64_t zeros, saturated, became_zero, codes_unused;
     double median, p999; /* of |v - w| / |w|            */
     double relative_rms, sqnr_db, cosine, max_abs_error;
 } report_measures;
@@ -64,12 +66,20 @@ typedef struct report_side {
     uint64_t tensors, bytes, shards;
 } report_side;
 
+/* Faults or warnings, of which the first are told. */
+typedef struct report_remarks {
+    uint64_t total;
+    const char **lines;
+    size_t lines_count;
+} report_remarks;
+
 /* Strings are UTF-8 without NUL, and may hold anything else. They belong to
  * `root`, and all of it goes with report_doc_free. */
 typedef struct report_doc {
     json_t *root;
     const char *version; /* of the program that wrote it           */
     bool is_verify;      /* written by verify, not by quantize     */
+    report_remarks faults, warnings; /* of verify                  */
     bool is_requantized; /* the source was FP8 blockwise           */
     bool follows_links;  /* those of the source, wherever they lead */
     report_side source, result;

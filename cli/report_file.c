@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -131,8 +132,10 @@ static void write_groups(FILE *stream, const f8_report *report)
     for (size_t i = 0; f8_report_get_layer(report, i, &stats); i++)
         element(stream, i, json_error_stats(&stats));
     fputs("],\n\"cells\":[", stream);
-    for (size_t i = 0; f8_report_get_cell(report, i, &cell); i++)
-        element(stream, i, json_report_cell(&cell));
+    for (size_t i = 0, at = 0; f8_report_get_cell(report, i, &cell); i++) {
+        if (!isnan(cell.relative_rms))
+            element(stream, at++, json_report_cell(&cell));
+    }
     fputs("],", stream);
     member(stream, "distribution", json_report_distribution(report));
 }
@@ -151,13 +154,16 @@ static void write_tensors(FILE *stream, const f8_report *report)
 }
 
 static void write_document(FILE *stream, const arguments *given,
-                           const f8_report *report, const char *card)
+                           const f8_report *report, const f8_verdict *verdict,
+                           const char *card)
 {
     f8_rule_share share;
     fputs(BEGINNING, stream);
     member(stream, "fp8cast", json_string(f8_version()));
     member(stream, "command",
            json_string(options_command_name(given->command)));
+    if (verdict)
+        member(stream, "verdict", json_report_verdict(verdict, given));
     member(stream, "source", json_report_source(report, given->paths[0], card));
     member(stream, "result", json_report_result(report, given->paths[1]));
     member(stream, "options", json_report_options(report, given));
@@ -171,7 +177,7 @@ static void write_document(FILE *stream, const arguments *given,
 }
 
 bool report_file_write(output *file, const arguments *given,
-                       const f8_report *report)
+                       const f8_report *report, const f8_verdict *verdict)
 {
     f8_error err;
     char problem[PROBLEM_BYTES], *card = malloc(F8_CARD_BYTES);
@@ -182,7 +188,7 @@ bool report_file_write(output *file, const arguments *given,
     /* A link that may not be followed is as good as no card. */
     bool is_known = status == F8_OK || status == F8_ERR_REFUSED;
     if (is_known)
-        write_document(file->stream, given, report, card);
+        write_document(file->stream, given, report, verdict, card);
     else
         message_error("%s", err.message);
     free(card);

@@ -11,8 +11,8 @@
  * error told, when it cannot be; output_end in any case. */
 bool report_file_begin(output *file, const arguments *given);
 /* Writes the report of a run and gives the file its name; false, with the
- * error told, when that fails. */
+ * error told, when that fails. `verdict` is NULL unless verify measured. */
 bool report_file_write(output *file, const arguments *given,
-                       const f8_report *report);
+                       const f8_report *report, const f8_verdict *verdict);
 
 #endif

@@ -97,7 +97,7 @@ static void left_behind(const f8_plan *plan, uint64_t count)
     for (uint64_t i = 0; i < count && i < LEFT_BEHIND_SHOWN; i++)
         fact("", f8_plan_left_behind(plan, i));
     if (count > LEFT_BEHIND_SHOWN)
-        message_line("%-21s… and %s more", "",
+        message_line("%-21s... and %s more", "",
                      text_count(count - LEFT_BEHIND_SHOWN).text);
 }
 
@@ -185,7 +185,8 @@ static void plan_tensor(const f8_plan *plan, const f8_plan_source *source)
                  f8_dtype_name(result.scale_dtype),
                  text_shape(2, result.scale_shape).text);
     if (source->results > 1)
-        snprintf(more, sizeof more, ", … %" PRIu64 " results", source->results);
+        snprintf(more, sizeof more, ", ... %" PRIu64 " results",
+                 source->results);
     message_line(
         "%-8s %s %s %s -> %s %s %s%s%s (%s)", action_name(source->action),
         source->name, f8_dtype_name(source->dtype),
@@ -354,6 +355,11 @@ static void error_facts(const f8_error_stats *stats)
                  text_percent(stats->p999_relative_error).text,
                  text_count(stats->saturated).text,
                  text_count(stats->became_zero).text);
+    if (stats->unmeasured_blocks > 0)
+        message_line("not measured: %s of %s blocks, with %s weights",
+                     text_count(stats->unmeasured_blocks).text,
+                     text_count(stats->unmeasured_blocks + stats->blocks).text,
+                     text_count(stats->unmeasured_elems).text);
 }
 
 void table_errors(const f8_report *report)
@@ -370,9 +376,10 @@ void table_errors(const f8_report *report)
     f8_report_get_overall(report, &stats);
     error_row("overall", &stats);
     error_facts(&stats);
-    worst_heading();
     for (size_t i = 0; i < WORST_SHOWN && f8_report_get_worst(report, i, &at);
          i++) {
+        if (i == 0)
+            worst_heading();
         f8_report_get_tensor(report, at, &tensor);
         worst_row(tensor.error.name, tensor.error.relative_rms);
     }
@@ -385,6 +392,9 @@ static f8_error_stats stats_of(const char *name, uint64_t tensors,
 {
     return (f8_error_stats){.name = name,
                             .tensors = tensors,
+                            .blocks = error->blocks,
+                            .unmeasured_elems = error->unmeasured_elems,
+                            .unmeasured_blocks = error->unmeasured_blocks,
                             .median_relative_error = error->median,
                             .relative_rms = error->relative_rms,
                             .sqnr_db = error->sqnr_db,
@@ -409,6 +419,44 @@ static f8_scales choice_of(const char *name)
     return F8_SCALES_DEFAULT;
 }
 
+static void verdict_heading(const char *dst, uint64_t faults)
+{
+    if (faults == 0)
+        message_line("%s: no faults", dst);
+    else
+        message_line("%s: %s fault%s", dst, text_count(faults).text,
+                     faults == 1 ? "" : "s");
+}
+
+static void more_faults(uint64_t faults, uint64_t shown)
+{
+    if (faults > shown)
+        message_line("  ... and %s more", text_count(faults - shown).text);
+}
+
+static void more_remarks(const char *label, uint64_t total, uint64_t shown)
+{
+    if (total > shown)
+        message_line("%-21s... and %s more", label,
+                     text_count(total - shown).text);
+}
+
+static void verdict_rows(const report_doc *report)
+{
+    const report_remarks *faults = &report->faults;
+    const report_remarks *warnings = &report->warnings;
+    size_t shown = 0;
+    verdict_heading(report->result.name, faults->total);
+    for (; shown < FAULTS_SHOWN && shown < faults->lines_count; shown++)
+        message_line("  %s", faults->lines[shown]);
+    more_faults(faults->total, shown);
+    for (shown = 0; shown < FAULTS_SHOWN && shown < warnings->lines_count;
+         shown++)
+        long_fact("warning", warnings->lines[shown]);
+    more_remarks("warning", warnings->total, shown);
+    blank();
+}
+
 void table_report(const report_doc *report)
 {
     f8_plan_summary sides = {.source_tensors = report->source.tensors,
@@ -421,6 +469,8 @@ void table_report(const report_doc *report)
                              .kept = report->kept,
                              .scales = report->scales,
                              .choice = choice_of(report->choice)};
+    if (report->is_verify)
+        verdict_rows(report);
     counts_table(&sides);
     if (*report->layout)
         fact("layout", report->layout);
@@ -466,9 +516,7 @@ static void remark_rows(const f8_verdict *verdict, const char *label,
         long_fact(label, line);
         shown++;
     }
-    if (total > shown)
-        message_line("%-21s… and %s more", label,
-                     text_count(total - shown).text);
+    more_remarks(label, total, shown);
 }
 
 void table_verdict(const char *dst, const f8_verdict *verdict)
@@ -477,19 +525,13 @@ void table_verdict(const char *dst, const f8_verdict *verdict)
     const char *fault = NULL;
     uint64_t shown = 0;
     f8_verdict_get_summary(verdict, &summary);
-    if (summary.faults == 0)
-        message_line("%s: no faults", dst);
-    else
-        message_line("%s: %s fault%s", dst, text_count(summary.faults).text,
-                     summary.faults == 1 ? "" : "s");
+    verdict_heading(dst, summary.faults);
     while (shown < FAULTS_SHOWN &&
            (fault = f8_verdict_fault(verdict, (size_t)shown)) != NULL) {
         message_line("  %s", fault);
         shown++;
     }
-    if (summary.faults > shown)
-        message_line("  … and %s more",
-                     text_count(summary.faults - shown).text);
+    more_faults(summary.faults, shown);
     blank();
     fact("FP8 weights", text_count(summary.quantized).text);
     fact("kept tensors", text_count(summary.kept).text);
@@ -512,14 +554,34 @@ static void gigabytes_row(const char *name, double before, double after)
                  text_real(after / 1e9, 3).text);
 }
 
+/* So that small numbers are not 0: "273", "76.8", "0.4". */
+static figure bandwidth_of(const f8_machine *machine)
+{
+    figure out;
+    double gigabytes = machine->bytes_per_second / 1e9;
+    if (gigabytes >= 100)
+        return text_real(gigabytes, 0);
+    snprintf(out.text, sizeof out.text, "%.3g", gigabytes);
+    return out;
+}
+
+/* "45.3", "0.067". */
+static figure tokens_a_second(double tokens)
+{
+    figure out;
+    if (tokens >= 1)
+        return text_real(tokens, 1);
+    snprintf(out.text, sizeof out.text, "%.2g", tokens);
+    return out;
+}
+
 static void bound_row(const f8_roofline_summary *summary,
                       const f8_machine *machine)
 {
     double rate = (double)summary->batch * machine->bytes_per_second;
-    message_line("%-42s%10s%10s%10s", machine->name,
-                 text_real(machine->bytes_per_second / 1e9, 0).text,
-                 text_real(rate / summary->before_bytes, 1).text,
-                 text_real(rate / summary->after_bytes, 1).text);
+    message_line("%-42s%10s%10s%10s", machine->name, bandwidth_of(machine).text,
+                 tokens_a_second(rate / summary->before_bytes).text,
+                 tokens_a_second(rate / summary->after_bytes).text);
 }
 
 static void roofline_facts(const f8_roofline_summary *summary)

@@ -147,11 +147,17 @@ figure text_rate(uint64_t bytes, double seconds)
     return out;
 }
 
+/* Larger ones are no longer read digit by digit. */
+#define PERCENT_PLAIN_END 1e4
+#define REAL_PLAIN_END 1e9
+
 figure text_percent(double ratio)
 {
     figure out;
     if (isnan(ratio))
         snprintf(out.text, sizeof out.text, "-");
+    else if (fabs(ratio) * 100 >= PERCENT_PLAIN_END)
+        snprintf(out.text, sizeof out.text, "%.2g %%", ratio * 100);
     else
         snprintf(out.text, sizeof out.text, "%.2f %%", ratio * 100);
     return out;
@@ -162,6 +168,8 @@ figure text_real(double value, int decimals)
     figure out;
     if (isnan(value))
         snprintf(out.text, sizeof out.text, "-");
+    else if (fabs(value) >= REAL_PLAIN_END)
+        snprintf(out.text, sizeof out.text, "%.3g", value);
     else
         snprintf(out.text, sizeof out.text, "%.*f", decimals, value);
     return out;

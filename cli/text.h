@@ -21,7 +21,7 @@ figure text_bytes_fully(uint64_t bytes);
 figure text_seconds(double seconds);
 /* "1.24 GB/s"; "-" when no time has passed. */
 figure text_rate(uint64_t bytes, double seconds);
-/* "2.21 %"; "-" for NaN, as in the two below. */
+/* "2.21 %", "4.1e+05 %"; "-" for NaN, as in the one below. */
 figure text_percent(double ratio);
 figure text_real(double value, int decimals);
 /* "[256,1024,2048]", without blanks: one word of a line. */

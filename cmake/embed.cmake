@@ -3,7 +3,6 @@
 # Run with: cmake -DTABLE=… -DOUTPUT=… "-DINPUTS=…" -P embed.cmake
 set(code "/* Generated from data files by cmake/embed.cmake. */\n#include \"builtin.h\"\n\n")
 string(APPEND code "const f8_builtin f8_builtin_${TABLE}[] = {\n")
-string(REPLACE " " ";" INPUTS "${INPUTS}")
 foreach(path IN LISTS INPUTS)
     get_filename_component(name "${path}" NAME)
     string(REGEX REPLACE "\\.[a-z]+$" "" name "${name}")

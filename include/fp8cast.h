@@ -6,7 +6,8 @@
  * itself. Nothing here prints, exits, reads the
  * environment or keeps global state. Distinct objects may be used from
  * distinct threads at the same time; one object from one thread at a time,
- * except that const getters may run concurrently with each other.
+ * except that const getters may run concurrently with each other, and that one
+ * plan may be executed by several threads, each into a folder of its own.
  *
  * Conventions. Every fallible call returns f8_status and, when it fails and
  * `err` is not NULL, fills *err once. Output pointers are set to NULL on
@@ -131,6 +132,10 @@ typedef enum f8_scales {
 /* "amax", "mse" or "pow2"; NULL for no such choice. The default's is "amax". */
 F8_API const char *f8_scales_name(f8_scales choice);
 
+/* Kernels that this CPU runs, slowest first: "c", and of "avx2", "avx512",
+ * "vbmi" and "neon" those that there are; NULL past the end. */
+F8_API const char *f8_cpu_name(size_t i);
+
 /* One --keep or --quantize. The glob is matched against source tensor names:
  * `*` any run of characters, `?` one character, `{n}` a decimal number. Later
  * overrides win over earlier ones and over the family's rules. */
@@ -151,7 +156,8 @@ typedef struct f8_progress { /* bytes_resumed <= bytes_done <= bytes_total */
     uint64_t bytes_done;     /* source bytes finished, resumed ones included */
     uint64_t bytes_total;    /* source bytes in all: of tensors, and, of
                                 verify, of files beside them; 0 while it
-                                compares names, before it reads these      */
+                                compares names, or looks at what DST has,
+                                before it reads these                      */
     uint64_t bytes_resumed;  /* of bytes_done: finished by an earlier run  */
     uint32_t shards_done;
     uint32_t shards_total;
@@ -175,8 +181,9 @@ typedef struct f8_options {
                           such */
     f8_progress_fn progress;
     void *progress_user;
-    const char *cpu;  /* kernels: "c", "avx2", "avx512", "vbmi", "neon"; NULL:
-                         the fastest that this CPU runs. Changes no byte      */
+    const char *cpu; /* kernels, as f8_cpu_name has them; NULL: the fastest that
+                        this CPU runs. Changes no byte. f8_plan_create only
+                        looks whether there are such                         */
     f8_scales scales; /* how scales are chosen                            */
     /* What is quantised and which file has it: NULL for "card", or a layout
      * that the family's rules have, such as "official". Not read by verify. */
@@ -275,8 +282,8 @@ F8_API const char *f8_plan_shard_name(const f8_plan *plan, uint64_t i);
 /* i < left_behind: path relative to SRC of a file that is not carried over. */
 F8_API const char *f8_plan_left_behind(const f8_plan *plan, uint64_t i);
 
-/* Sentence i that the rules have for whoever converts this family, such as
- * that some engine cannot load it; NULL at the end. */
+/* Sentence i that the rules have for whoever converts this family; NULL at the
+ * end. What an engine cannot do with it is a finding, see below. */
 F8_API const char *f8_plan_note(const f8_plan *plan, uint64_t i);
 
 /* Module i of quantization_config.modules_to_not_convert; NULL at the end. */
@@ -330,8 +337,8 @@ F8_API f8_status f8_plan_serving(const f8_plan *plan, f8_serving **serving,
 F8_API void f8_serving_get_engine(const f8_serving *serving, f8_engine engine,
                                   f8_serving_engine *out);
 /* What does not fit so many devices, a power of two up to F8_TP_MAX, like
- * `limit`; `spread`: like `ep_limit`. NULL: they load it, or it is not known.
- */
+ * `limit`; `spread`: like `ep_limit`. NULL: they load it, or it is not known,
+ * or a warning says why there is no size at all. */
 F8_API const char *f8_serving_limit(const f8_serving *serving, f8_engine engine,
                                     unsigned devices, bool spread);
 /* Finding i, warnings first; false past the end. */
@@ -342,15 +349,20 @@ F8_API void f8_serving_free(f8_serving *serving); /* NULL is fine */
 /* ---- error statistics -------------------------------------------------- */
 
 /* Round-trip error of quantised weights: w the source, v = code * scale what
- * an engine computes. Measured over every element of every block. */
+ * an engine computes. Measured over every element of every block; but verify
+ * may meet blocks that have none, by a scale that is no positive number, a
+ * NaN or an infinity in w or v. Figures are of the others, and NaN where there
+ * are none. */
 typedef struct f8_error_stats {
-    const char *name; /* kind ("self_attn.q_proj"), or tensor name        */
+    const char *name; /* kind ("self_attn.q_proj"), or tensor name; NULL
+                         of f8_quantize_matrix                            */
     uint64_t tensors; /* quantised weights                                */
-    uint64_t elems;
-    uint64_t blocks;
-    uint64_t zeros; /* w == 0; these have no relative error             */
+    uint64_t elems;   /* that were measured                               */
+    uint64_t blocks;  /* likewise                                         */
+    uint64_t zeros;   /* w == 0; these have no relative error             */
     double median_relative_error; /* median of |v - w| / |w|, from a
-                                     histogram; true to 2^-11         */
+                                     histogram; true to two bins, 2^-11
+                                     below 1/16, then 1/32 of it        */
     double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
     double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
     double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */
@@ -360,6 +372,7 @@ typedef struct f8_error_stats {
     uint64_t saturated;         /* |w / scale| > 448                      */
     uint64_t became_zero;       /* w != 0, v == 0                         */
     unsigned codes_unused;      /* of the 254 finite codes                */
+    uint64_t unmeasured_elems, unmeasured_blocks;
 } f8_error_stats;
 
 /* One quantised tensor. */
@@ -378,7 +391,7 @@ typedef struct f8_tensor_error {
 typedef struct f8_error_cell {
     size_t layer, kind;
     uint64_t tensors;
-    double relative_rms;
+    double relative_rms; /* NaN: nothing of them was measured */
 } f8_error_cell;
 
 /* Weights other than 0 with from <= |v - w| / |w| < to; those without error
@@ -445,7 +458,7 @@ F8_API bool f8_report_get_bin(const f8_report *report, size_t i,
 F8_API bool f8_report_get_tensor(const f8_report *report, uint64_t i,
                                  f8_tensor_error *out);
 /* Indices of the tensors with the largest relative RMS, worst first, at most
- * 20. */
+ * 20; of which nothing was measured is not among them. */
 F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
                                 uint64_t *tensor);
 /* In order of first use. */
@@ -466,8 +479,8 @@ F8_API void f8_report_free(f8_report *report); /* NULL is fine */
  * call; what a stopped one was writing stays under .fp8cast/ until then. While
  * another process or thread writes there: F8_ERR_REFUSED. In a folder that is
  * finished only missing files are written, or with overwrite those that are not
- * the source's; what else lies there is not touched. Options that shape
- * the result are the plan's; of `options` only overwrite and progress are read
+ * the source's; what else lies there is not touched. Options that shape the
+ * result are the plan's; of `options` only overwrite, progress and cpu are read
  * here. On success *report is the caller's to free. */
 F8_API f8_status f8_quantize(const f8_plan *plan, const char *dst,
                              const f8_options *options, f8_report **report,
@@ -482,10 +495,11 @@ typedef enum f8_meeting {
 } f8_meeting;
 
 /* Looks at `dst` as f8_quantize or f8_dequantize would before they write, and
- * fails as they would, with F8_ERR_REFUSED and the reason; but the free space
- * is left to f8_plan_summary.disk_bytes, and neither a run that is at work
- * there nor a file of the source that is a link into `dst` is seen. Touches
- * nothing. *shards_done are finished by an earlier run. */
+ * fails as they would: with F8_ERR_REFUSED and the reason, or with F8_ERR_IO
+ * where they could make no folder or file. But the free space is left to
+ * f8_plan_summary.disk_bytes, and neither a run that is at work there nor a
+ * file of the source that is a link into `dst` is seen. Touches nothing.
+ * *shards_done are finished by an earlier run. */
 F8_API f8_status f8_plan_meet(const f8_plan *plan, const char *dst,
                               bool overwrite, f8_meeting *meeting,
                               uint64_t *shards_done, f8_error *err);
@@ -662,10 +676,11 @@ typedef struct f8_inventory f8_inventory;
 
 typedef struct f8_inventory_summary {
     uint64_t tensors, bytes, files;
-    bool has_index;           /* a checkpoint folder with an index           */
-    bool agrees;              /* index and shards name the same tensors      */
-    const char *model_type;   /* "" when there is no config.json             */
-    const char *quantization; /* "none", "fp8 e4m3 128x128 …", …           */
+    bool has_index; /* a checkpoint folder with an index           */
+    bool agrees;    /* index and shards name the same tensors      */
+    /* Of config.json, 80 bytes of each value at most: "" when there is none;
+     * "none", "fp8, e4m3, 128 x 128 blocks", ... */
+    const char *model_type, *quantization;
     uint64_t dtype_tensors[F8_DTYPE_COUNT];
     uint64_t dtype_bytes[F8_DTYPE_COUNT];
 } f8_inventory_summary;
@@ -745,10 +760,11 @@ F8_API bool f8_roofline_get_machine(const f8_roofline *roofline, size_t i,
 
 /* The YAML front matter of `src`/README.md, which is what stands between a
  * first line `---` and the next one, into `card`, without those lines and
- * without a look at the YAML. "" when there is no such file, or it has none,
- * or one that does not fit, is not UTF-8 or holds a NUL. A README.md that is a
- * link out of `src` gives F8_ERR_REFUSED unless links are followed; a hub's
- * cache may have such. */
+ * without a look at the YAML. "" when there is no such file that can be read (a
+ * folder or a fifo of that name is none), or it has none, or one that does not
+ * fit, is not UTF-8 or holds a NUL. A README.md that is a link out of `src`
+ * gives F8_ERR_REFUSED unless links are followed; a hub's cache may have such.
+ */
 F8_API f8_status f8_read_card(const char *src, bool follow_links,
                               char card[F8_CARD_BYTES], f8_error *err);
 

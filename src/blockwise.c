@@ -151,7 +151,8 @@ static f8_status refuse(const char *where, const char *what, const char *found,
     return f8_fail(err, F8_ERR_REFUSED,
                    "%s: %s: expected FP8 blockwise (\"quant_method\": \"fp8\", "
                    "\"weight_block_size\": [128, 128]), found %s%s",
-                   F8_CONFIG_NAME, where, what, found);
+                   F8_CONFIG_NAME, where, what,
+                   f8_show(found, F8_SHOWN_BYTES).text);
 }
 
 static bool is_block(const json_t *value)
@@ -189,6 +190,8 @@ static f8_status check_config(const f8_checkpoint *cp, f8_error *err)
 
     if (!config)
         return refuse("quantization_config", "none", "", err);
+    if (json_is_null(config))
+        return refuse(where, "null", "", err);
     if (!method)
         return refuse(where, "no \"quant_method\"", "", err);
     if (strcmp(method, "fp8") != 0)

@@ -13,12 +13,6 @@
 
 #include "index.h"
 
-/* As a header's: an index says the same in fewer words. */
-#define INDEX_MAX_BYTES F8_ST_HEADER_MAX_BYTES
-/* The longest lists of modules have some hundred kilobytes. It becomes a tree
- * of up to fifty times its text. */
-#define CONFIG_MAX_BYTES UINT64_C(4000000)
-
 /* Who collects problems wants to know what engines make of them: they read the
  * files that the index names. */
 #define NOT_READ \
@@ -135,10 +129,21 @@ f8_status f8_json_object(const f8_buf *text, const char *label, json_t **out,
     return f8_fail_nomem(err, label);
 }
 
+json_t *f8_json_copy(const json_t *value)
+{
+    json_t *copy = json_deep_copy(value);
+
+    if (!copy || json_equal(copy, value))
+        return copy;
+    json_decref(copy); /* some versions lose members when memory runs out */
+    return NULL;
+}
+
 static f8_status load_config(f8_checkpoint *cp, f8_error *err)
 {
-    f8_status status = f8_folder_read_file(
-        &cp->folder, F8_CONFIG_NAME, CONFIG_MAX_BYTES, &cp->config_text, err);
+    f8_status status =
+        f8_folder_read_file(&cp->folder, F8_CONFIG_NAME, F8_CONFIG_MAX_BYTES,
+                            &cp->config_text, err);
     if (status == F8_OK)
         status =
             f8_json_object(&cp->config_text, F8_CONFIG_NAME, &cp->config, err);
@@ -220,11 +225,11 @@ static f8_status read_index(opening *o)
     if (status != F8_OK)
         return status;
     o->cp->has_index = true;
-    if (bytes > INDEX_MAX_BYTES)
+    if (bytes > F8_INDEX_MAX_BYTES)
         status = f8_fail(o->err, F8_ERR_FORMAT,
                          "%s: %llu bytes, expected at most %llu", F8_INDEX_NAME,
                          (unsigned long long)bytes,
-                         (unsigned long long)INDEX_MAX_BYTES);
+                         (unsigned long long)F8_INDEX_MAX_BYTES);
     else
         status =
             f8_json_begin_file(&json, fd, 0, bytes, F8_INDEX_NAME, "", o->err);
@@ -351,7 +356,13 @@ static f8_status sort_names(opening *o)
         return f8_fail_nomem(o->err, "the tensor list");
     for (size_t i = 0; i < count; i++) {
         cp->by_name[i] = &cp->tensors.items[i];
-        cp->tensor_bytes += cp->tensors.items[i].bytes;
+        if (!f8_add_u64(cp->tensor_bytes, cp->tensors.items[i].bytes,
+                        &cp->tensor_bytes) ||
+            cp->tensor_bytes > F8_DATA_MAX_BYTES)
+            return f8_fail(o->err, F8_ERR_FORMAT,
+                           "%s: expected tensors of at most %llu bytes in all, "
+                           "found more",
+                           cp->dir, (unsigned long long)F8_DATA_MAX_BYTES);
     }
     if (count > 0)
         qsort(cp->by_name, count, sizeof *cp->by_name, by_name);

@@ -11,6 +11,11 @@
 #define F8_INDEX_NAME "model.safetensors.index.json"
 #define F8_SINGLE_NAME "model.safetensors"
 #define F8_CONFIG_NAME "config.json"
+/* As a header's: an index says the same in fewer words. */
+#define F8_INDEX_MAX_BYTES F8_ST_HEADER_MAX_BYTES
+/* The longest lists of modules have some hundred kilobytes. It becomes a tree
+ * of up to fifty times its text. */
+#define F8_CONFIG_MAX_BYTES UINT64_C(4000000)
 /* Our own folder inside a result. */
 #define F8_WORK_DIR ".fp8cast"
 
@@ -19,6 +24,10 @@
  * line and column, or byte. */
 f8_status f8_json_object(const f8_buf *text, const char *label, json_t **out,
                          f8_error *err);
+/* A tree of one's own, the caller's to drop; NULL when memory ran out. Where
+ * other threads may read the value, as those of a plan, no reference to it may
+ * be taken: that would write into it. */
+json_t *f8_json_copy(const json_t *value);
 
 /* Lines that say what is wrong. Where a caller passes none, the first one is
  * an error instead. */

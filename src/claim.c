@@ -1,8 +1,8 @@
 /* claim.c - may we write into this folder, and what of it is already ours?
  * See claim.h. */
 #include "claim.h"
-#include "finished.h"
 #include "lock.h"
+#include "separate.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -251,7 +251,8 @@ static f8_status check_folders(const f8_plan *plan, const f8_claim *claim,
 /* A shard is finished when it has its final name, the right size, and its
  * measurements stand in the journal. */
 static f8_status find_done(const f8_plan *plan, const char *work_dir,
-                           f8_claim *claim, f8_error *err)
+                           const f8_watch *watch, f8_claim *claim,
+                           f8_error *err)
 {
     f8_buf header = {0};
     f8_status status = F8_OK;
@@ -261,11 +262,16 @@ static f8_status find_done(const f8_plan *plan, const char *work_dir,
             f8_side_files_find(&claim->files, plan->shards[i].name);
         if (!f || !f->regular)
             continue;
-        status = f8_plan_shard_header(plan, i, &header, err);
+        if (watch && !watch->keep_going(watch->ctx, 0))
+            status = f8_fail(err, F8_ERR_CANCELLED, "stopped");
+        if (status == F8_OK)
+            status = f8_plan_shard_header(plan, i, &header, err);
         if (status != F8_OK ||
             f->bytes != header.length + plan->shards[i].data_bytes)
             continue;
         f8_status found = f8_journal_get_shard(work_dir, plan, i, NULL, err);
+        /* f8_claim_look has made it.
+         * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
         claim->shard_done[i] = found == F8_OK;
         claim->shards_done += found == F8_OK;
         if (found == F8_ERR_NOMEM)
@@ -295,8 +301,10 @@ static f8_status check_space(const f8_plan *plan, const char *dst,
     f8_status status = f8_free_space(dst, &free_bytes, err);
     for (size_t i = 0; i < claim->files.count; i++) {
         const f8_side_file *f = &claim->files.items[i];
-        if (claim->replace || ends_with(f->path, ".part"))
-            free_bytes += f->bytes; /* about to be removed */
+        /* They are about to be removed; holes may claim any size. */
+        if ((claim->replace || ends_with(f->path, ".part")) &&
+            !f8_add_u64(free_bytes, f->bytes, &free_bytes))
+            free_bytes = UINT64_MAX;
     }
     if (status == F8_OK && free_bytes < needed)
         return f8_fail(err, F8_ERR_SPACE,
@@ -352,31 +360,31 @@ static f8_status list_held(const char *dst, const char *work_dir,
 
 /* What of DST is this plan's, and good. */
 static f8_status look_at_own(const f8_plan *plan, const char *dst,
-                             const char *work_dir, bool overwrite,
-                             const f8_buf *index, const f8_buf *config,
+                             const char *work_dir, const f8_intent *intent,
                              f8_claim *claim, f8_error *err)
 {
-    f8_status status = find_done(plan, work_dir, claim, err);
+    f8_status status = find_done(plan, work_dir, intent->watch, claim, err);
 
-    if (status == F8_OK && claim->shards_done == plan->shards_count &&
-        f8_finished(plan, dst, &claim->files, &claim->journal, index, config)) {
-        claim->finished = true;
-        claim->complete = f8_finished_sides(plan, dst, &claim->files, overwrite,
-                                            claim->sides);
-        for (size_t i = 0; i < claim->files.count && overwrite; i++) {
-            if (is_stale(plan, claim, &claim->files.items[i]))
-                claim->complete = false;
-        }
+    claim->finished =
+        status == F8_OK && claim->shards_done == plan->shards_count &&
+        f8_finished(plan, dst, &claim->files, &claim->journal, intent);
+    if (!claim->finished)
+        return status;
+    status = f8_finished_sides(plan, dst, &claim->files, intent, claim->sides,
+                               &claim->complete, err);
+    for (size_t i = 0; i < claim->files.count && intent->overwrite; i++) {
+        if (is_stale(plan, claim, &claim->files.items[i]))
+            claim->complete = false;
     }
     return status;
 }
 
 f8_status f8_claim_look(const f8_plan *plan, const char *dst,
-                        const char *work_dir, bool overwrite,
-                        const f8_buf *index, const f8_buf *config,
+                        const char *work_dir, const f8_intent *intent,
                         f8_claim *claim, f8_error *err)
 {
     const char *why = "";
+    bool overwrite = intent->overwrite;
 
     memset(claim, 0, sizeof *claim);
     claim->shard_done = f8_alloc(plan->shards_count, sizeof(bool));
@@ -394,8 +402,7 @@ f8_status f8_claim_look(const f8_plan *plan, const char *dst,
                          !f8_journal_matches(&claim->journal, plan, &why);
     }
     if (status == F8_OK && !claim->replace)
-        status = look_at_own(plan, dst, work_dir, overwrite, index, config,
-                             claim, err);
+        status = look_at_own(plan, dst, work_dir, intent, claim, err);
     if (status == F8_OK && !claim->finished)
         status = check_foreign(plan, claim, dst, overwrite, err);
     if (status == F8_OK && !claim->complete)
@@ -445,62 +452,23 @@ static f8_status remove_file(const char *dst, const char *path, f8_error *err)
     return status;
 }
 
-/* Refuses when the source's `name` is, through a link, a file of DST that is
- * about to be removed or replaced: it may be the only copy. */
-static f8_status check_not_source(const f8_plan *plan, const char *dst,
-                                  const f8_claim *claim, const char *name,
-                                  f8_error *err)
-{
-    struct stat ours, theirs;
-    f8_status status = F8_OK;
-    char *source = f8_path_join(plan->source->dir, name);
-
-    if (!source)
-        return f8_fail_nomem(err, "a path");
-    bool link = lstat(source, &theirs) == 0 && S_ISLNK(theirs.st_mode) &&
-                stat(source, &theirs) == 0;
-    for (size_t i = 0; link && i < claim->files.count && status == F8_OK; i++) {
-        char *path = f8_path_join(dst, claim->files.items[i].path);
-        if (!path)
-            status = f8_fail_nomem(err, "a path");
-        else if (stat(path, &ours) == 0 && ours.st_dev == theirs.st_dev &&
-                 ours.st_ino == theirs.st_ino)
-            status = f8_fail(err, F8_ERR_REFUSED,
-                             "%s: is the source's %s itself", path, name);
-        free(path);
-    }
-    free(source);
-    return status;
-}
-
-static f8_status check_no_source(const f8_plan *plan, const char *dst,
-                                 const f8_claim *claim, f8_error *err)
-{
-    f8_status status = check_not_source(plan, dst, claim, F8_CONFIG_NAME, err);
-
-    if (status == F8_OK)
-        status = check_not_source(plan, dst, claim, F8_INDEX_NAME, err);
-    for (uint32_t i = 0; i < plan->source->files_count && status == F8_OK; i++)
-        status = check_not_source(plan, dst, claim, plan->source->files[i].name,
-                                  err);
-    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++)
-        status =
-            check_not_source(plan, dst, claim, plan->sides.items[i].path, err);
-    return status;
-}
-
-/* A folder is complete only with config.json and index, so they go first. The
- * journal, which says that the others are ours, stays until the new one takes
- * its place, and that only when all else is durably gone. */
-static f8_status remove_old(const char *dst, const char *work_dir,
-                            const f8_claim *claim, f8_error *err)
+/* A folder is complete only with config.json and index, so they go first. */
+static f8_status remove_last(const char *dst, f8_error *err)
 {
     f8_status status = remove_file(dst, F8_CONFIG_NAME, err);
 
     if (status == F8_OK)
         status = remove_file(dst, F8_INDEX_NAME, err);
-    if (status == F8_OK)
-        status = f8_sync_dir(dst, err);
+    return status == F8_OK ? f8_sync_dir(dst, err) : status;
+}
+
+/* The journal, which says that the others are ours, stays until the new one
+ * takes its place, and that only when all else is durably gone. */
+static f8_status remove_old(const char *dst, const char *work_dir,
+                            const f8_claim *claim, f8_error *err)
+{
+    f8_status status = remove_last(dst, err);
+
     for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
         const char *path = claim->files.items[i].path;
         if (strcmp(path, F8_WORK_DIR "/journal.json") != 0)
@@ -520,6 +488,11 @@ static f8_status remove_left(const f8_plan *plan, const char *dst,
 {
     f8_status status = F8_OK;
 
+    /* One that looks complete lost a shard, or another came into the source. */
+    if (!claim->finished &&
+        (f8_side_files_find(&claim->files, F8_CONFIG_NAME) ||
+         f8_side_files_find(&claim->files, F8_INDEX_NAME)))
+        status = remove_last(dst, err);
     for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
         const f8_side_file *f = &claim->files.items[i];
         bool stale =
@@ -534,7 +507,7 @@ f8_status f8_claim_clear(const f8_plan *plan, const char *dst,
                          const char *work_dir, bool overwrite,
                          const f8_claim *claim, f8_error *err)
 {
-    f8_status status = check_no_source(plan, dst, claim, err);
+    f8_status status = f8_separate(plan, dst, &claim->files, err);
 
     if (status != F8_OK)
         return status;

@@ -25,8 +25,7 @@ f8_status f8_claim_place(const f8_plan *plan, const char *dst, f8_error *err);
  * otherwise than the source are its user's, unless overwrite is set. Free claim
  * in any case. */
 f8_status f8_claim_look(const f8_plan *plan, const char *dst,
-                        const char *work_dir, bool overwrite,
-                        const f8_buf *index, const f8_buf *config,
+                        const char *work_dir, const f8_intent *intent,
                         f8_claim *claim, f8_error *err);
 
 /* Removes what is to be replaced, or what a stopped run left. */

@@ -270,8 +270,12 @@ static bool is_compared(const comparison *c, const f8_side_file *file)
 static void add_bytes(comparison *c)
 {
     for (size_t i = 0; i < c->theirs.count; i++) {
-        if (is_compared(c, &c->theirs.items[i]))
-            c->bytes_total += c->theirs.items[i].bytes;
+        /* Holes may claim any size; this is for progress alone. */
+        if (is_compared(c, &c->theirs.items[i]) &&
+            (!f8_add_u64(c->bytes_total, c->theirs.items[i].bytes,
+                         &c->bytes_total) ||
+             c->bytes_total > F8_DATA_MAX_BYTES))
+            c->bytes_total = F8_DATA_MAX_BYTES;
     }
 }
 
@@ -533,14 +537,14 @@ static f8_status end_progress(comparison *c)
 /* A file that has an engine read the weights in another way. */
 static f8_status check_rivals(comparison *c)
 {
-    static const char rival[] = "quant_model_description.json";
+    const f8_side_file *rival = f8_side_files_find(&c->ours, F8_RIVAL_NAME);
 
-    if (!find_file(&c->ours, rival))
+    if (!rival || !rival->regular)
         return F8_OK;
     return f8_problem(&c->findings->faults, c->err,
                       "%s: SGLang reads it in place of quantization_config, "
                       "and takes the weights for ModelSlim's",
-                      rival);
+                      F8_RIVAL_NAME);
 }
 
 /* ---- metadata -------------------------------------------------------------

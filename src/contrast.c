@@ -413,8 +413,14 @@ static f8_status make_units(run *r, f8_error *err)
     const f8_pairs *pairs = r->pairs;
     uint64_t count = 0;
 
-    for (size_t i = 0; i < pairs->count; i++)
+    for (size_t i = 0; i < pairs->count; i++) {
         count += is_read(r, i) ? matrices_of(&pairs->items[i]) : 0;
+        if (count > F8_TENSORS_MAX)
+            return f8_fail(err, F8_ERR_REFUSED,
+                           "tensor %s: expected at most %d matrices and other "
+                           "tensors to compare, found more",
+                           pairs->items[i].name, F8_TENSORS_MAX);
+    }
     free(r->units);
     r->units = f8_alloc(count, sizeof *r->units);
     if (!r->units)

@@ -207,10 +207,11 @@ static f8_status run_pipeline(convert *c, f8_error *err)
                            (uint32_t)plan->shards_count, &crew, err);
 }
 
-static bool keep_going(void *ctx)
+static bool keep_going(void *ctx, uint64_t bytes)
 {
     convert *c = ctx;
 
+    (void)bytes; /* of files that are not counted */
     c->progress.finished = NULL;
     return !c->options->progress ||
            c->options->progress(c->options->progress_user, &c->progress) == 0;
@@ -221,6 +222,7 @@ static f8_status copy_sides(convert *c, f8_error *err)
     enum { BUFFER_BYTES = 1 << 20 };
     const f8_plan *plan = c->plan;
     f8_status status = F8_OK;
+    const f8_watch watch = {keep_going, c};
     unsigned char *buffer = f8_alloc(BUFFER_BYTES, 1);
 
     if (!buffer)
@@ -230,7 +232,7 @@ static f8_status copy_sides(convert *c, f8_error *err)
             c->target.sides[i] == F8_SIDE_TO_WRITE)
             status = f8_target_copy(&c->target, &plan->source->folder,
                                     &plan->sides.items[i], buffer, BUFFER_BYTES,
-                                    keep_going, c, err);
+                                    &watch, err);
     }
     free(buffer);
     return status;
@@ -278,16 +280,19 @@ static f8_status count_results(f8_report *report, const f8_plan *plan,
 
 /* Statistics of every shard, this run's and earlier ones', in shard order:
  * an interrupted run continued reports what an undisturbed one does. */
-static f8_status make_report(const convert *c, double seconds,
-                             f8_report **report, f8_error *err)
+static f8_status make_report(convert *c, double seconds, f8_report **report,
+                             f8_error *err)
 {
     const f8_plan *plan = c->plan;
     f8_report *made = NULL;
 
     f8_status status = f8_report_new(plan, &made, err);
-    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++)
-        status = f8_journal_get_shard(c->target.work_dir, plan, i, &made->tally,
-                                      err);
+    for (uint64_t i = 0; i < plan->shards_count && status == F8_OK; i++) {
+        status = keep_going(c, 0)
+                     ? f8_journal_get_shard(c->target.work_dir, plan, i,
+                                            &made->tally, err)
+                     : f8_fail(err, F8_ERR_CANCELLED, "stopped");
+    }
     if (status == F8_OK)
         status = count_results(made, plan, err);
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
@@ -353,10 +358,12 @@ static f8_status run(const f8_plan *plan, const char *dst,
     f8_buf index = {0}, config = {0};
     convert c = {
         .plan = plan, .options = &filled, .target = {.lock = F8_LOCK_NONE}};
+    const f8_watch watch = {keep_going, &c};
 
     f8_status status = f8_options_fill(options, &filled, err);
     if (status != F8_OK)
         return status;
+    const f8_intent intent = {filled.overwrite, &index, &config, &watch};
     c.task.plan = plan;
     status = f8_kernel_choose(filled.cpu, &c.task.kernel, err);
     if (status != F8_OK)
@@ -374,8 +381,7 @@ static f8_status run(const f8_plan *plan, const char *dst,
     if (status == F8_OK)
         status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
-        status = f8_target_open(plan, dst, filled.overwrite, &index, &config,
-                                &c.target, err);
+        status = f8_target_open(plan, dst, &intent, &c.target, err);
     if (status == F8_OK && !c.target.complete)
         status = execute(&c, &index, &config, err);
     if (status == F8_OK)
@@ -386,18 +392,41 @@ static f8_status run(const f8_plan *plan, const char *dst,
     return status;
 }
 
+/* Whether a conversion could make what it makes in DST first: the folder, one
+ * for its work, files in both. */
+static f8_status check_writable(const char *dst, f8_error *err)
+{
+    char *work_dir = f8_path_join(dst, F8_WORK_DIR);
+
+    if (!work_dir)
+        return f8_fail_nomem(err, "the result folder");
+    f8_status status = f8_check_make_dir(dst, err);
+    if (status == F8_OK && access(dst, F_OK) == 0) {
+        status = f8_check_make_dir(work_dir, err);
+        if (status == F8_OK)
+            status = f8_check_make_files(dst, err);
+        if (status == F8_OK && access(work_dir, F_OK) == 0)
+            status = f8_check_make_files(work_dir, err);
+    }
+    free(work_dir);
+    return status;
+}
+
 f8_status f8_plan_meet(const f8_plan *plan, const char *dst, bool overwrite,
                        f8_meeting *meeting, uint64_t *shards_done,
                        f8_error *err)
 {
     f8_buf index = {0}, config = {0};
+    const f8_intent intent = {overwrite, &index, &config, NULL};
 
     *meeting = F8_MEETS_NOTHING;
     *shards_done = 0;
     f8_status status = write_manifests(plan, &index, &config, err);
     if (status == F8_OK)
-        status = f8_target_look(plan, dst, overwrite, &index, &config, meeting,
-                                shards_done, err);
+        status = f8_target_look(plan, dst, &intent, meeting, shards_done, err);
+    /* In a finished one nothing is written. */
+    if (status == F8_OK && *meeting != F8_MEETS_FINISHED)
+        status = check_writable(dst, err);
     f8_buf_free(&index);
     f8_buf_free(&config);
     return status;

@@ -27,64 +27,80 @@ static bool holds_bytes(const char *dst, const f8_side_files *files,
 
 bool f8_finished(const f8_plan *plan, const char *dst,
                  const f8_side_files *files, const f8_journal *journal,
-                 const f8_buf *index, const f8_buf *config)
+                 const f8_intent *intent)
 {
     /* An earlier version kept no record of the source's form. */
     if (plan->direction != F8_FROM_FP8 &&
         !json_equal(json_object_get(journal->stored, F8_ORIGINAL_KEY),
                     plan->original))
         return false;
-    return holds_bytes(dst, files, F8_CONFIG_NAME, config) &&
+    return holds_bytes(dst, files, F8_CONFIG_NAME, intent->config) &&
            (!f8_plan_has_index(plan) ||
-            holds_bytes(dst, files, F8_INDEX_NAME, index));
+            holds_bytes(dst, files, F8_INDEX_NAME, intent->index));
 }
 
-static bool same_content(const char *a, const char *b, uint64_t bytes)
+/* What cannot be read is not the same; only to stop ends it all. */
+static f8_status compare(const char *a, const char *b, uint64_t bytes,
+                         const f8_watch *watch, bool *same, f8_error *err)
 {
     const char *const paths[2] = {a, b};
     int fds[2] = {-1, -1};
-    bool same = false;
+    f8_status status = f8_open_read(a, &fds[0], NULL, NULL, err);
 
-    if (f8_open_read(a, &fds[0], NULL, NULL, NULL) == F8_OK &&
-        f8_open_read(b, &fds[1], NULL, NULL, NULL) == F8_OK &&
-        f8_compare_files(fds, paths, bytes, NULL, &same, NULL) != F8_OK)
-        same = false;
+    *same = false;
+    if (status == F8_OK)
+        status = f8_open_read(b, &fds[1], NULL, NULL, err);
+    if (status == F8_OK)
+        status = f8_compare_files(fds, paths, bytes, watch, same, err);
     for (int i = 0; i < 2; i++) {
         if (fds[i] >= 0)
             close(fds[i]);
     }
-    return same;
+    if (status == F8_OK)
+        return F8_OK;
+    *same = false;
+    return status == F8_ERR_CANCELLED || status == F8_ERR_NOMEM ? status
+                                                                : F8_OK;
 }
 
-static f8_side_state state_of(const f8_plan *plan, const char *dst,
-                              const f8_side_files *files,
-                              const f8_side_file *side)
+static f8_status look(const f8_plan *plan, const char *dst,
+                      const f8_side_files *files, const f8_intent *intent,
+                      const f8_side_file *side, f8_side_state *state,
+                      f8_error *err)
 {
     const f8_side_file *there = f8_side_files_find(files, side->path);
+    bool same = false;
+    f8_status status = F8_OK;
 
+    *state = F8_SIDE_TO_WRITE;
     if (!side->carried || !there || !there->regular)
-        return F8_SIDE_TO_WRITE;
+        return F8_OK;
     char *from = f8_path_join(plan->source->dir, side->path);
     char *to = f8_path_join(dst, side->path);
-    bool same = from && to && there->bytes == side->bytes &&
-                same_content(from, to, side->bytes);
+    if (!from || !to)
+        status = f8_fail_nomem(err, "a path");
+    else if (there->bytes == side->bytes)
+        status = compare(from, to, side->bytes, intent->watch, &same, err);
     free(to);
     free(from);
-    return same ? F8_SIDE_THERE : F8_SIDE_UNLIKE;
+    *state = same                ? F8_SIDE_THERE
+             : intent->overwrite ? F8_SIDE_TO_WRITE
+                                 : F8_SIDE_UNLIKE;
+    return status;
 }
 
-bool f8_finished_sides(const f8_plan *plan, const char *dst,
-                       const f8_side_files *files, bool overwrite,
-                       f8_side_state *states)
+f8_status f8_finished_sides(const f8_plan *plan, const char *dst,
+                            const f8_side_files *files, const f8_intent *intent,
+                            f8_side_state *states, bool *all, f8_error *err)
 {
-    bool all = true;
+    f8_status status = F8_OK;
 
-    for (size_t i = 0; i < plan->sides.count; i++) {
+    *all = true;
+    for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
         const f8_side_file *side = &plan->sides.items[i];
-        states[i] = state_of(plan, dst, files, side);
-        if (overwrite && states[i] == F8_SIDE_UNLIKE)
-            states[i] = F8_SIDE_TO_WRITE;
-        all = all && (!side->carried || states[i] != F8_SIDE_TO_WRITE);
+        status = look(plan, dst, files, intent, side, &states[i], err);
+        if (side->carried && states[i] == F8_SIDE_TO_WRITE)
+            *all = false;
     }
-    return all;
+    return status;
 }

@@ -24,31 +24,26 @@ typedef struct open_how {
     uint64_t flags, mode, resolve;
 } open_how;
 
-/* A hub's cache is MODEL/snapshots/REVISION beside MODEL/blobs. Cuts the limit
- * back to MODEL and puts the rest into the prefix. */
-static f8_status find_limit(f8_folder *folder, f8_error *err)
+/* A hub's cache is MODEL/snapshots/REVISION beside MODEL/blobs, which must be a
+ * folder itself: a link would lead anywhere. */
+static f8_status find_blobs(f8_folder *folder, f8_error *err)
 {
     static const char parent[] = "/snapshots";
     size_t n = sizeof parent - 1;
-    char *revision = strrchr(folder->limit, '/');
-    struct stat st;
+    f8_root *blobs = &folder->blobs;
+    const char *path = folder->own.path;
+    const char *revision = strrchr(path, '/');
 
-    if ((size_t)(revision - folder->limit) <= n ||
-        memcmp(revision - n, parent, n) != 0)
+    if ((size_t)(revision - path) <= n || memcmp(revision - n, parent, n) != 0)
         return F8_OK;
-    char *end = revision - n; /* of MODEL */
-    *end = '\0';
-    char *blobs = f8_path_join(folder->limit, "blobs");
-    if (!blobs)
+    f8_buf beside = {0};
+    f8_buf_append(&beside, path, (size_t)(revision - path) - n);
+    f8_buf_puts(&beside, "/blobs");
+    if (beside.failed)
         return f8_fail_nomem(err, "a path");
-    bool is_cache = stat(blobs, &st) == 0 && S_ISDIR(st.st_mode);
-    free(blobs);
-    if (!is_cache) {
-        *end = '/';
-        return F8_OK;
-    }
-    folder->prefix = f8_path_join(end + 1, "");
-    return folder->prefix ? F8_OK : f8_fail_nomem(err, "a path");
+    blobs->path = beside.data;
+    blobs->fd = f8_open(beside.data, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    return F8_OK; /* without one it is a folder like any other */
 }
 
 f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
@@ -61,41 +56,35 @@ f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
     folder->path = strdup(path);
     if (!folder->path)
         return f8_fail_nomem(err, "a path");
-    folder->limit = realpath(path, NULL);
-    if (!folder->limit)
+    folder->own.path = realpath(path, NULL);
+    if (folder->own.path)
+        folder->own.fd = f8_open(path, O_PATH | O_DIRECTORY);
+    if (folder->own.fd < 0)
         status = f8_fail_errno(err, errno, "%s: cannot open the folder", path);
     else
-        status = find_limit(folder, err);
-    if (status == F8_OK) {
-        /* By the name it was given where that is the limit. */
-        const char *name = folder->prefix ? folder->limit : path;
-        folder->limit_fd = f8_open(name, O_PATH | O_DIRECTORY);
-        if (folder->limit_fd < 0)
-            status =
-                f8_fail_errno(err, errno, "%s: cannot open the folder", path);
-    }
-    if (status == F8_OK && !folder->prefix)
-        folder->prefix = strdup("");
-    if (status == F8_OK && !folder->prefix)
-        status = f8_fail_nomem(err, "a path");
+        status = find_blobs(folder, err);
     if (status != F8_OK)
         f8_folder_close(folder);
     return status;
 }
 
+static void close_root(f8_root *root)
+{
+    if (root->fd >= 0)
+        close(root->fd);
+    free(root->path);
+}
+
 void f8_folder_close(f8_folder *folder)
 {
-    if (folder->limit_fd >= 0)
-        close(folder->limit_fd);
+    close_root(&folder->own);
+    close_root(&folder->blobs);
     free(folder->path);
-    free(folder->limit);
-    free(folder->prefix);
     *folder = F8_FOLDER_NONE;
 }
 
 /* A descriptor, or -1 with errno; EXDEV when the name leads out. */
-static int open_beneath(const f8_folder *folder, const char *relative,
-                        int flags)
+static int open_beneath(const f8_root *root, const char *relative, int flags)
 {
     enum { TRIES = 8 };
     open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
@@ -105,8 +94,7 @@ static int open_beneath(const f8_folder *folder, const char *relative,
     /* EAGAIN: something was renamed while a path with ".." was resolved. */
     for (int i = 0; i < TRIES && fd < 0; i++) {
         do
-            fd = syscall(SYS_OPENAT2, folder->limit_fd, relative, &how,
-                         sizeof how);
+            fd = syscall(SYS_OPENAT2, root->fd, relative, &how, sizeof how);
         while (fd < 0 && errno == EINTR);
         if (fd < 0 && errno != EAGAIN)
             break;
@@ -116,50 +104,56 @@ static int open_beneath(const f8_folder *folder, const char *relative,
 
 /* The same; opening a fifo that nobody writes must not hang, see f8_open_read
  * for what EAGAIN means then. */
-static int open_patiently(const f8_folder *folder, const char *relative,
-                          int flags)
+static int open_patiently(const f8_root *root, const char *relative, int flags)
 {
     struct stat st;
-    int fd = open_beneath(folder, relative, flags);
+    int fd = open_beneath(root, relative, flags);
 
     if (fd >= 0 || errno != EAGAIN || !(flags & O_NONBLOCK))
         return fd;
-    int look = open_beneath(folder, relative, O_PATH);
+    int look = open_beneath(root, relative, O_PATH);
     bool regular = look >= 0 && fstat(look, &st) == 0 && S_ISREG(st.st_mode);
     if (look >= 0)
         close(look);
     errno = EAGAIN;
-    return regular ? open_beneath(folder, relative, flags & ~O_NONBLOCK) : -1;
+    return regular ? open_beneath(root, relative, flags & ~O_NONBLOCK) : -1;
 }
 
-/* What an absolute path is called from the limit; NULL when it is outside. */
-static const char *inside(const f8_folder *folder, const char *resolved)
+/* What an absolute path is called from there; NULL when it is outside. */
+static const char *inside(const f8_root *root, const char *resolved)
 {
-    size_t n = strlen(folder->limit);
+    size_t n = root->fd >= 0 ? strlen(root->path) : 0;
 
-    n -= n > 0 && folder->limit[n - 1] == '/'; /* the limit is "/" */
-    if (strncmp(resolved, folder->limit, n) != 0 || resolved[n] != '/')
+    if (n == 0)
+        return NULL;
+    n -= root->path[n - 1] == '/'; /* it is "/" */
+    if (strncmp(resolved, root->path, n) != 0 || resolved[n] != '/')
         return NULL;
     return resolved + n + 1;
 }
 
 /* Opens what `full` resolves to if that is inside. An absolute link may well
- * lead to where it is allowed to, which RESOLVE_BENEATH alone does not see;
- * and old kernels, and some sandboxes, have no openat2. */
+ * lead to where it is allowed to, and one of a hub's cache leads to the blobs,
+ * which RESOLVE_BENEATH alone does not see; and old kernels, and some
+ * sandboxes, have no openat2. */
 static f8_status open_resolved(const f8_folder *folder, const char *full,
                                int flags, int *fd, f8_error *err)
 {
     f8_status status = F8_OK;
+    const f8_root *root = &folder->own;
     char *resolved = realpath(full, NULL);
 
     if (!resolved)
         return f8_fail_errno(err, errno, "%s: cannot open", full);
-    const char *relative = inside(folder, resolved);
+    const char *relative = inside(root, resolved);
+    if (!relative) {
+        root = &folder->blobs;
+        relative = inside(root, resolved);
+    }
     if (relative) {
-        *fd = open_patiently(folder, relative, flags);
+        *fd = open_patiently(root, relative, flags);
         if (*fd < 0 && (errno == ENOSYS || errno == EPERM))
-            *fd = openat(folder->limit_fd, relative,
-                         flags | O_CLOEXEC | O_NOFOLLOW);
+            *fd = openat(root->fd, relative, flags | O_CLOEXEC | O_NOFOLLOW);
         if (*fd < 0)
             status = f8_fail_errno(err, errno, "%s: cannot open", full);
     } else {
@@ -175,18 +169,10 @@ static f8_status open_resolved(const f8_folder *folder, const char *full,
 static f8_status open_full(const f8_folder *folder, const char *name,
                            const char *full, int flags, int *fd, f8_error *err)
 {
-    f8_buf relative = {0};
-
     if (folder->follow_links) {
         *fd = flags & O_PATH ? f8_open(full, flags) : f8_open_no_fifo(full);
     } else {
-        f8_buf_printf(&relative, "%s%s", folder->prefix, name);
-        if (relative.failed)
-            return f8_fail_nomem(err, "a path");
-        *fd = open_patiently(folder, relative.data, flags);
-        int reason = errno;
-        f8_buf_free(&relative);
-        errno = reason;
+        *fd = open_patiently(&folder->own, name, flags);
         if (*fd < 0 && (errno == EXDEV || errno == ENOSYS || errno == EPERM))
             return open_resolved(folder, full, flags, fd, err);
     }

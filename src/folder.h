@@ -9,14 +9,19 @@
 
 #include "os.h"
 
+/* A folder below which files may lie. */
+typedef struct f8_root {
+    char *path; /* absolute, without links */
+    int fd;     /* -1: there is none */
+} f8_root;
+
 typedef struct f8_folder {
-    char *path;   /* as it was given, for messages */
-    char *limit;  /* absolute: the folder, or the hub's folder of the model */
-    char *prefix; /* from the limit to the folder: "" or "snapshots/REV/" */
-    int limit_fd;
+    char *path; /* as it was given, for messages */
+    f8_root own;
+    f8_root blobs; /* of a hub's cache, where links lead to */
     bool follow_links;
 } f8_folder;
-#define F8_FOLDER_NONE ((f8_folder){.limit_fd = -1})
+#define F8_FOLDER_NONE ((f8_folder){.own.fd = -1, .blobs.fd = -1})
 
 /* Opens the folder `path` and everything that may be read through it. */
 f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
@@ -24,7 +29,7 @@ f8_status f8_folder_open(const char *path, bool follow_links, f8_folder *folder,
 void f8_folder_close(f8_folder *folder);
 
 /* f8_open_read for `name`, a path relative to the folder. A link that leads
- * out of the limit gives F8_ERR_REFUSED and says where it leads. */
+ * out of both gives F8_ERR_REFUSED and says where it leads. */
 f8_status f8_folder_open_file(const f8_folder *folder, const char *name,
                               int *fd, uint64_t *bytes, int64_t *mtime_ns,
                               f8_error *err);

@@ -79,8 +79,11 @@ static f8_status check_pattern(const parser *p, unsigned i)
     return F8_OK;
 }
 
+static const char part_names[] = "up to 8 part names with ',' between";
+
 /* NAME,NAME...: `value`, which is in word i. */
 static f8_status parse_names(parser *p, unsigned i, const char *value,
+                             const char *expected,
                              const char *names[F8_MAX_PARTS], unsigned *count)
 {
     const word *from = &p->words[i];
@@ -89,7 +92,7 @@ static f8_status parse_names(parser *p, unsigned i, const char *value,
         size_t n = strcspn(value, ",");
         if (n == 0 || *count == F8_MAX_PARTS)
             return wrong(p, from->column + (unsigned)(value - from->text),
-                         "up to 8 part names with ',' between", value);
+                         expected, value);
         const char *name = f8_arena_copy(&p->rules->strings, value, n);
         if (!name)
             return f8_fail_nomem(p->err, "the rules");
@@ -167,7 +170,8 @@ static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
         rule->axis = (unsigned)(value[0] - '0');
         value += 2;
     }
-    return parse_names(p, i, value, rule->parts, &rule->parts_count);
+    return parse_names(p, i, value, part_names, rule->parts,
+                       &rule->parts_count);
 }
 
 static f8_status parse_flag(parser *p, unsigned i, f8_rule *rule,
@@ -460,7 +464,7 @@ static f8_status parse_column_flag(parser *p, unsigned i, f8_parallel *parallel)
 
     if (!strncmp(text, "parts=", 6) && !has_names && !has_heads &&
         !parallel->kv)
-        return parse_names(p, i, text + 6, parallel->names,
+        return parse_names(p, i, text + 6, part_names, parallel->names,
                            &parallel->names_count);
     if (!strncmp(text, "heads=", 6) && !has_heads && !parallel->kv)
         return parse_heads(p, i, parallel);
@@ -535,14 +539,14 @@ static f8_status parse_model_types(parser *p)
     return F8_OK;
 }
 
-/* The words of a line behind the first, as a sentence. */
-static const char *sentence(parser *p)
+/* The words of a line from word `first` on, as a sentence. */
+static const char *sentence(parser *p, unsigned first)
 {
     f8_buf text = {0};
     const char *made = NULL;
 
-    for (unsigned i = 1; i < p->count; i++)
-        f8_buf_printf(&text, "%s%s", i > 1 ? " " : "", p->words[i].text);
+    for (unsigned i = first; i < p->count; i++)
+        f8_buf_printf(&text, "%s%s", i > first ? " " : "", p->words[i].text);
     if (!text.failed && text.length > 0)
         made = f8_arena_copy(&p->rules->strings, text.data, text.length);
     f8_buf_free(&text);
@@ -558,7 +562,7 @@ static f8_status parse_sentence(parser *p, bool refuses)
         return wrong_word(p, 1, refuses ? "a reason" : "a sentence");
     if (refuses && rules->refused)
         return wrong_word(p, 0, "one refuse");
-    const char *text = sentence(p);
+    const char *text = sentence(p, 1);
     if (!text ||
         (!refuses && !f8_grow((void **)&rules->notes, &rules->notes_capacity,
                               rules->notes_count, sizeof *rules->notes)))
@@ -567,6 +571,62 @@ static f8_status parse_sentence(parser *p, bool refuses)
         rules->refused = text;
     else
         rules->notes[rules->notes_count++] = text;
+    return F8_OK;
+}
+
+/* model_type=NAME,... or architectures=NAME,... in word i; else *has stays
+ * false. */
+static f8_status parse_condition(parser *p, unsigned i, f8_failure *failure,
+                                 bool *has)
+{
+    static const char *const keys[] = {"model_type", "architectures"};
+
+    for (size_t k = 0; i < p->count && k < sizeof keys / sizeof *keys; k++) {
+        size_t n = strlen(keys[k]);
+        const char *text = p->words[i].text;
+        if (strncmp(text, keys[k], n) != 0 || text[n] != '=')
+            continue;
+        *has = true;
+        failure->key = keys[k];
+        return parse_names(p, i, text + n + 1, "up to 8 names with ',' between",
+                           failure->values, &failure->values_count);
+    }
+    return F8_OK;
+}
+
+/* fails ENGINE PATTERN [KEY=VALUE,...] TEXT... */
+static f8_status parse_fails(parser *p)
+{
+    static const char *const engines[] = {"vllm", "sglang", "transformers"};
+    f8_rules *rules = p->rules;
+    f8_failure failure = {0};
+    bool has_condition = false;
+
+    if (p->layout)
+        return wrong_word(p, 0, "'end' before 'fails', of all layouts");
+    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++) {
+        if (p->count > 1 && !strcmp(p->words[1].text, engines[i]))
+            failure.engine = engines[i];
+    }
+    if (!failure.engine)
+        return wrong_word(p, 1, "vllm, sglang or transformers");
+    if (p->count < 3)
+        return wrong_word(p, 2, "a name pattern");
+    failure.pattern = p->words[2].text;
+    f8_status status = check_pattern(p, 2);
+    if (status == F8_OK)
+        status = parse_condition(p, 3, &failure, &has_condition);
+    if (status != F8_OK)
+        return status;
+    unsigned first = has_condition ? 4 : 3;
+    if (p->count <= first)
+        return wrong_word(p, first, "what the engine does");
+    failure.text = sentence(p, first);
+    if (!failure.text ||
+        !f8_grow((void **)&rules->failures, &rules->failures_capacity,
+                 rules->failures_count, sizeof failure))
+        return f8_fail_nomem(p->err, "the rules");
+    rules->failures[rules->failures_count++] = failure;
     return F8_OK;
 }
 
@@ -588,6 +648,8 @@ static f8_status parse_line(parser *p)
         return parse_model_types(p);
     if (!strcmp(verb, "parallel"))
         return parse_parallel(p);
+    if (!strcmp(verb, "fails"))
+        return parse_fails(p);
     if (!strcmp(verb, "layout"))
         return parse_layout(p);
     if (!strcmp(verb, "end"))
@@ -601,8 +663,8 @@ static f8_status parse_line(parser *p)
     if (strcmp(verb, "family") != 0)
         return wrong_word(p, 0,
                           "family, model_type, keep, quantize, split, rename, "
-                          "fused, parallel, note, refuse, layout, file, list "
-                          "or end");
+                          "fused, parallel, fails, note, refuse, layout, "
+                          "file, list or end");
     if (p->count != 2)
         return wrong_word(p, p->count < 2 ? 1 : 2, "one family name");
     p->rules->family = p->words[1].text;

@@ -72,7 +72,8 @@ static f8_status add_entry(f8_json *json, f8_index *index, const char *tensor)
                        "%s: weight_map: expected at most %d tensors, found "
                        "more",
                        json->label, F8_TENSORS_MAX);
-    if (index->strings.bytes > F8_NAMES_MAX_BYTES)
+    index->names_bytes += strlen(tensor);
+    if (index->names_bytes > F8_NAMES_MAX_BYTES)
         return f8_fail(json->err, F8_ERR_FORMAT,
                        "%s: weight_map: expected names of at most %d bytes in "
                        "all, found more",

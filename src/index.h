@@ -18,7 +18,8 @@ typedef struct f8_index {
     size_t count, capacity;
     const char **files; /* sorted, each once */
     size_t files_count, files_capacity;
-    int64_t total_size; /* -1: not said */
+    uint64_t names_bytes; /* of all tensors */
+    int64_t total_size;   /* -1: not said */
     f8_arena strings;
 } f8_index;
 

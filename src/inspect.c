@@ -11,9 +11,12 @@ struct f8_inventory {
     f8_checkpoint *checkpoint;
     f8_problems problems;
     f8_buf quantization; /* a phrase */
+    f8_shown model_type;
 };
 
-/* "fp8, e4m3, 128 x 128 blocks, 713 modules not converted" */
+/* "fp8, e4m3, 128 x 128 blocks, 713 modules not converted". Links were
+ * followed, so that config.json may be anybody's: of its values no more is
+ * shown than names that model types and methods have. */
 static void describe(f8_inventory *inventory)
 {
     const char *where;
@@ -26,13 +29,16 @@ static void describe(f8_inventory *inventory)
     const json_t *block = json_object_get(config, "weight_block_size");
     const json_t *list = json_object_get(config, "modules_to_not_convert");
 
+    inventory->model_type =
+        f8_show(inventory->checkpoint->model_type, F8_SHOWN_BYTES);
     if (!config || json_is_null(config)) {
         f8_buf_puts(text, "none");
         return;
     }
-    f8_buf_puts(text, method ? method : "unknown method");
+    f8_buf_puts(text, method ? f8_show(method, F8_SHOWN_BYTES).text
+                             : "unknown method");
     if (format)
-        f8_buf_printf(text, ", %s", format);
+        f8_buf_printf(text, ", %s", f8_show(format, F8_SHOWN_BYTES).text);
     if (json_array_size(block) == 2)
         f8_buf_printf(text, ", %lld x %lld blocks",
                       (long long)json_integer_value(json_array_get(block, 0)),
@@ -81,7 +87,7 @@ void f8_inventory_get_summary(const f8_inventory *inventory,
     out->files = cp->files_count;
     out->has_index = cp->has_index;
     out->agrees = inventory->problems.total == 0;
-    out->model_type = cp->model_type;
+    out->model_type = inventory->model_type.text;
     out->quantization = inventory->quantization.data;
     for (size_t i = 0; i < cp->tensors.count; i++) {
         const f8_tensor *t = &cp->tensors.items[i];

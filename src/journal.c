@@ -126,6 +126,22 @@ bool f8_journal_lists(const f8_journal *journal, const char *path)
     return false;
 }
 
+/* Appends the names of `more` that are not there. */
+static bool add_names(json_t *files, const json_t *more)
+{
+    const f8_journal there = {.stored = json_pack("{s:O}", "files", files)};
+    bool good = there.stored != NULL;
+
+    for (size_t i = 0; i < json_array_size(more) && good; i++) {
+        json_t *name = json_array_get(more, i);
+        if (json_is_string(name) &&
+            !f8_journal_lists(&there, json_string_value(name)))
+            good = !json_array_append(files, name);
+    }
+    json_decref(there.stored);
+    return good;
+}
+
 /* The names of all files that the plan will write. */
 static json_t *list_files(const f8_plan *plan)
 {
@@ -149,19 +165,22 @@ static json_t *list_files(const f8_plan *plan)
 }
 
 f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
-                           f8_error *err)
+                           bool keep_names, f8_error *err)
 {
     f8_status status = F8_OK;
     json_t *files = list_files(plan);
+    bool named =
+        files && (!keep_names ||
+                  add_names(files, json_object_get(stored->stored, "files")));
     json_t *journal =
-        files ? json_pack("{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION,
+        named ? json_pack("{s:s, s:i, s:o, s:o, s:O}", "fp8cast", F8_VERSION,
                           "result_format", F8_RESULT_FORMAT, "source",
                           hash_value(plan->source_fingerprint), "plan",
                           hash_value(plan->fingerprint), "files", files)
               : NULL;
-    bool good =
-        journal && (plan->direction == F8_FROM_FP8 ||
-                    !json_object_set(journal, F8_ORIGINAL_KEY, plan->original));
+    bool good = journal && (plan->direction == F8_FROM_FP8 ||
+                            !json_object_set_new(journal, F8_ORIGINAL_KEY,
+                                                 f8_json_copy(plan->original)));
 
     if (!good)
         status = f8_fail_nomem(err, "the journal");
@@ -213,14 +232,48 @@ static bool read_count(const json_t *value, uint64_t *out)
     return true;
 }
 
+/* Of all bins few are not empty, where a kind has no weight in a shard none:
+ * each of those as two numbers, which one it is and how many it counts. */
+static json_t *hist_value(const uint64_t hist[F8_HIST_BINS])
+{
+    json_t *list = json_array();
+    bool good = list != NULL;
+
+    for (int i = 0; good && i < F8_HIST_BINS; i++) {
+        if (hist[i] > 0)
+            good =
+                !json_array_append_new(list, json_integer(i)) &&
+                !json_array_append_new(list, json_integer((json_int_t)hist[i]));
+    }
+    if (good)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* Into a histogram of zeros. Every bin stands there once, in order. */
+static bool read_hist(const json_t *list, uint64_t hist[F8_HIST_BINS])
+{
+    size_t n = json_array_size(list);
+    uint64_t bin = 0, least = 0;
+
+    if (!json_is_array(list) || n % 2 != 0)
+        return false;
+    for (size_t i = 0; i < n; i += 2, least = bin + 1) {
+        if (!read_count(json_array_get(list, i), &bin) || bin < least ||
+            bin >= F8_HIST_BINS ||
+            !read_count(json_array_get(list, i + 1), &hist[bin]) ||
+            hist[bin] == 0)
+            return false;
+    }
+    return true;
+}
+
 static json_t *stats_value(const f8_stats *s)
 {
-    json_t *hist = json_array(), *seen = json_array();
+    json_t *hist = hist_value(s->hist), *seen = json_array();
     bool good = hist && seen;
 
-    for (int i = 0; good && i < F8_HIST_BINS; i++)
-        good =
-            !json_array_append_new(hist, json_integer((json_int_t)s->hist[i]));
     for (int i = 0; good && i < 4; i++)
         good = !json_array_append_new(seen, hash_value(s->seen.bits[i]));
     if (!good) {
@@ -248,19 +301,15 @@ static bool read_word(const char *text, uint64_t *word)
 
 static bool read_stats(const json_t *value, f8_stats *s)
 {
-    const json_t *hist = json_object_get(value, "histogram");
     const json_t *seen = json_object_get(value, "codes");
 
     if (!read_count(json_object_get(value, "tensors"), &s->tensors) ||
         !read_count(json_object_get(value, "elements"), &s->elems) ||
         !read_count(json_object_get(value, "blocks"), &s->blocks) ||
         !read_sums(json_object_get(value, "sums"), &s->sums) ||
-        json_array_size(hist) != F8_HIST_BINS || json_array_size(seen) != 4)
+        !read_hist(json_object_get(value, "histogram"), s->hist) ||
+        json_array_size(seen) != 4)
         return false;
-    for (size_t i = 0; i < F8_HIST_BINS; i++) {
-        if (!read_count(json_array_get(hist, i), &s->hist[i]))
-            return false;
-    }
     for (size_t i = 0; i < 4; i++) {
         const char *word = json_string_value(json_array_get(seen, i));
         if (!word || strlen(word) != WORD_DIGITS ||

@@ -27,9 +27,10 @@ bool f8_journal_matches(const f8_journal *journal, const f8_plan *plan,
 bool f8_journal_lists(const f8_journal *journal, const char *path);
 
 /* Writes the journal of plan, with the files it will write, over the one that
- * was read, unless they say the same. */
+ * was read, unless they say the same. keep_names: files that only the stored
+ * one lists are in DST still, and remain ours. */
 f8_status f8_journal_begin(const f8_journal *stored, const f8_plan *plan,
-                           f8_error *err);
+                           bool keep_names, f8_error *err);
 
 /* What was measured in a finished shard. Written before the shard gets its
  * final name: the name is what makes it finished. */

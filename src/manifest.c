@@ -36,6 +36,41 @@ static int compare_names(const void *a, const void *b)
     }
 }
 
+/* All before the first entry. */
+static void print_metadata(const f8_plan *plan, f8_buf *text)
+{
+    f8_buf_printf(text,
+                  "{\n  \"metadata\": {\n    \"total_parameters\": %llu,\n"
+                  "    \"total_size\": %llu\n  },\n  \"weight_map\": {",
+                  (unsigned long long)plan->parameters,
+                  (unsigned long long)plan->result_bytes);
+}
+
+static const char before_first[] = "\n    ", before_other[] = ",\n    ",
+                  between[] = ": ", index_end[] = "\n  }\n}\n";
+
+uint64_t f8_manifest_index_bytes(const f8_plan *plan)
+{
+    f8_buf metadata = {0};
+    /* Each entry is counted with a comma; the first has none. */
+    uint64_t bytes =
+        sizeof index_end - 1 + sizeof before_first - sizeof before_other;
+
+    print_metadata(plan, &metadata);
+    bytes += metadata.length;
+    f8_buf_free(&metadata);
+    for (uint64_t i = 0; i < plan->results_count; i++) {
+        const f8_unit *u = &plan->units[plan->results[i]];
+        uint64_t name = f8_json_string_bytes(u->name);
+        uint64_t rest = sizeof before_other - 1 + sizeof between - 1 +
+                        f8_json_string_bytes(plan->shards[u->shard].name);
+        bytes += name + rest;
+        if (u->action == F8_QUANTIZE)
+            bytes += name + sizeof F8_SCALE_SUFFIX - 1 + rest;
+    }
+    return bytes;
+}
+
 f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err)
 {
     uint64_t count = 0;
@@ -50,23 +85,19 @@ f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err)
             entries[count++] = (entry){&plan->units[i], true};
     }
     qsort(entries, count, sizeof *entries, compare_names);
-    f8_buf_printf(text,
-                  "{\n  \"metadata\": {\n    \"total_parameters\": %llu,\n"
-                  "    \"total_size\": %llu\n  },\n  \"weight_map\": {",
-                  (unsigned long long)plan->parameters,
-                  (unsigned long long)plan->result_bytes);
+    print_metadata(plan, text);
     f8_buf name = {0};
     for (uint64_t i = 0; i < count; i++) {
         const f8_unit *u = entries[i].unit;
         name.length = 0;
         f8_buf_printf(&name, "%s%s", u->name,
                       entries[i].scale ? F8_SCALE_SUFFIX : "");
-        f8_buf_puts(text, i ? ",\n    " : "\n    ");
+        f8_buf_puts(text, i ? before_other : before_first);
         f8_buf_json_string(text, name.data ? name.data : "");
-        f8_buf_puts(text, ": ");
+        f8_buf_puts(text, between);
         f8_buf_json_string(text, plan->shards[u->shard].name);
     }
-    f8_buf_puts(text, "\n  }\n}\n");
+    f8_buf_puts(text, index_end);
     bool failed = text->failed || name.failed;
     f8_buf_free(&name);
     free(entries);
@@ -294,11 +325,11 @@ f8_status f8_manifest_config(const f8_plan *plan, f8_buf *text, f8_error *err)
 
     if (good && plan->scale_dtype == F8_SCALE_UE8M0)
         good = !json_object_set_new(value, "scale_fmt", json_string("ue8m0"));
-    good =
-        good &&
-        !json_object_set_new(value, "weight_block_size",
-                             json_pack("[ii]", F8_BLOCK, F8_BLOCK)) &&
-        !json_object_set(value, "modules_to_not_convert", plan->not_converted);
+    good = good &&
+           !json_object_set_new(value, "weight_block_size",
+                                json_pack("[ii]", F8_BLOCK, F8_BLOCK)) &&
+           !json_object_set_new(value, "modules_to_not_convert",
+                                f8_json_copy(plan->not_converted));
     if (good)
         status = f8_json_splice(&base, "quantization_config", value, text, err);
     else

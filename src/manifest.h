@@ -7,6 +7,8 @@
 
 /* Text of model.safetensors.index.json; only for several shards. */
 f8_status f8_manifest_index(const f8_plan *plan, f8_buf *text, f8_error *err);
+/* How long that will be, without writing it. */
+uint64_t f8_manifest_index_bytes(const f8_plan *plan);
 /* The source's config.json with quantization_config added, or, where the
  * source has one, with another in its place; on the way back without it. */
 f8_status f8_manifest_config(const f8_plan *plan, f8_buf *text, f8_error *err);

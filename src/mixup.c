@@ -156,7 +156,7 @@ static f8_status compare(suspect *s, const f8_unit *from, piece *p,
 static bool codes_fit(const f8_check *check)
 {
     return !check->not_nearest && !check->nan_codes && !check->bad_scales &&
-           !check->odd_weights;
+           !check->odd_weights && !check->infinite;
 }
 
 static bool has_weight(const piece *p)

@@ -98,9 +98,12 @@ void f8_buf_printf(f8_buf *buf, const char *format, ...)
     buf->length += (size_t)n;
 }
 
+/* What JSON writes as a backslash and a letter. */
+#define SHORT_ESCAPES "\b\f\n\r\t\"\\"
+
 void f8_buf_json_string(f8_buf *buf, const char *text)
 {
-    static const char shorts[] = "\b\f\n\r\t\"\\";
+    static const char shorts[] = SHORT_ESCAPES;
     static const char letters[] = "bfnrt\"\\";
 
     f8_buf_append(buf, "\"", 1);
@@ -122,6 +125,19 @@ void f8_buf_json_string(f8_buf *buf, const char *text)
         text++;
     }
     f8_buf_append(buf, "\"", 1);
+}
+
+uint64_t f8_json_string_bytes(const char *text)
+{
+    uint64_t bytes = 2; /* the quotes */
+
+    for (; *text; text++) {
+        if ((unsigned char)*text >= 0x20 && *text != '"' && *text != '\\')
+            bytes++;
+        else
+            bytes += strchr(SHORT_ESCAPES, *text) ? 2 : 6;
+    }
+    return bytes;
 }
 
 void f8_buf_free(f8_buf *buf)
@@ -378,31 +394,38 @@ f8_status f8_read_file(const char *path, uint64_t max_bytes, f8_buf *buf,
     return status;
 }
 
+/* The folder that has the entry `path`; the caller frees it. NULL when out of
+ * memory. */
+static char *parent_of(const char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n > 0 ? strndup(path, n) : strdup(".");
+}
+
 /* Makes what happened to the entry `path` durable. */
 static f8_status sync_parent(const char *path, f8_error *err)
 {
-    char *dir = strdup(path);
+    char *dir = parent_of(path);
 
     if (!dir)
         return f8_fail_nomem(err, path);
-    size_t n = strlen(dir);
-    while (n > 1 && dir[n - 1] == '/')
-        dir[--n] = '\0';
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir] = '\0';
-    f8_status status = f8_sync_dir(slash ? dir : ".", err);
+    f8_status status = f8_sync_dir(dir, err);
     free(dir);
     return status;
 }
 
-f8_status f8_make_dir(const char *path, f8_error *err)
+/* What becomes of a mkdir that failed, or would, for this reason. */
+static f8_status judge_make_dir(const char *path, int reason, f8_error *err)
 {
     struct stat st;
 
-    if (mkdir(path, 0777) == 0)
-        return sync_parent(path, err);
-    int reason = errno;
     if (reason == EEXIST && stat(path, &st) != 0)
         return f8_fail_errno(err, errno, "%s: cannot stat", path);
     if (reason == EEXIST && S_ISDIR(st.st_mode))
@@ -413,6 +436,43 @@ f8_status f8_make_dir(const char *path, f8_error *err)
                        "folder to make it in",
                        path);
     return f8_fail_errno(err, reason, "%s: cannot make the folder", path);
+}
+
+f8_status f8_make_dir(const char *path, f8_error *err)
+{
+    if (mkdir(path, 0777) == 0)
+        return sync_parent(path, err);
+    return judge_make_dir(path, errno, err);
+}
+
+/* Whether entries can be made in the folder `dir`, by the rights that the
+ * process has now; errno says why not. */
+static bool can_make_in(const char *dir)
+{
+    return faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) == 0;
+}
+
+f8_status f8_check_make_dir(const char *path, f8_error *err)
+{
+    struct stat st;
+
+    if (lstat(path, &st) == 0)
+        return judge_make_dir(path, EEXIST, err);
+    if (errno != ENOENT || !*path)
+        return judge_make_dir(path, errno, err);
+    char *dir = parent_of(path);
+    if (!dir)
+        return f8_fail_nomem(err, path);
+    int reason = can_make_in(dir) ? 0 : errno;
+    free(dir);
+    return reason == 0 ? F8_OK : judge_make_dir(path, reason, err);
+}
+
+f8_status f8_check_make_files(const char *dir, f8_error *err)
+{
+    if (can_make_in(dir))
+        return F8_OK;
+    return f8_fail_errno(err, errno, "%s: cannot make files in it", dir);
 }
 
 f8_status f8_make_parents(const char *root, const char *path, f8_error *err)
@@ -557,7 +617,8 @@ f8_status f8_free_space(const char *path, uint64_t *bytes, f8_error *err)
         else
             slash[slash == dir ? 1 : 0] = '\0';
     }
-    if (!f8_mul_u64(st.f_bavail, st.f_frsize, bytes))
+    /* A file system without blocks (FUSE, by default) does not tell. */
+    if (st.f_blocks == 0 || !f8_mul_u64(st.f_bavail, st.f_frsize, bytes))
         *bytes = UINT64_MAX;
 out:
     free(dir);

@@ -47,6 +47,8 @@ void f8_buf_printf(f8_buf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Appends text as a JSON string with its quotes. */
 void f8_buf_json_string(f8_buf *buf, const char *text);
+/* How many bytes that would be. */
+uint64_t f8_json_string_bytes(const char *text);
 void f8_buf_free(f8_buf *buf);
 
 /* Strings that live as long as their owner, packed into large pieces. */
@@ -105,6 +107,11 @@ f8_status f8_read_all(int fd, uint64_t bytes, uint64_t max_bytes,
 
 /* mkdir that is content with an existing directory; a new one is durable. */
 f8_status f8_make_dir(const char *path, f8_error *err);
+/* Fails as that would by what is there and by the rights that the process has,
+ * and makes nothing. */
+f8_status f8_check_make_dir(const char *path, f8_error *err);
+/* The same of files in a directory that is there. */
+f8_status f8_check_make_files(const char *dir, f8_error *err);
 /* mkdir for every missing parent of the file `path`, below `root`. */
 f8_status f8_make_parents(const char *root, const char *path, f8_error *err);
 /* Creates (or truncates) a file for writing; *fd is -1 on failure. */

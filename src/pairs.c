@@ -165,6 +165,7 @@ static f8_status pair_by_name(f8_pairs *out, f8_error *err)
 typedef struct parts {
     bool **taken; /* one a tensor; NULL: none of them */
     const f8_rule **rules;
+    uint64_t count; /* of all that have one */
 } parts;
 
 static void parts_free(parts *p, size_t count)
@@ -226,6 +227,24 @@ static f8_side part_side(const f8_members *m, const f8_tensor *fused,
     return side;
 }
 
+/* Makes room for what is known of the parts of tensor k, unless there is. */
+static f8_status take_parts(parts *p, size_t k, const f8_tensor *whole,
+                            unsigned each, f8_error *err)
+{
+    uint64_t count = whole->shape[0] * each;
+
+    if (p->taken[k])
+        return F8_OK;
+    p->count += count;
+    if (p->count > F8_TENSORS_MAX)
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "tensor %s: expected fused tensors of at most %d parts "
+                       "in all, found more",
+                       whole->name, F8_TENSORS_MAX);
+    p->taken[k] = f8_alloc(count, sizeof **p->taken);
+    return p->taken[k] ? F8_OK : f8_fail_nomem(err, "the comparison");
+}
+
 /* Pairs each matrix of `alone` that is left with its place in `fused`. */
 static f8_status pair_parts(f8_pairs *out, f8_members *alone, f8_members *fused,
                             parts *p, f8_error *err)
@@ -243,10 +262,9 @@ static f8_status pair_parts(f8_pairs *out, f8_members *alone, f8_members *fused,
             continue;
         size_t k = index_of(fused, whole);
         unsigned count = place.rule->parts_count;
-        if (!p->taken[k])
-            p->taken[k] = f8_alloc(whole->shape[0] * count, sizeof **p->taken);
-        if (!p->taken[k])
-            return f8_fail_nomem(err, "the comparison");
+        status = take_parts(p, k, whole, count, err);
+        if (status != F8_OK)
+            return status;
         p->taken[k][place.expert * count + place.part] = true;
         p->rules[k] = place.rule;
         alone->is_taken[i] = true;
@@ -294,6 +312,11 @@ static f8_status add_missing_parts(f8_pairs *out, f8_members *m,
             .is_part = true,
             .part_shape = {t->shape[1] / rule->parts_count, t->shape[2]}};
         status = add_single(m, single, err);
+        if (status == F8_OK && out->strings.bytes > F8_NAMES_MAX_BYTES)
+            status = f8_fail(err, F8_ERR_REFUSED,
+                             "tensor %s: expected parts of fused tensors with "
+                             "names of at most %d bytes in all, found more",
+                             t->name, F8_NAMES_MAX_BYTES);
     }
     return status;
 }
@@ -336,8 +359,8 @@ static f8_status pair_rest(f8_pairs *out, f8_error *err)
 {
     size_t n = out->a.checkpoint->tensors.count;
     size_t m = out->b.checkpoint->tensors.count;
-    parts a = {f8_alloc(n, sizeof *a.taken), f8_alloc(n, sizeof(f8_rule *))};
-    parts b = {f8_alloc(m, sizeof *b.taken), f8_alloc(m, sizeof(f8_rule *))};
+    parts a = {f8_alloc(n, sizeof *a.taken), f8_alloc(n, sizeof(f8_rule *)), 0};
+    parts b = {f8_alloc(m, sizeof *b.taken), f8_alloc(m, sizeof(f8_rule *)), 0};
     f8_status status = F8_OK;
 
     if (!a.taken || !a.rules || !b.taken || !b.rules) {

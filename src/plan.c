@@ -5,10 +5,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arrange.h"
 #include "glob.h"
 #include "json.h"
+#include "limits.h"
 #include "modules.h"
 #include "pipeline.h"
 #include "quant.h"
@@ -211,11 +213,27 @@ static f8_status decide(f8_plan *plan, const f8_options *options,
     return status;
 }
 
+/* Adds what becomes of a tensor to the number of the result's, scales
+ * included, before there is a table of them: a few fused tensors in a header
+ * stand for millions. */
+static f8_status count_results(const f8_tensor *t, const f8_decision *d,
+                               uint64_t *results, f8_error *err)
+{
+    *results += d->units_count * (d->action == F8_QUANTIZE ? 2 : 1);
+    if (*results <= F8_TENSORS_MAX)
+        return F8_OK;
+    return f8_fail(err, F8_ERR_REFUSED,
+                   "tensor %s: expected a result of at most %d tensors, scales "
+                   "among them, found more (%s)",
+                   t->name, F8_TENSORS_MAX, d->decided_by);
+}
+
 static f8_status decide_all(f8_plan *plan, const f8_options *options,
                             f8_error *err)
 {
     const f8_tensor_list *tensors = &plan->source->tensors;
     f8_status status = F8_OK;
+    uint64_t results = 0;
     uint64_t *matched = f8_alloc(options->overrides_count, sizeof *matched);
     uint64_t *decided = f8_alloc(plan->rules->rules_count, sizeof *decided);
 
@@ -230,6 +248,8 @@ static f8_status decide_all(f8_plan *plan, const f8_options *options,
             status = decide_scale(plan, (uint32_t)i, d, err);
         else
             status = decide(plan, options, &tensors->items[i], d, matched, err);
+        if (status == F8_OK)
+            status = count_results(&tensors->items[i], d, &results, err);
         if (status != F8_OK)
             goto out;
         if (d->rule)
@@ -314,6 +334,11 @@ static f8_status add_unit(f8_plan *plan, f8_unit unit, uint64_t i,
 
     if (!unit.name)
         return f8_fail_nomem(err, "the plan");
+    /* Before there are more of them: a split makes them out of one. */
+    plan->names_bytes += strlen(unit.name);
+    f8_status status = f8_limits_names(plan, plan->names_bytes, err);
+    if (status != F8_OK)
+        return status;
     unit.parts = 1;
     if (unit.rank == 2) {
         unit.rows = unit.shape[0];
@@ -530,11 +555,27 @@ static f8_status list_modules(f8_plan *plan, f8_error *err)
 
 /* ---- side files ---------------------------------------------------------- */
 
+/* Whether a side file can be read shows here, and not when all weights are
+ * done. */
+static f8_status try_to_open(const f8_plan *plan, const f8_side_file *side,
+                             f8_error *err)
+{
+    uint64_t bytes;
+    int fd = -1;
+
+    f8_status status = f8_folder_open_file(&plan->source->folder, side->path,
+                                           &fd, &bytes, NULL, err);
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
 /* A side file may not take the name of our folder, and its own must fit into
- * the journal. */
-static f8_status check_side_names(const f8_plan *plan, f8_error *err)
+ * the journal. All of them together have a size that can be added. */
+static f8_status check_sides(const f8_plan *plan, f8_error *err)
 {
     f8_status status = F8_OK;
+    uint64_t bytes = 0;
 
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
         const f8_side_file *f = &plan->sides.items[i];
@@ -544,6 +585,14 @@ static f8_status check_side_names(const f8_plan *plan, f8_error *err)
         else if (f->carried && !strcmp(f->path, F8_WORK_DIR))
             status = f8_fail(err, F8_ERR_REFUSED,
                              "%s: this name is reserved for fp8cast", f->path);
+        else if (f->carried && (!f8_add_u64(bytes, f->bytes, &bytes) ||
+                                bytes > F8_DATA_MAX_BYTES))
+            status = f8_fail(err, F8_ERR_REFUSED,
+                             "%s: expected files of at most %llu bytes in all "
+                             "beside the weights, found more",
+                             f->path, (unsigned long long)F8_DATA_MAX_BYTES);
+        else if (f->carried)
+            status = try_to_open(plan, f, err);
     }
     return status;
 }
@@ -611,11 +660,17 @@ static f8_status look_at_source(f8_plan *plan, const f8_options *options,
                                 f8_error *err)
 {
     const char *where = "";
-    bool quantised = f8_checkpoint_quantization(plan->source, &where) != NULL;
+    const json_t *found = f8_checkpoint_quantization(plan->source, &where);
+    bool quantised = found != NULL;
 
     if (plan->source->tensors.count == 0)
         return f8_fail(err, F8_ERR_FORMAT, "%s: expected tensors, found none",
                        plan->source->dir);
+    if (options->direction == F8_TO_FP8 && quantised && json_is_null(found))
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: \"%s\" is null: expected no such member, since "
+                       "the result has its own; remove it",
+                       F8_CONFIG_NAME, where);
     if (options->direction == F8_FROM_FP8 || (quantised && options->requantize))
         return f8_blockwise_read(plan->source, NULL, &plan->pairs, err);
     if (quantised)
@@ -662,11 +717,13 @@ static f8_status fill_plan(f8_plan *plan, const char *src,
     if (status == F8_OK)
         status = f8_side_files_list(plan->source, &plan->sides, err);
     if (status == F8_OK)
-        status = check_side_names(plan, err);
+        status = check_sides(plan, err);
     if (status == F8_OK)
         status = decide_way(plan, options, err);
     if (status == F8_OK)
         status = f8_plan_cut_shards(plan, err);
+    if (status == F8_OK)
+        status = f8_limits_check(plan, err);
     if (status != F8_OK)
         return status;
     plan->source_fingerprint = hash_source(plan);
@@ -678,9 +735,13 @@ f8_status f8_plan_create(const char *src, const f8_options *options,
                          f8_plan **plan, f8_error *err)
 {
     f8_options filled;
+    const f8_kernel *kernel = NULL;
 
     *plan = NULL;
     f8_status status = f8_options_fill(options, &filled, err);
+    /* A conversion chooses by its own options: a wrong wish fails early. */
+    if (status == F8_OK)
+        status = f8_kernel_choose(filled.cpu, &kernel, err);
     if (status != F8_OK)
         return status;
     f8_plan *made = f8_alloc(1, sizeof *made);

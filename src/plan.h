@@ -103,6 +103,7 @@ struct f8_plan {
     size_t kinds_count;
     const char **layers;
     size_t layers_count;
+    uint64_t names_bytes; /* of all units, while they are made */
     uint64_t fp8_weights, dequantized, fused, kept, parameters, result_bytes;
     /* Tells the source's files apart: names, sizes, times of change, headers,
      * config. The other hashes all that shapes the result, source included. */

@@ -44,6 +44,11 @@ static f8_status decide(f8_plan *plan, uint32_t i, f8_error *err)
                        tensor(plan, i)->name, F8_MAX_EXPERTS,
                        (unsigned long long)d->units_count);
     plan->units_count += d->units_count;
+    if (plan->units_count > F8_TENSORS_MAX)
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "tensor %s: expected at most %d matrices and other "
+                       "tensors, found more",
+                       tensor(plan, i)->name, F8_TENSORS_MAX);
     return d->decided_by ? F8_OK : f8_fail_nomem(err, "the plan");
 }
 

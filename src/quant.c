@@ -219,6 +219,9 @@ bool f8_panel_quantise(const f8_kernel *kernel, const f8_panel *panel,
 
 /* ---- checking ------------------------------------------------------------ */
 
+/* What the largest code stands for. */
+#define CODE_MOST 448.0f
+
 static void note(f8_check *check, uint64_t row, uint64_t col, float value)
 {
     if (!check->has_first) {
@@ -261,12 +264,35 @@ static void check_row(const block_ref *ref, unsigned r, float scale,
     }
 }
 
-/* The error of the codes that stand in place of that of ours, which was added
- * to sums and hist; `before` are the sums without it. */
-static void measure_anew(const f8_kernel *kernel, const f8_panel *panel,
-                         const block_ref *ref, const f8_block *block,
-                         float scale, uint8_t *scratch, const f8_sums *before,
-                         f8_sums *sums, uint64_t *hist)
+/* The largest code of a block, without signs. */
+static uint8_t largest_code(const block_ref *ref, size_t codes_stride)
+{
+    uint8_t top[F8_BLOCK] = {0}, most = 0;
+
+    for (unsigned r = 0; r < ref->block.rows; r++) {
+        const uint8_t *row = ref->codes + r * codes_stride;
+        for (unsigned c = 0; c < ref->block.cols; c++) {
+            uint8_t a = row[c] & 0x7f;
+            top[c] = a > top[c] ? a : top[c];
+        }
+    }
+    for (unsigned c = 0; c < F8_BLOCK; c++)
+        most = top[c] > most ? top[c] : most;
+    return most;
+}
+
+/* Whether an engine reads numbers: code x scale, in binary32, is neither NaN
+ * nor infinite. */
+static bool has_numbers(const block_ref *ref, float scale, size_t codes_stride)
+{
+    uint8_t most = largest_code(ref, codes_stride);
+
+    return most != 0x7f && isfinite(f8_e4m3_decode(most) * scale);
+}
+
+/* Takes the error of our codes, which is in hist, out of it. */
+static void forget(const f8_kernel *kernel, const f8_block *block, float scale,
+                   uint8_t *scratch, uint64_t *hist)
 {
     uint64_t ours[F8_HIST_BINS] = {0};
     f8_sums ignored = {0, 0, 0, 0, 0};
@@ -274,21 +300,25 @@ static void measure_anew(const f8_kernel *kernel, const f8_panel *panel,
     kernel->quantise(block, scale, scratch, F8_BLOCK, &ignored, ours);
     for (int i = 0; i < F8_HIST_BINS; i++)
         hist[i] -= ours[i];
-    *sums = *before;
-    kernel->measure(block, scale, ref->codes, panel->codes_stride, sums, hist);
 }
+
+/* What a block turned out to be. */
+typedef struct block_state {
+    bool ours;     /* its codes are those that we would write */
+    bool measured; /* else nothing was added to sums and hist */
+} block_state;
 
 /* Codes are nearly always those that we would write, and then so is their
  * error, which comes with writing them. Only where one differs is the error
- * of the codes that stand measured in its place. Returns whether none did. */
-static bool check_block(const f8_kernel *kernel, const f8_panel *panel,
-                        const block_ref *ref, float amax, float scale,
-                        uint8_t *scratch, f8_check *check, f8_sums *sums,
-                        uint64_t *hist)
+ * of the codes that stand measured in its place. */
+static block_state check_block(const f8_kernel *kernel, const f8_panel *panel,
+                               const block_ref *ref, float amax, float scale,
+                               uint8_t *scratch, f8_check *check, f8_sums *sums,
+                               uint64_t *hist)
 {
     f8_sums before = *sums;
     f8_block block = ref->block;
-    bool same = true;
+    block_state state = {.ours = true, .measured = true};
 
     block.stream = false; /* scratch is read at once */
     if (amax == 0)
@@ -305,30 +335,20 @@ static bool check_block(const f8_kernel *kernel, const f8_panel *panel,
                            2);
         if (memcmp(row, ours, block.cols) != 0) {
             check_row(ref, r, scale, row, ours, check);
-            same = false;
+            state.ours = false;
         }
     }
-    if (!same)
-        measure_anew(kernel, panel, ref, &block, scale, scratch, &before, sums,
-                     hist);
-    return same;
-}
-
-/* The largest code of a block, without signs. */
-static uint8_t largest_code(const block_ref *ref, size_t codes_stride)
-{
-    uint8_t top[F8_BLOCK] = {0}, most = 0;
-
-    for (unsigned r = 0; r < ref->block.rows; r++) {
-        const uint8_t *row = ref->codes + r * codes_stride;
-        for (unsigned c = 0; c < ref->block.cols; c++) {
-            uint8_t a = row[c] & 0x7f;
-            top[c] = a > top[c] ? a : top[c];
-        }
-    }
-    for (unsigned c = 0; c < F8_BLOCK; c++)
-        most = top[c] > most ? top[c] : most;
-    return most;
+    /* Ours are finite under all scales but the largest. */
+    if (!state.ours || !isfinite(CODE_MOST * scale))
+        state.measured = has_numbers(ref, scale, panel->codes_stride);
+    if (state.ours && state.measured)
+        return state;
+    forget(kernel, &block, scale, scratch, hist);
+    *sums = before;
+    if (state.measured)
+        kernel->measure(&block, scale, ref->codes, panel->codes_stride, sums,
+                        hist);
+    return state;
 }
 
 /* Squared error of a block once an engine has read it and quantised it anew
@@ -382,6 +402,43 @@ static bool fits(float amax, float scale)
                          (quotient >= 448.0 / 4 || scale < 0x1p-125f));
 }
 
+/* Counts a block that has no error. */
+static void leave_out(const f8_panel *panel, const block_ref *ref)
+{
+    panel->finds->unmeasured_blocks++;
+    panel->finds->unmeasured_elems +=
+        (uint64_t)ref->block.rows * ref->block.cols;
+}
+
+/* A block whose scale is a positive number, and whose weights are numbers. */
+static void check_numbers(const f8_kernel *kernel, const f8_panel *panel,
+                          const block_ref *ref, float amax, float scale,
+                          uint8_t *scratch, f8_check *check, uint64_t *hist,
+                          suspect *largest)
+{
+    f8_sums own = {.max_abs = panel->finds->max_abs};
+    uint64_t nan_codes = check->nan_codes;
+    bool is_far = !fits(amax, scale);
+
+    if (is_far) {
+        check->far_scales++;
+        note(check, ref->row, ref->col, scale);
+    }
+    block_state state = check_block(kernel, panel, ref, amax, scale, scratch,
+                                    check, &own, hist);
+    if (!state.measured) {
+        leave_out(panel, ref);
+        if (!is_far && check->nan_codes == nan_codes) {
+            check->infinite++;
+            note(check, ref->row, ref->col, scale);
+        }
+        return;
+    }
+    if (!state.ours || amax != 0) /* see f8_panel_quantise */
+        note_finds(kernel, panel, ref, scale, &own, largest);
+    note_block(kernel, panel, ref, amax, scale, state.ours, &own, check);
+}
+
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                     uint8_t *scratch, f8_check *check, uint64_t *hist)
 {
@@ -396,6 +453,7 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
             if (!isfinite(scale) || !(scale > 0)) {
                 check->bad_scales++;
                 note(check, ref.row, ref.col, scale);
+                leave_out(panel, &ref);
                 continue;
             }
             uint32_t top = kernel->amax(&ref.block);
@@ -406,20 +464,11 @@ void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                 find_odd(&ref, &odd);
                 check->odd_weights++;
                 note(check, odd.row, odd.col, odd.value);
+                leave_out(panel, &ref);
                 continue;
             }
-            if (!fits(amax, scale)) {
-                check->far_scales++;
-                note(check, ref.row, ref.col, scale);
-            }
-            f8_sums own = {.max_abs = panel->finds->max_abs};
-            uint64_t nan_codes = check->nan_codes;
-            bool ours = check_block(kernel, panel, &ref, amax, scale, scratch,
-                                    check, &own, hist);
-            if (!ours || amax != 0) /* see f8_panel_quantise */
-                note_finds(kernel, panel, &ref, scale, &own, &largest);
-            if (check->nan_codes == nan_codes)
-                note_block(kernel, panel, &ref, amax, scale, ours, &own, check);
+            check_numbers(kernel, panel, &ref, amax, scale, scratch, check,
+                          hist, &largest);
         }
     }
     if (largest.is_set)
@@ -458,6 +507,13 @@ static f8_status check_scale_dtype(f8_scale_dtype dtype, f8_error *err)
     if ((unsigned)dtype <= F8_SCALE_UE8M0)
         return F8_OK;
     return f8_fail(err, F8_ERR_ARGUMENT, "no such scale dtype: %d", (int)dtype);
+}
+
+const char *f8_cpu_name(size_t i)
+{
+    const f8_kernel *list[F8_KERNELS_MAX];
+
+    return i < f8_kernel_list(list, F8_KERNELS_MAX) ? list[i]->name : NULL;
 }
 
 f8_status f8_quantize_matrix(const void *weights, f8_dtype dtype, uint64_t rows,

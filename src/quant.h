@@ -58,6 +58,9 @@ typedef struct f8_check {
     uint64_t bad_scales;  /* not finite or not positive */
     uint64_t odd_weights; /* blocks whose source holds a NaN or an infinity */
     uint64_t far_scales;  /* nowhere near amax / 448: see f8_panel_check */
+    /* Blocks with other scales under which code x scale, in binary32, is
+     * infinite. */
+    uint64_t infinite;
     /* Blocks whose error was measured, those among them with the scale that
      * amax or a power of two gives, and over all of them the sums that an
      * engine comes to that makes every scale a power of two. */
@@ -73,8 +76,9 @@ typedef struct f8_check {
  * to 4 times larger or smaller than amax / 448 (powers of two, scales chosen
  * for the least error); beyond that codes can all be nearest, saturated or
  * zero, and yet hold nothing of the weights. `scratch` holds
- * 128 x 128 bytes. Blocks with a bad scale or an odd weight have no error and
- * are left out of finds, which there must be. */
+ * 128 x 128 bytes. Blocks with a bad scale or an odd weight have no error, nor
+ * have those of which an engine reads a NaN or an infinity: finds, which there
+ * must be, have but their number, and hist has nothing of them. */
 void f8_panel_check(const f8_kernel *kernel, const f8_panel *panel,
                     uint8_t *scratch, f8_check *check, uint64_t *hist);
 

@@ -40,7 +40,26 @@ bool f8_front_matter_find(const char *text, size_t n, size_t *first,
     return false;
 }
 
-/* Up to the end of the longest front matter with its fences. */
+/* Whether it is the file itself that cannot be opened: there is none, a folder
+ * or a fifo, a socket, a link to nowhere or to itself, or one that we may not
+ * read. Nothing of that becomes better when it is tried again. */
+static bool is_no_file(f8_status status, const f8_error *why)
+{
+    switch (why->sys_errno) {
+    case 0: /* it was opened, and is no plain file */
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case ENXIO:
+    case EACCES:
+        return status == F8_ERR_IO;
+    default:
+        return false;
+    }
+}
+
+/* Up to the end of the longest front matter with its fences; nothing where
+ * there is no such file. */
 static f8_status read_beginning(const f8_folder *folder, f8_buf *buf,
                                 f8_error *err)
 {
@@ -53,6 +72,10 @@ static f8_status read_beginning(const f8_folder *folder, f8_buf *buf,
         return f8_fail_nomem(err, "a path");
     f8_status status =
         f8_folder_open_file(folder, name, &fd, &bytes, NULL, err);
+    if (is_no_file(status, err)) {
+        status = F8_OK;
+        goto out;
+    }
     if (status != F8_OK)
         goto out;
     size_t n = bytes < most ? (size_t)bytes : most;
@@ -82,9 +105,7 @@ f8_status f8_read_card(const char *src, bool follow_links,
     f8_status status = f8_folder_open(src, follow_links, &folder, err);
     if (status == F8_OK) {
         status = read_beginning(&folder, &buf, &wrong);
-        if (status == F8_ERR_IO && wrong.sys_errno == ENOENT)
-            status = F8_OK; /* and the buffer is empty */
-        else if (status != F8_OK && err)
+        if (status != F8_OK && err)
             *err = wrong;
     }
     if (status == F8_OK && buf.data &&

@@ -46,15 +46,25 @@ static uint64_t blocks_of(uint64_t rows, uint64_t cols)
     return f8_ceil_div(rows, F8_BLOCK) * f8_ceil_div(cols, F8_BLOCK);
 }
 
+/* What of a tensor was measured, and what was not. */
+static void count_parts(f8_stats *one, uint64_t rows, uint64_t cols,
+                        uint64_t unmeasured_elems, uint64_t unmeasured_blocks)
+{
+    one->tensors = 1;
+    one->elems = rows * cols - unmeasured_elems;
+    one->blocks = blocks_of(rows, cols) - unmeasured_blocks;
+    one->unmeasured_elems = unmeasured_elems;
+    one->unmeasured_blocks = unmeasured_blocks;
+}
+
 void f8_tally_unit(f8_tally *tally, const f8_plan *plan, uint64_t unit,
                    const f8_finds *finds, const uint64_t hist[F8_HIST_BINS])
 {
     const f8_unit *u = &plan->units[unit];
-    f8_stats one = {.tensors = 1,
-                    .elems = f8_unit_rows(u) * f8_unit_cols(u),
-                    .blocks = blocks_of(f8_unit_rows(u), f8_unit_cols(u)),
-                    .seen = finds->seen};
+    f8_stats one = {.seen = finds->seen};
 
+    count_parts(&one, f8_unit_rows(u), f8_unit_cols(u), finds->unmeasured_elems,
+                finds->unmeasured_blocks);
     f8_finds_sums(finds, &one.sums);
     memcpy(one.hist, hist, sizeof one.hist);
     f8_stats_add(&tally->kinds[u->kind], &one);
@@ -68,6 +78,8 @@ void f8_tally_unit(f8_tally *tally, const f8_plan *plan, uint64_t unit,
                       .saturated = hist[F8_HIST_SATURATED],
                       .became_zero = hist[F8_HIST_BECAME_ZERO],
                       .codes_unused = f8_codes_unused(&finds->seen, hist),
+                      .unmeasured_elems = finds->unmeasured_elems,
+                      .unmeasured_blocks = finds->unmeasured_blocks,
                       .max_at = finds->max_at,
                       .worst_w2 = finds->worst_w2,
                       .worst_e2 = finds->worst_e2,
@@ -172,6 +184,15 @@ f8_status f8_report_count(f8_report *report, const f8_plan *plan, uint64_t unit,
     return F8_OK;
 }
 
+/* Whether a tensor has a block that was measured. */
+static bool is_measured(const f8_report *report, size_t tensor)
+{
+    const f8_reported *t = &report->tensors[tensor];
+
+    return report->tally.measured[tensor].unmeasured_blocks <
+           blocks_of(t->rows, t->cols);
+}
+
 /* Whether a is worse than b; equal ones in unit order. */
 static bool is_worse(const f8_tally *tally, uint64_t a, uint64_t b)
 {
@@ -214,43 +235,52 @@ static f8_status take_tensors(f8_report *report, const f8_plan *plan,
                                            .layer = u->layer};
         if (!report->tensors[i].name)
             return f8_fail_nomem(err, "the report");
-        note_worst(report, i);
+        if (is_measured(report, i))
+            note_worst(report, i);
     }
     return F8_OK;
 }
 
-/* Layer by kind, in order of first appearance. at: one more than a cell's
- * index, or 0 where there is none. */
+/* A cell while it is made. */
+typedef struct cell_sums {
+    size_t at; /* one more than its index, or 0 where there is none */
+    f8_sums sums;
+    bool is_measured;
+} cell_sums;
+
+/* Layer by kind, in order of first appearance. */
 static f8_status make_cells(f8_report *report, f8_error *err)
 {
     const f8_tally *tally = &report->tally;
-    size_t room = tally->layers_count * tally->kinds_count, used = 0;
-    size_t *at = f8_alloc(room, sizeof *at);
-    f8_sums *sums = f8_alloc(room, sizeof *sums);
+    size_t room = tally->layers_count * tally->kinds_count;
+    cell_sums *places = f8_alloc(room, sizeof *places);
 
     report->cells = f8_alloc(room, sizeof *report->cells);
-    if (!at || !sums || !report->cells) {
-        free(at);
-        free(sums);
+    if (!places || !report->cells) {
+        free(places);
         return f8_fail_nomem(err, "the report");
     }
     for (size_t i = 0; i < tally->measured_count; i++) {
         const f8_reported *t = &report->tensors[i];
-        size_t place =
-            (t->layer - tally->first_layer) * tally->kinds_count + t->kind;
-        if (at[place] == 0) {
-            report->cells[used] =
+        cell_sums *place =
+            &places[(t->layer - tally->first_layer) * tally->kinds_count +
+                    t->kind];
+        if (place->at == 0) {
+            report->cells[report->cells_count++] =
                 (f8_error_cell){.layer = t->layer, .kind = t->kind};
-            at[place] = ++used;
+            place->at = report->cells_count;
         }
-        report->cells[at[place] - 1].tensors++;
-        f8_sums_add(&sums[at[place] - 1], &tally->measured[i].sums);
+        report->cells[place->at - 1].tensors++;
+        f8_sums_add(&place->sums, &tally->measured[i].sums);
+        place->is_measured = place->is_measured || is_measured(report, i);
     }
-    for (size_t i = 0; i < used; i++)
-        report->cells[i].relative_rms = f8_sums_relative_rms(&sums[i]);
-    report->cells_count = used;
-    free(at);
-    free(sums);
+    for (size_t i = 0; i < room; i++) {
+        const cell_sums *place = &places[i];
+        if (place->at > 0)
+            report->cells[place->at - 1].relative_rms =
+                place->is_measured ? f8_sums_relative_rms(&place->sums) : NAN;
+    }
+    free(places);
     return F8_OK;
 }
 
@@ -370,9 +400,8 @@ bool f8_report_get_tensor(const f8_report *report, uint64_t i,
     const f8_reported *t = &report->tensors[i];
     f8_stats stats;
     memset(&stats, 0, sizeof stats);
-    stats.tensors = 1;
-    stats.elems = t->rows * t->cols;
-    stats.blocks = blocks_of(t->rows, t->cols);
+    count_parts(&stats, t->rows, t->cols, m->unmeasured_elems,
+                m->unmeasured_blocks);
     stats.sums = m->sums;
     memset(out, 0, sizeof *out);
     f8_stats_finish(&stats, t->name, &out->error);

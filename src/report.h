@@ -15,6 +15,7 @@ typedef struct f8_measured {
     f8_sums sums;
     double median, p999; /* NaN when no weight has an error */
     uint64_t zeros, saturated, became_zero, codes_unused;
+    uint64_t unmeasured_elems, unmeasured_blocks; /* not in the journal */
     f8_place max_at;
     double worst_w2, worst_e2; /* of the block with the largest relative RMS */
     f8_place worst_at;
@@ -60,7 +61,8 @@ struct f8_report {
     size_t cells_count;
     f8_rule_share *rules;
     size_t rules_count, rules_capacity;
-    uint64_t worst[F8_WORST_KEPT]; /* largest relative RMS first */
+    uint64_t worst[F8_WORST_KEPT]; /* largest relative RMS first; of tensors
+                                      of which anything was measured */
     size_t worst_count;
     const char **unlike; /* files beside the weights that were left alone */
     size_t unlike_count, unlike_capacity;

@@ -96,6 +96,7 @@ static group group_of(const char *name, const anatomy *model)
         {"audio_", NOT_READ},        {"multi_modal_projector", NOT_READ},
         {"mtp", NOT_READ},           {"shared_expert", SHARED},
         {"shared_mlp", SHARED},      {"experts", ROUTED},
+        {"input_linear", ROUTED},    {"output_linear", ROUTED},
         {"linear_attn", LINEAR},     {"self_attn", ATTENTION},
         {"attention", ATTENTION},    {"lm_head", HEAD},
         {"embed_tokens", EMBEDDING}, {"gate.", OTHER},
@@ -130,24 +131,144 @@ static double number(const json_t *config, const char *const *names)
 #define NUMBER(config, ...) \
     number(config, (const char *const[]){__VA_ARGS__, NULL})
 
-/* How many of the layers are of this type; all are full attention where the
- * config does not list types. */
-static double layers_of(const json_t *text, const char *type)
+/* Layers by what they look back at. */
+typedef struct layer_counts {
+    double full, sliding, chunked, linear;
+} layer_counts;
+
+/* Which layers have a window where layer_types does not say it, as transformers
+ * 5.19 fills it in: all (where use_sliding_window is given, if it is true),
+ * those from max_window_layers on, or all but every so-manieth. */
+typedef enum habit {
+    ALL_SLIDE,
+    ALL_SLIDE_IF_USED,
+    LATE_SLIDE,
+    SLIDE_BETWEEN,
+    CHUNKED_BETWEEN,
+    LINEAR_BETWEEN
+} habit;
+
+static const struct usual {
+    const char *model_type;
+    habit habit;
+    const char *interval_key;
+    double interval; /* or max_window_layers */
+} usual_layers[] = {
+    {"mistral", ALL_SLIDE, NULL, 0},
+    {"ministral3", ALL_SLIDE, NULL, 0},
+    {"mixtral", ALL_SLIDE, NULL, 0},
+    {"phi3", ALL_SLIDE, NULL, 0},
+    {"phimoe", ALL_SLIDE, NULL, 0},
+    {"qwen3_moe", ALL_SLIDE_IF_USED, NULL, 0},
+    {"qwen2", LATE_SLIDE, NULL, 28},
+    {"qwen3", LATE_SLIDE, NULL, 28},
+    {"gemma3_text", SLIDE_BETWEEN, "sliding_window_pattern", 6},
+    {"gemma4_text", SLIDE_BETWEEN, "", 6},
+    {"llama4_text", CHUNKED_BETWEEN, "no_rope_layer_interval", 4},
+    {"qwen3_next", LINEAR_BETWEEN, "full_attention_interval", 4},
+    {"qwen3_5_text", LINEAR_BETWEEN, "full_attention_interval", 4},
+    {"qwen3_5_moe_text", LINEAR_BETWEEN, "full_attention_interval", 4},
+};
+
+static const struct usual *usual_of(const json_t *text)
+{
+    const char *type = json_string_value(json_object_get(text, "model_type"));
+
+    for (size_t i = 0; type && i < sizeof usual_layers / sizeof *usual_layers;
+         i++) {
+        if (strcmp(usual_layers[i].model_type, type) == 0)
+            return &usual_layers[i];
+    }
+    return NULL;
+}
+
+/* Layers that slide, of models that name how many, or from which on. */
+static double sliding_layers(const json_t *text, const struct usual *usual,
+                             double layers)
+{
+    const json_t *first = json_object_get(text, "max_window_layers");
+    double most = json_is_integer(first) ? (double)json_integer_value(first)
+                                         : usual->interval;
+    bool is_used = json_is_true(json_object_get(text, "use_sliding_window"));
+
+    if (NUMBER(text, "sliding_window") == 0 ||
+        (usual->habit != ALL_SLIDE && !is_used))
+        return 0;
+    if (usual->habit != LATE_SLIDE)
+        return layers;
+    return most < layers ? layers - fmax(most, 0) : 0;
+}
+
+/* Layers between those of full attention; no_rope_layers may name them. */
+static double layers_between(const json_t *text, const struct usual *usual,
+                             double layers)
+{
+    const json_t *named = json_object_get(text, "no_rope_layers"), *one;
+    double interval = NUMBER(text, usual->interval_key), count = 0;
+    size_t i;
+
+    if (usual->habit == CHUNKED_BETWEEN && json_array_size(named) > 0) {
+        json_array_foreach(named, i, one)
+        {
+            count += json_integer_value(one) != 0;
+        }
+        return fmin(count, layers);
+    }
+    return layers - floor(layers / (interval > 0 ? interval : usual->interval));
+}
+
+static layer_counts usual_counts(const json_t *text)
+{
+    const struct usual *usual = usual_of(text);
+    double layers = NUMBER(text, "num_hidden_layers");
+    layer_counts counts = {.full = layers};
+
+    if (!usual)
+        return counts;
+    switch (usual->habit) {
+    case ALL_SLIDE:
+    case ALL_SLIDE_IF_USED:
+    case LATE_SLIDE:
+        counts.sliding = sliding_layers(text, usual, layers);
+        break;
+    case SLIDE_BETWEEN:
+        counts.sliding = layers_between(text, usual, layers);
+        break;
+    case CHUNKED_BETWEEN:
+        counts.chunked = layers_between(text, usual, layers);
+        break;
+    case LINEAR_BETWEEN:
+        counts.linear = layers_between(text, usual, layers);
+        break;
+    }
+    counts.full = layers - counts.sliding - counts.chunked - counts.linear;
+    return counts;
+}
+
+static layer_counts count_layers(const json_t *text)
 {
     const json_t *types = json_object_get(text, "layer_types"), *one;
-    double count = 0;
+    layer_counts counts = {0};
     size_t i;
 
     if (!json_is_array(types))
-        return strcmp(type, "full_attention")
-                   ? 0
-                   : NUMBER(text, "num_hidden_layers");
+        return usual_counts(text);
     json_array_foreach(types, i, one)
     {
         const char *name = json_string_value(one);
-        count += name && strcmp(name, type) == 0;
+        counts.full += name && !strcmp(name, "full_attention");
+        counts.sliding += name && !strcmp(name, "sliding_attention");
+        counts.chunked += name && !strcmp(name, "chunked_attention");
+        counts.linear += name && !strcmp(name, "linear_attention");
     }
-    return count;
+    return counts;
+}
+
+/* Of so many earlier tokens, those that a layer with such a limit keeps; 0 is
+ * none. */
+static double kept_tokens(double context, double limit)
+{
+    return limit > 0 && limit < context ? limit : context;
 }
 
 /* Keys and values that one token leaves in one layer's cache. */
@@ -182,12 +303,10 @@ static double state_bytes(const json_t *text)
 static anatomy read_anatomy(const f8_checkpoint *cp, double context)
 {
     const json_t *text = json_object_get(cp->config, "text_config");
-    double window;
     anatomy found = {0};
 
     if (!json_is_object(text))
         text = cp->config;
-    window = NUMBER(text, "sliding_window");
     found.experts = NUMBER(text, "num_experts", "n_routed_experts",
                            "num_local_experts", "moe_num_experts");
     found.chosen = NUMBER(text, "num_experts_per_tok", "num_experts_per_token",
@@ -195,11 +314,13 @@ static anatomy read_anatomy(const f8_checkpoint *cp, double context)
     found.rows = NUMBER(text, "vocab_size");
     found.layers = NUMBER(text, "num_hidden_layers");
     found.tied = json_is_true(f8_checkpoint_tied(cp));
-    double seen = window > 0 && window < context ? window : context;
+    layer_counts layers = count_layers(text);
+    double window = kept_tokens(context, NUMBER(text, "sliding_window"));
+    double chunk = kept_tokens(context, NUMBER(text, "attention_chunk_size"));
     found.cache_bytes = cache_elems(text) * CACHE_BYTES *
-                        (layers_of(text, "full_attention") * context +
-                         layers_of(text, "sliding_attention") * seen);
-    found.state_bytes = state_bytes(text) * layers_of(text, "linear_attention");
+                        (layers.full * context + layers.sliding * window +
+                         layers.chunked * chunk);
+    found.state_bytes = state_bytes(text) * layers.linear;
     return found;
 }
 
@@ -309,15 +430,26 @@ static f8_status read_machines(f8_roofline *made, f8_error *err)
 /* ---- the whole
  * ----------------------------------------------------------------- */
 
-static f8_status begin(count *c, const f8_checkpoint *cp, double context,
-                       f8_error *err)
+/* Whether any of what is counted is a routed expert: names of a source may tell
+ * less than those of its results. */
+static bool has_routed(const count *c, const f8_plan *plan)
 {
-    bool routed = false;
+    const f8_tensor_list *tensors = &plan->source->tensors;
 
-    c->model = read_anatomy(cp, context);
-    for (size_t i = 0; i < cp->tensors.count && !routed; i++)
-        routed = group_of(cp->tensors.items[i].name, &c->model) == ROUTED;
-    if (!routed)
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        if (group_of(plan->units[i].name, &c->model) == ROUTED)
+            return true;
+    }
+    for (size_t i = 0; plan->units_count == 0 && i < tensors->count; i++) {
+        if (group_of(tensors->items[i].name, &c->model) == ROUTED)
+            return true;
+    }
+    return false;
+}
+
+static f8_status share_experts(count *c, const f8_plan *plan, f8_error *err)
+{
+    if (!has_routed(c, plan))
         return F8_OK;
     if (c->model.experts == 0 || c->model.chosen == 0 ||
         c->model.chosen > c->model.experts)
@@ -325,7 +457,7 @@ static f8_status begin(count *c, const f8_checkpoint *cp, double context,
                        "%s/%s: expected num_experts and num_experts_per_tok "
                        "of it, since there are routed experts; found %.0f and "
                        "%.0f",
-                       cp->dir, F8_CONFIG_NAME, c->model.experts,
+                       plan->source->dir, F8_CONFIG_NAME, c->model.experts,
                        c->model.chosen);
     /* Each of the batch's tokens misses an expert with 1 - chosen / experts,
      * if the choices are independent and even. */
@@ -344,17 +476,18 @@ static f8_status count_checkpoint(count *c, const char *path,
 
     f8_status status = f8_checkpoint_open(
         path, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL, &plan.source, err);
-    if (status == F8_OK)
-        status = begin(c, plan.source, context, err);
     if (status != F8_OK)
         goto out;
+    c->model = read_anatomy(plan.source, context);
     c->made->summary.is_quantized =
         f8_checkpoint_quantization(plan.source, &where) != NULL;
-    if (c->made->summary.is_quantized)
-        count_result(c, plan.source);
-    else
+    if (!c->made->summary.is_quantized)
         status = f8_plan_decide(&plan, options, err);
-    if (status == F8_OK && !c->made->summary.is_quantized)
+    if (status == F8_OK)
+        status = share_experts(c, &plan, err);
+    if (status == F8_OK && c->made->summary.is_quantized)
+        count_result(c, plan.source);
+    else if (status == F8_OK)
         count_plan(c, &plan);
 out:
     f8_plan_clear(&plan);

@@ -124,6 +124,7 @@ void f8_rules_free(f8_rules *rules)
     free(rules->renames);
     free(rules->fused);
     free(rules->parallel);
+    free(rules->failures);
     free(rules->sections);
     free(rules->places);
     free(rules->notes);

@@ -101,6 +101,17 @@ typedef struct f8_parallel {
     bool interleaved;
 } f8_parallel;
 
+/* `fails ENGINE PATTERN [KEY=VALUE,...] TEXT`: what an engine makes of a result
+ * that has a tensor of such a name, scales included. */
+typedef struct f8_failure {
+    const char *engine; /* "vllm", "sglang" or "transformers" */
+    const char *pattern;
+    const char *key; /* of config.json, that must be one of these; NULL: any */
+    unsigned values_count;
+    const char *values[F8_MAX_PARTS];
+    const char *text;
+} f8_failure;
+
 /* Of a layout: the file that takes the source tensors of a pattern. */
 typedef struct f8_file_place {
     const char *layout;
@@ -127,6 +138,8 @@ typedef struct f8_rules {
     size_t fused_count, fused_capacity;
     f8_parallel *parallel;
     size_t parallel_count, parallel_capacity;
+    f8_failure *failures;
+    size_t failures_count, failures_capacity;
     f8_section *sections;
     size_t sections_count, sections_capacity;
     f8_file_place *places;

@@ -197,7 +197,8 @@ static f8_status read_tensor(reader *r, const char *name)
                        "%s: expected at most %d tensors in a checkpoint, found "
                        "more",
                        r->label, F8_TENSORS_MAX);
-    if (r->names->bytes > F8_NAMES_MAX_BYTES)
+    list->names_bytes += strlen(name);
+    if (list->names_bytes > F8_NAMES_MAX_BYTES)
         return f8_fail(r->err, F8_ERR_FORMAT,
                        "%s: expected tensor names of at most %d bytes in a "
                        "checkpoint, found more",

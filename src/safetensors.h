@@ -8,6 +8,11 @@
 
 /* The reference refuses longer headers, so a longer one is never loadable. */
 #define F8_ST_HEADER_MAX_BYTES UINT64_C(100000000)
+/* Of a checkpoint's tensors, and of the files beside them: 72 PB. Files of
+ * holes could claim that many times over. Whatever is derived from them, such
+ * as the same in another dtype, or both sides of a comparison, is a few times
+ * as large, so that no sum of such sizes leaves 64 bits. */
+#define F8_DATA_MAX_BYTES (UINT64_C(1) << 56)
 
 enum {
     F8_ST_PREFIX_BYTES = 8, /* the header's length */
@@ -31,6 +36,7 @@ typedef struct f8_tensor {
 typedef struct f8_tensor_list {
     f8_tensor *items;
     size_t count, capacity;
+    uint64_t names_bytes; /* of all that were read */
 } f8_tensor_list;
 
 /* Of "format" in __metadata__, which is "pt", "np" or the like. */

@@ -7,6 +7,7 @@
 
 #include "blockwise.h"
 #include "division.h"
+#include "glob.h"
 #include "modules.h"
 #include "quant.h"
 
@@ -18,7 +19,9 @@ typedef enum crowding { DIVIDED, SPREAD, CROWDINGS } crowding;
 typedef enum complaint {
     UNREADABLE, /* transformers: the scales' grid does not divide the weight */
     MISREAD,    /* transformers: it does, into blocks that are not ours */
-    ODD_INPUTS, /* vllm, sglang: activations have groups of 128 */
+    /* activations have groups of 128 */
+    ODD_FOR_VLLM,
+    ODD_FOR_SGLANG,
     COMPLAINTS
 } complaint;
 
@@ -83,6 +86,16 @@ static bool is_plainer(f8_engine engine, const f8_obstacle *now,
            !strcmp(before->of, "rows");
 }
 
+/* Whether vLLM makes blocks of this layer on one device that divide it: then
+ * activations have groups of as many. */
+static bool has_small_blocks(const f8_layer *l)
+{
+    f8_obstacle why;
+    bool small = false;
+
+    return f8_layer_fits(l, F8_VLLM, 1, false, &why, &small) && small;
+}
+
 /* Notes at which sizes this layer is in the way, if nothing was before it. */
 static void judge_layer(survey *s, const f8_layer *l, f8_engine engine)
 {
@@ -111,7 +124,7 @@ static void complain(survey *s, complaint about, const f8_unit *u)
 }
 
 /* transformers takes rows / rows of scales for the height of a block. */
-static void judge_shape(survey *s, const f8_unit *u)
+static void judge_shape(survey *s, const f8_unit *u, bool vllm_copes)
 {
     bool misread = false;
     bool unreadable = false;
@@ -126,8 +139,10 @@ static void judge_shape(survey *s, const f8_unit *u)
         complain(s, UNREADABLE, u);
     else if (misread && f8_transformers_reads(u->name))
         complain(s, MISREAD, u);
+    if (lengths[1] % F8_BLOCK && !vllm_copes)
+        complain(s, ODD_FOR_VLLM, u);
     if (lengths[1] % F8_BLOCK)
-        complain(s, ODD_INPUTS, u);
+        complain(s, ODD_FOR_SGLANG, u);
 }
 
 static void look(survey *s)
@@ -139,9 +154,10 @@ static void look(survey *s)
         /* verify may have found FP8 that is no matrix: a fault already. */
         if (u->rank != 2 || !f8_unit_rows(u) || !f8_unit_cols(u))
             continue;
+        bool is_known = f8_layer_find(s->plan, u, &l, &lack);
         if (u->action == F8_QUANTIZE)
-            judge_shape(s, u);
-        if (!f8_layer_find(s->plan, u, &l, &lack)) {
+            judge_shape(s, u, is_known && has_small_blocks(&l));
+        if (!is_known) {
             if (lack.what)
                 not_known(s, &lack);
             continue;
@@ -281,16 +297,21 @@ static f8_status conclude_engine(survey *s, f8_engine engine, f8_error *err)
 
 static f8_status conclude_shapes(survey *s, f8_error *err)
 {
-    static const char *const words[COMPLAINTS] = {
-        [UNREADABLE] = "refuses to dequantize [%llu, %llu]: its scales' grid "
-                       "does not divide it",
-        [MISREAD] = "dequantizes [%llu, %llu] with blocks that are not 128 "
-                    "wide, silently",
-        [ODD_INPUTS] = "no token can be computed: [%llu, %llu] has columns "
-                       "beyond a multiple of 128",
+    static const char odd[] = "no token can be computed: [%llu, %llu] has "
+                              "columns beyond a multiple of 128";
+    static const struct {
+        f8_engine engine;
+        const char *words;
+    } complaints[COMPLAINTS] = {
+        [UNREADABLE] = {F8_TRANSFORMERS,
+                        "refuses to dequantize [%llu, %llu]: its scales' grid "
+                        "does not divide it"},
+        [MISREAD] = {F8_TRANSFORMERS,
+                     "dequantizes [%llu, %llu] with blocks that are not 128 "
+                     "wide, silently"},
+        [ODD_FOR_VLLM] = {F8_VLLM, odd},
+        [ODD_FOR_SGLANG] = {F8_SGLANG, odd},
     };
-    f8_arena *strings = &s->made->strings;
-    f8_status status = F8_OK;
 
     for (int c = 0; c < COMPLAINTS; c++) {
         for (size_t k = 0; k < s->plan->kinds_count; k++) {
@@ -299,15 +320,10 @@ static f8_status conclude_shapes(survey *s, f8_error *err)
                 continue;
             unsigned long long rows = f8_unit_rows(g->first);
             unsigned long long cols = f8_unit_cols(g->first);
-            const char *what = f8_arena_printf(strings, words[c], rows, cols);
-            if (c != ODD_INPUTS)
-                status = add_finding(s->made, F8_TRANSFORMERS, true, what,
-                                     g->first, g->count, err);
-            for (int e = F8_VLLM; c == ODD_INPUTS && e <= F8_SGLANG; e++) {
-                if (status == F8_OK)
-                    status = add_finding(s->made, (f8_engine)e, true, what,
-                                         g->first, g->count, err);
-            }
+            const char *what = f8_arena_printf(&s->made->strings,
+                                               complaints[c].words, rows, cols);
+            f8_status status = add_finding(s->made, complaints[c].engine, true,
+                                           what, g->first, g->count, err);
             if (status != F8_OK)
                 return status;
         }
@@ -315,20 +331,99 @@ static f8_status conclude_shapes(survey *s, f8_error *err)
     return F8_OK;
 }
 
+/* ---- what the rules say ---------------------------------------------------
+ */
+
+/* Whether config.json has one of these names for the key, or in its list. */
+static bool has_value(const f8_plan *plan, const f8_failure *f)
+{
+    const json_t *value = json_object_get(plan->source->config, f->key);
+    size_t count = json_is_array(value) ? json_array_size(value) : 1;
+
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(
+            json_is_array(value) ? json_array_get(value, i) : value);
+        for (unsigned k = 0; text && k < f->values_count; k++) {
+            if (!strcmp(text, f->values[k]))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the unit's tensor or, where it is quantised, its scale is called so.
+ */
+static bool is_called(const f8_unit *u, const char *pattern)
+{
+    char scale[F8_NAME_MAX_BYTES + sizeof F8_SCALE_SUFFIX];
+
+    if (f8_glob_match(pattern, u->name))
+        return true;
+    int n = snprintf(scale, sizeof scale, "%s%s", u->name, F8_SCALE_SUFFIX);
+    return u->action == F8_QUANTIZE && n > 0 && (size_t)n < sizeof scale &&
+           f8_glob_match(pattern, scale);
+}
+
+static bool happens(const f8_plan *plan, const f8_failure *f)
+{
+    if (f->key && !has_value(plan, f))
+        return false;
+    for (uint64_t i = 0; i < plan->units_count; i++) {
+        if (is_called(&plan->units[i], f->pattern))
+            return true;
+    }
+    return false;
+}
+
+/* What the rules know an engine to fail at. That is so at every size. */
+static f8_status conclude_failures(survey *s, f8_engine engine, bool *fails,
+                                   f8_error *err)
+{
+    const f8_rules *rules = s->plan->rules;
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < rules->failures_count && status == F8_OK; i++) {
+        const f8_failure *f = &rules->failures[i];
+        if (strcmp(f->engine, engines[engine].name) != 0 ||
+            !happens(s->plan, f))
+            continue;
+        *fails = true;
+        const char *what =
+            f8_arena_copy(&s->made->strings, f->text, strlen(f->text));
+        status = add_finding(s->made, engine, true, what, NULL, 0, err);
+    }
+    return status;
+}
+
 /* ---- the head ------------------------------------------------------------ */
+
+/* Some models with vision have their head below language_model. */
+static bool has_head(const f8_checkpoint *source)
+{
+    static const char head[] = "lm_head.weight";
+
+    for (uint64_t i = 0; i < source->tensors.count; i++) {
+        const char *name = source->tensors.items[i].name;
+        size_t n = strlen(name), m = sizeof head - 1;
+        if (n >= m && !strcmp(name + n - m, head) &&
+            (n == m || name[n - m - 1] == '.'))
+            return true;
+    }
+    return false;
+}
 
 static f8_status judge_head(survey *s, f8_error *err)
 {
     const json_t *tied = f8_checkpoint_tied(s->plan->source);
-    bool has_head = f8_checkpoint_find(s->plan->source, "lm_head.weight");
-    bool warning = json_is_false(tied) && !has_head;
+    bool found = has_head(s->plan->source);
+    bool warning = json_is_false(tied) && !found;
     const char *what = NULL;
     f8_status status = F8_OK;
 
     if (warning)
         what = "the head is random numbers: lm_head.weight is missing, and "
                "tie_word_embeddings is false";
-    else if (json_is_true(tied) && has_head)
+    else if (json_is_true(tied) && found)
         what = "the head is tied to the embeddings: lm_head.weight is not read";
     else if (json_is_true(tied))
         what = "the head is tied to the embeddings, which are not quantized";
@@ -396,7 +491,10 @@ static f8_status conclude(survey *s, bool pow2, f8_error *err)
         engine->name = engines[e].name;
         engine->version = engines[e].version;
         engine->is_divided = engines[e].is_divided;
-        if (engine->is_divided && status == F8_OK)
+        bool fails = false;
+        if (status == F8_OK)
+            status = conclude_failures(s, (f8_engine)e, &fails, err);
+        if (engine->is_divided && !fails && status == F8_OK)
             status = conclude_engine(s, (f8_engine)e, err);
     }
     if (status == F8_OK)

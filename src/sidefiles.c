@@ -35,8 +35,8 @@ static bool is_private_folder(const char *name)
     return is_tools_folder(name) || !strcmp(name, F8_WORK_DIR);
 }
 
-/* Weights in other formats (pickled ones could run code), and indexes of
- * weights that are not there any more. */
+/* Weights in other formats (pickled ones could run code), indexes of weights
+ * that are not there any more, and what describes them as they are no more. */
 static bool is_left_behind(const char *path)
 {
     static const char *const ends[] = {
@@ -44,6 +44,8 @@ static bool is_left_behind(const char *path)
         ".pickle",      ".h5",  ".msgpack", ".gguf", ".onnx", ".index.json"};
     size_t n = strlen(path);
 
+    if (!strcmp(path, F8_RIVAL_NAME))
+        return true;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         size_t m = strlen(ends[i]);
         if (n >= m && !strcasecmp(path + n - m, ends[i]))
@@ -131,9 +133,11 @@ static f8_status visit(walk *w, const char *path, const char *name, int depth)
                          "more; links that lead round?",
                          w->root, MAX_ENTRIES);
     else if (fstatat(AT_FDCWD, full, &st,
-                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
-        status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
-    else if (w->checkpoint)
+                     w->checkpoint ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
+        /* Of a result folder another run may just have renamed it. */
+        if (w->checkpoint || errno != ENOENT)
+            status = f8_fail_errno(w->err, errno, "%s: cannot stat", full);
+    } else if (w->checkpoint)
         status = take(w, path, name, &st, depth);
     else if (!S_ISDIR(st.st_mode))
         status = add(w, path, &st, false);

@@ -5,6 +5,10 @@
 
 #include "checkpoint.h"
 
+/* ModelSlim's account of its own quantization. Where SGLang finds one it reads
+ * the weights by it, whatever config.json says. */
+#define F8_RIVAL_NAME "quant_model_description.json"
+
 typedef struct f8_side_file {
     const char *path; /* relative to the folder, '/' between */
     uint64_t bytes;

@@ -56,6 +56,8 @@ void f8_stats_add(f8_stats *to, const f8_stats *from)
     to->tensors += from->tensors;
     to->elems += from->elems;
     to->blocks += from->blocks;
+    to->unmeasured_elems += from->unmeasured_elems;
+    to->unmeasured_blocks += from->unmeasured_blocks;
     f8_sums_add(&to->sums, &from->sums);
     f8_hist_add(to->hist, from->hist);
     f8_codes_add(&to->seen, &from->seen);
@@ -100,6 +102,8 @@ void f8_finds_add(f8_finds *to, const f8_finds *from, f8_place place)
                                 place.col + from->max_at.col};
     }
     f8_codes_add(&to->seen, &from->seen);
+    to->unmeasured_elems += from->unmeasured_elems;
+    to->unmeasured_blocks += from->unmeasured_blocks;
 }
 
 void f8_finds_sums(const f8_finds *finds, f8_sums *sums)
@@ -171,19 +175,27 @@ void f8_stats_finish(const f8_stats *stats, const char *name,
                      f8_error_stats *out)
 {
     const f8_sums *s = &stats->sums;
+    bool is_known = stats->blocks > 0 || stats->unmeasured_blocks == 0;
 
     memset(out, 0, sizeof *out);
     out->name = name;
     out->tensors = stats->tensors;
     out->elems = stats->elems;
     out->blocks = stats->blocks;
+    out->unmeasured_elems = stats->unmeasured_elems;
+    out->unmeasured_blocks = stats->unmeasured_blocks;
     out->zeros = stats->hist[F8_HIST_ZERO];
     out->median_relative_error = f8_hist_median(stats->hist);
     out->p999_relative_error = f8_hist_p999(stats->hist);
-    out->relative_rms = f8_sums_relative_rms(s);
-    out->sqnr_db = s->e2 == 0 ? INFINITY : 10 * log10(s->w2 / s->e2);
-    out->cosine = cosine_of(s);
-    out->max_abs_error = s->max_abs;
+    if (is_known) {
+        out->relative_rms = f8_sums_relative_rms(s);
+        out->sqnr_db = s->e2 == 0 ? INFINITY : 10 * log10(s->w2 / s->e2);
+        out->cosine = cosine_of(s);
+        out->max_abs_error = s->max_abs;
+    } else {
+        out->relative_rms = out->sqnr_db = NAN;
+        out->cosine = out->max_abs_error = NAN;
+    }
     out->saturated = stats->hist[F8_HIST_SATURATED];
     out->became_zero = stats->hist[F8_HIST_BECAME_ZERO];
     out->codes_unused = f8_codes_unused(&stats->seen, stats->hist);

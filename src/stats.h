@@ -46,8 +46,11 @@ typedef struct f8_codes {
     uint64_t bits[4];
 } f8_codes;
 
+/* elems and blocks are those that were measured, and all the rest is of them;
+ * those that were not are counted apart. */
 typedef struct f8_stats {
     uint64_t tensors, elems, blocks;
+    uint64_t unmeasured_elems, unmeasured_blocks;
     f8_sums sums;
     uint64_t hist[F8_HIST_BINS];
     f8_codes seen;
@@ -68,6 +71,8 @@ typedef struct f8_finds {
     double worst_w2, worst_e2; /* of the block with the largest relative RMS */
     f8_place worst_at;         /* its first weight, when worst_e2 is not 0 */
     f8_codes seen;
+    /* Only verify meets such blocks, so that the journal need not keep them. */
+    uint64_t unmeasured_elems, unmeasured_blocks;
 } f8_finds;
 
 void f8_sums_add(f8_sums *to, const f8_sums *from);

@@ -25,9 +25,9 @@ static f8_status occupy(f8_target *target, bool *made, f8_error *err)
     return status;
 }
 
-f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
-                         const f8_buf *index, const f8_buf *config,
-                         f8_target *target, f8_error *err)
+f8_status f8_target_open(const f8_plan *plan, const char *dst,
+                         const f8_intent *intent, f8_target *target,
+                         f8_error *err)
 {
     f8_claim claim = {0};
     bool made = false;
@@ -39,22 +39,23 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
                            ? f8_claim_place(plan, dst, err)
                            : f8_fail_nomem(err, "the result folder");
     if (status == F8_OK)
-        status = f8_claim_look(plan, target->dir, target->work_dir, overwrite,
-                               index, config, &claim, err);
+        status = f8_claim_look(plan, target->dir, target->work_dir, intent,
+                               &claim, err);
     if (status != F8_OK || claim.complete)
         goto out;
     status = occupy(target, &made, err);
     /* Another run may have been at work between the look and the lock. */
     if (status == F8_OK) {
         f8_claim_free(&claim);
-        status = f8_claim_look(plan, target->dir, target->work_dir, overwrite,
-                               index, config, &claim, err);
+        status = f8_claim_look(plan, target->dir, target->work_dir, intent,
+                               &claim, err);
     }
     if (status == F8_OK && !claim.complete)
-        status = f8_claim_clear(plan, target->dir, target->work_dir, overwrite,
-                                &claim, err);
+        status = f8_claim_clear(plan, target->dir, target->work_dir,
+                                intent->overwrite, &claim, err);
     if (status == F8_OK && !claim.complete)
-        status = f8_journal_begin(&claim.journal, plan, err);
+        status = f8_journal_begin(&claim.journal, plan,
+                                  claim.finished && !intent->overwrite, err);
 out:
     target->complete = claim.complete;
     target->shard_done = claim.shard_done;
@@ -72,10 +73,9 @@ out:
     return status;
 }
 
-f8_status f8_target_look(const f8_plan *plan, const char *dst, bool overwrite,
-                         const f8_buf *index, const f8_buf *config,
-                         f8_meeting *meeting, uint64_t *shards_done,
-                         f8_error *err)
+f8_status f8_target_look(const f8_plan *plan, const char *dst,
+                         const f8_intent *intent, f8_meeting *meeting,
+                         uint64_t *shards_done, f8_error *err)
 {
     f8_claim claim = {0};
     char *work_dir = f8_path_join(dst, F8_WORK_DIR);
@@ -83,8 +83,7 @@ f8_status f8_target_look(const f8_plan *plan, const char *dst, bool overwrite,
     f8_status status = work_dir ? f8_claim_place(plan, dst, err)
                                 : f8_fail_nomem(err, "the result folder");
     if (status == F8_OK)
-        status = f8_claim_look(plan, dst, work_dir, overwrite, index, config,
-                               &claim, err);
+        status = f8_claim_look(plan, dst, work_dir, intent, &claim, err);
     if (status == F8_ERR_SPACE) /* the last thing that is looked at */
         status = F8_OK;
     *meeting = claim.complete          ? F8_MEETS_FINISHED
@@ -139,13 +138,12 @@ f8_status f8_target_put(const f8_target *target, const char *name,
 static f8_status copy_bytes(int from, int to, const char *from_path,
                             const char *to_path, uint64_t bytes,
                             unsigned char *buffer, size_t buffer_bytes,
-                            bool (*keep_going)(void *ctx), void *ctx,
-                            f8_error *err)
+                            const f8_watch *watch, f8_error *err)
 {
     for (uint64_t at = 0; at < bytes;) {
         size_t n =
             bytes - at < buffer_bytes ? (size_t)(bytes - at) : buffer_bytes;
-        if (!keep_going(ctx))
+        if (!watch->keep_going(watch->ctx, at))
             return f8_fail(err, F8_ERR_CANCELLED, "stopped");
         f8_status status = f8_read_at(from, buffer, n, at, from_path, err);
         if (status == F8_OK)
@@ -159,8 +157,8 @@ static f8_status copy_bytes(int from, int to, const char *from_path,
 
 f8_status f8_target_copy(const f8_target *target, const f8_folder *source,
                          const f8_side_file *file, unsigned char *buffer,
-                         size_t buffer_bytes, bool (*keep_going)(void *ctx),
-                         void *ctx, f8_error *err)
+                         size_t buffer_bytes, const f8_watch *watch,
+                         f8_error *err)
 {
     int from = -1, to = -1;
     uint64_t bytes = 0;
@@ -180,7 +178,7 @@ f8_status f8_target_copy(const f8_target *target, const f8_folder *source,
         status = f8_create_file(temporary, &to, err);
     if (status == F8_OK)
         status = copy_bytes(from, to, from_path, temporary, bytes, buffer,
-                            buffer_bytes, keep_going, ctx, err);
+                            buffer_bytes, watch, err);
     if (status == F8_OK) {
         status = f8_sync_close(to, temporary, err);
         to = -1;

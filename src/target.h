@@ -20,17 +20,15 @@ typedef struct f8_target {
  * and one without the space. A finished one is left alone, with what else it
  * holds. Else makes the
  * folders, takes the lock, removes what a stopped run or the conversion to be
- * replaced left, and writes the journal. index and config are what those
- * files will be. On failure target is empty. */
-f8_status f8_target_open(const f8_plan *plan, const char *dst, bool overwrite,
-                         const f8_buf *index, const f8_buf *config,
-                         f8_target *target, f8_error *err);
+ * replaced left, and writes the journal. On failure target is empty. */
+f8_status f8_target_open(const f8_plan *plan, const char *dst,
+                         const f8_intent *intent, f8_target *target,
+                         f8_error *err);
 void f8_target_close(f8_target *target);
 /* Looks only; see f8_plan_meet. */
-f8_status f8_target_look(const f8_plan *plan, const char *dst, bool overwrite,
-                         const f8_buf *index, const f8_buf *config,
-                         f8_meeting *meeting, uint64_t *shards_done,
-                         f8_error *err);
+f8_status f8_target_look(const f8_plan *plan, const char *dst,
+                         const f8_intent *intent, f8_meeting *meeting,
+                         uint64_t *shards_done, f8_error *err);
 
 /* Path under .fp8cast/ that `name` is written at before it is finished; the
  * caller frees it. NULL when out of memory. */
@@ -39,11 +37,11 @@ char *f8_target_temporary(const f8_target *target, const char *name);
 /* Writes a small file under its final name, or nothing. */
 f8_status f8_target_put(const f8_target *target, const char *name,
                         const f8_buf *bytes, f8_error *err);
-/* Copies a side file of SRC through `buffer`; `keep_going`, called between
- * pieces, stops it by returning false. */
+/* Copies a side file of SRC through `buffer`; F8_ERR_CANCELLED when `watch`,
+ * which is asked between pieces, says so. */
 f8_status f8_target_copy(const f8_target *target, const f8_folder *source,
                          const f8_side_file *file, unsigned char *buffer,
-                         size_t buffer_bytes, bool (*keep_going)(void *ctx),
-                         void *ctx, f8_error *err);
+                         size_t buffer_bytes, const f8_watch *watch,
+                         f8_error *err);
 
 #endif

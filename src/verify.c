@@ -268,6 +268,7 @@ static void add_check(f8_check *to, const f8_check *from, const f8_item *item)
     to->bad_scales += from->bad_scales;
     to->odd_weights += from->odd_weights;
     to->far_scales += from->far_scales;
+    to->infinite += from->infinite;
     to->blocks += from->blocks;
     to->amax_blocks += from->amax_blocks;
     to->pow2_blocks += from->pow2_blocks;
@@ -326,6 +327,13 @@ static f8_status matrix_faults(verification *v, const f8_unit *u,
                             "off their block's largest weight / 448: %llu, "
                             "the first fault in block [%llu, %llu]",
                             u->name, (unsigned long long)check->far_scales,
+                            row / F8_BLOCK, col / F8_BLOCK);
+    if (check->infinite && status == F8_OK)
+        status = f8_problem(&v->verdict->findings.faults, err,
+                            "tensor %s: blocks with codes that are infinite "
+                            "under their scale: %llu, the first fault in block "
+                            "[%llu, %llu]",
+                            u->name, (unsigned long long)check->infinite,
                             row / F8_BLOCK, col / F8_BLOCK);
     if (check->bad_scales && status == F8_OK)
         status =

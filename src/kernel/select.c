@@ -111,7 +111,7 @@ f8_status f8_kernel_choose(const char *name, const f8_kernel **kernel,
     }
     f8_status status =
         f8_fail(err, F8_ERR_ARGUMENT,
-                "no kernels called %s run on this CPU; these do: %s", name,
+                "no kernels called '%s' run on this CPU; these do: %s", name,
                 names.data ? names.data : "none");
     f8_buf_free(&names);
     return status;

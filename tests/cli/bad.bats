@@ -176,6 +176,68 @@ limited() {
     grep -q ': tensor model.language_model.layers.90.mlp.experts.7.up_proj.weight is not in model.safetensors.index.json$' err
 }
 
+@test "a few tensors that stand for millions are refused before they are made" {
+    program 0 synth src --sparse --experts 65536 --layers 16 --quiet
+    for command in "plan src" "quantize src dst" "verify src src" \
+        "roofline src"; do
+        # shellcheck disable=SC2086
+        limited 1 $command
+        without_rule_lines <err >found
+        mv found err
+        says "fp8cast: tensor model.language_model.layers.2.mlp.experts.gate_up_proj: expected a result of at most 1000000 tensors, scales among them, found more (qwen3_5_moe.rules:N: split model.language_model.layers.{n}.mlp.experts.gate_up_proj)"
+    done
+    [ ! -e dst ]
+    "$PYTHON" "$BATS_TEST_DIRNAME/extreme.py" fused few
+    limited 1 diff few/a few/b
+    says "fp8cast: tensor model.language_model.layers.7.mlp.experts.gate_up_proj: expected fused tensors of at most 1000000 parts in all, found more"
+    "$PYTHON" "$BATS_TEST_DIRNAME/extreme.py" stacked .
+    limited 1 diff a.safetensors b.safetensors
+    says "fp8cast: tensor 15: expected at most 1000000 matrices and other tensors to compare, found more"
+}
+
+@test "files of holes whose sizes add up to more than 64 bits" {
+    # Only some file systems have such.
+    holes=$(mktemp -d /dev/shm/fp8cast-bats.XXXXXX 2>/dev/null) ||
+        skip "no /dev/shm here"
+    if ! truncate -s 4E "$holes/large.txt" 2>/dev/null; then
+        rm -r "$holes"
+        skip "no files of 4 EiB here"
+    fi
+    "$PYTHON" - "$holes" "$BATS_TEST_DIRNAME" <<'END'
+import json
+import os
+import sys
+sys.path.insert(0, sys.argv[2])
+import extreme
+os.makedirs("src")
+names = [f"{i}.safetensors" for i in range(4)]
+for i, name in enumerate(names):
+    path = os.path.join(sys.argv[1], name)
+    extreme.write_holes(path, [(str(i), "U8", [1 << 62], 1 << 62)])
+    os.symlink(path, os.path.join("src", name))
+extreme.write("src/config.json", b'{"model_type": "odd"}')
+extreme.write("src/model.safetensors.index.json", json.dumps(
+    {"weight_map": {str(i): name for i, name in enumerate(names)}}).encode())
+extreme.write("my.rules", b"family odd\nkeep *\n")
+END
+    status=0
+    "$fp8cast" plan src --rules my.rules --follow-links >all 2>&1 || status=$?
+    "$fp8cast" inspect src >>all 2>&1 || status=$status$?
+    # And of what lies beside the weights.
+    cp -r "$shared/good/DIR" good
+    ln -s "$holes/large.txt" good/large.txt
+    "$fp8cast" plan good --follow-links >>all 2>&1 || status=$status$?
+    rm -r "$holes"
+    cat all
+    [ "$status" = 111 ]
+    line="expected tensors of at most 72057594037927936 bytes in all, found more"
+    diff all - <<END
+fp8cast: src: $line
+fp8cast: src: $line
+fp8cast: large.txt: expected files of at most 72057594037927936 bytes in all beside the weights, found more
+END
+}
+
 @test "all that is rare but right in a header is read, converted, verified" {
     "$PYTHON" "$BATS_TEST_DIRNAME/extreme.py" odd src
     limited 0 inspect src --json
@@ -244,6 +306,24 @@ END
     [ "$(wc -l <err)" -eq 1 ]
 }
 
+@test "inspect shows no more than 80 bytes of a value of config.json" {
+    cp -r "$shared/good/DIR" src
+    "$PYTHON" - <<'END'
+import json
+with open("src/config.json") as file:
+    config = json.load(file)
+config["model_type"] = "t" * 81
+config["quantization_config"] = {"quant_method": "m" * 81, "fmt": "f" * 81}
+with open("src/config.json", "w") as file:
+    json.dump(config, file)
+END
+    program 0 inspect src --json
+    holds out 'd["model_type"] == "t" * 80 + "..."' \
+        'd["quantization"] == "m" * 80 + "..., " + "f" * 80 + "..."'
+    program 0 inspect src
+    fails grep -qE 't{81}|m{81}|f{81}' out
+}
+
 @test "no listing passes a terminal's escape sequences on" {
     program 0 inspect --tensors "$shared/name-with-escape/DIR"
     grep -qF 'evil\x1b[31m\x0d\x0afp8cast: all is well\x7f\xc2\x85 BF16 [2,2] 8 bytes' out
@@ -257,7 +337,14 @@ END
     program 0 inspect --tensors --json "$shared/name-with-escape/DIR"
     holds out 'any(t["name"] == "evil\x1b[31m\r\nfp8cast: all is well\x7f\x85"
                    for t in d["tensor_list"])'
-    LC_ALL=C fails grep -q "$(printf '\033')" out
+    no_controls out
+    # Nor does a value of config.json.
+    cp -r "$shared/good/DIR" a
+    cp -r "$shared/good/DIR" b
+    sed -i 's/"model_type"/"del": "\x7f\x7fend", "model_type"/' b/config.json
+    program 3 diff a b --json
+    no_controls out
+    holds out 'any("\x7f\x7fend" in (s["b"] or "") for s in d["config"])'
 }
 
 # ---- results that cannot be written ------------------------------------------

@@ -511,6 +511,9 @@ PYTHON_END
 }
 
 @test "a file that SGLang reads instead of config.json" {
+    # Of a source's quantize makes no copy.
+    [ -e "$shared/src/quant_model_description.json" ]
+    [ ! -e dst/quant_model_description.json ]
     echo '{}' >dst/quant_model_description.json
     tells "fault quant_model_description.json: SGLang reads it in place of quantization_config, and takes the weights for ModelSlim's"
 }

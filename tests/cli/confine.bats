@@ -139,6 +139,23 @@ secret" ]
     cmp plain/model.safetensors dst/model.safetensors
 }
 
+@test "links in a folder that is a link are followed, round or not" {
+    needs_confinement
+    cp -r "$shared/src" src
+    mkdir between far
+    echo words >far/vocab.txt
+    ln -s ../far/vocab.txt between/vocab.txt
+    ln -s ../between src/tok
+    export FP8CAST_CONFINE=yes
+    program 0 quantize src dst --follow-links
+    cmp far/vocab.txt dst/tok/vocab.txt
+    # Many ways round end with the refusal that says so.
+    for name in {a..i}; do ln -s . "between/$name"; done
+    program 1 quantize src dst2 --follow-links
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -q 'a loop of links?\|links that lead round?' err
+}
+
 @test "rules from a file are read, from wherever they are" {
     needs_confinement
     "$fp8cast" rules qwen3_5_moe >outside/own.rules
@@ -151,4 +168,6 @@ secret" ]
     [ "$status" -eq 1 ]
     [ "$output" = \
         "fp8cast: FP8CAST_CONFINE: expected yes or no, found 'maybe'" ]
+    # An empty one is none.
+    FP8CAST_CONFINE='' "$fp8cast" plan "$shared/src" -q
 }

@@ -643,7 +643,8 @@ END
     program 0 plan src --json --follow-links
     holds out 'd["left_behind"] == ["assets/notes.gguf",
         "assets/old.safetensors", "pytorch_model.bin",
-        "pytorch_model.bin.index.json"]' 'd["side_files"]["count"] == 13'
+        "pytorch_model.bin.index.json",
+        "quant_model_description.json"]' 'd["side_files"]["count"] == 13'
 }
 
 @test "a checkpoint of links, as in the hub's cache" {
@@ -847,7 +848,7 @@ END
         # Those that this CPU cannot run are refused by name.
         if ! FP8CAST_CPU=$name "$fp8cast" quantize "$shared/src" "$name" \
             --json >"$name.json" 2>err; then
-            grep -q "^fp8cast: no kernels called $name run on this CPU" err
+            grep -q "^fp8cast: FP8CAST_CPU: .*, found '$name'\$" err
             continue
         fi
         FP8CAST_CPU=$name "$fp8cast" quantize various "$name-least" \
@@ -858,9 +859,28 @@ END
         first=$name.json
     done
     [ -n "$first" ]
+}
+
+@test "kernels that this CPU does not run are refused, empty names are none" {
+    local command
     export FP8CAST_CPU=z80
-    program 1 quantize "$shared/src" z80
-    grep -q '^fp8cast: no kernels called z80 run on this CPU; these do: ' err
+    for command in plan quantize dequantize verify; do
+        refuses_cpu "$command" "$shared/src" z80
+    done
+    refuses_cpu plan "$shared/src"
+    [ ! -e z80 ]
+    # What computes nothing takes no notice.
+    program 0 inspect "$shared/src" --quiet
+    FP8CAST_CPU='' FP8CAST_CONFINE='' program 0 quantize "$shared/src" fp8 -q
+    FP8CAST_CPU=c program 0 verify "$shared/src" fp8 -q
+}
+
+# refuses_cpu ARGUMENT...: one line, which names what z80 is not.
+refuses_cpu() {
+    program 1 "$@"
+    [ ! -s out ]
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE "^fp8cast: FP8CAST_CPU: expected kernels that this CPU runs \(c(, [a-z0-9]+)*\), found 'z80'$" err
 }
 
 @test "a link from SRC into DST is not followed into its own removal" {
@@ -877,6 +897,74 @@ END
             quantize src dst --overwrite --scale-dtype f32 --follow-links
         cmp "dst/$file" kept
     done
+}
+
+@test "a folder of SRC that is a link into DST is not emptied" {
+    cp -r "$shared/src" src
+    mkdir -p dst/tok other
+    echo precious >dst/tok/vocab.txt
+    ln -s ../dst/tok src/tok
+    refuses "fp8cast: dst/tok/vocab.txt: is the source's tok/vocab.txt itself" \
+        quantize src dst --overwrite --follow-links
+    [ "$(cat dst/tok/vocab.txt)" = precious ]
+    # Nor where another name leads to it.
+    mv dst/tok/vocab.txt other/a
+    rm src/tok
+    ln -s ../other src/tok
+    mkdir dst/tok2
+    ln other/a dst/tok2/a
+    ln -s ../dst/tok2 src/tok2
+    refuses "fp8cast: dst/tok2/a: is the source's tok2/a itself" \
+        quantize src dst --overwrite --follow-links
+    # A hard link is a file of its own.
+    rm src/tok src/tok2
+    rm -r dst
+    mkdir dst
+    ln src/config.json src/tokenizer.json dst
+    program 0 quantize src dst --overwrite
+    program 0 verify src dst
+    cmp src/config.json "$shared/src/config.json"
+}
+
+@test "a finished DST that lost a shard does not look complete while it is mended" {
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    cp -r dst whole
+    shard=$(cd dst && ls model-00002*)
+    rm "dst/$shard"
+    # Files of 200 KB at most: the shard fails.
+    (
+        ulimit -f 200
+        trap '' XFSZ
+        program 1 quantize "$shared/src" dst --shard-size 700000
+    )
+    [ ! -e dst/config.json ]
+    [ ! -e dst/model.safetensors.index.json ]
+    program 0 quantize "$shared/src" dst --shard-size 700000
+    same dst whole
+}
+
+@test "what fp8cast wrote is its own, though the source has it no more" {
+    cp -r "$shared/src" src
+    echo x >src/added.txt
+    program 0 quantize src dst
+    rm src/added.txt dst/LICENSE
+    program 0 quantize src dst
+    [ -e dst/added.txt ]
+    [ -e dst/LICENSE ]
+    program 0 quantize src dst --overwrite --scales pow2
+    [ ! -e dst/added.txt ]
+    program 0 verify src dst
+}
+
+@test "a side file that may not be read is told before anything is written" {
+    [ "$(id -u)" -ne 0 ] || skip "root may read everything"
+    cp -r "$shared/src" src
+    chmod 0 src/tokenizer.json
+    for command in plan quantize; do
+        refuses "fp8cast: src/tokenizer.json: cannot open: Permission denied" \
+            "$command" src dst
+    done
+    [ ! -e dst ]
 }
 
 @test "a source that changes while it is read is noticed" {

@@ -80,7 +80,7 @@ budget() {
                     "$shared/$variant" kernel --dtype "$type" 2>err; then
                     by_numpy check "$shared/$variant" kernel "$type"
                 else
-                    grep -q 'run on this CPU' err
+                    grep -q "this CPU runs (.*), found '$kernel'" err
                 fi
                 rm -rf kernel
             done

@@ -239,7 +239,7 @@ END
         'all(c["a"]["dtype"] == c["b"]["dtype"] for c in d["changes"])'
     by_numpy "$shared/f32" "$shared/ue8m0"
     program 3 diff "$shared/amax" "$shared/f32"
-    grep -qxF "  F8_E4M3 with BF16 scales → F8_E4M3 with F32 scales" out
+    grep -qxF "  F8_E4M3 with BF16 scales -> F8_E4M3 with F32 scales" out
 }
 
 @test "fused and one by one: equal in value, and told" {
@@ -369,9 +369,9 @@ END
     alter b reshape $L.0.input_layernorm.weight 2 128
     program 3 diff "$shared/src" b
     grep -A2 -x 'other dtypes' out | tail -2 |
-        diff - <(printf '  BF16 → F32\n    lm_head.weight\n')
+        diff - <(printf '  BF16 -> F32\n    lm_head.weight\n')
     grep -A2 -x 'other shapes, not compared' out | tail -2 | diff - <(
-        printf '  [256] → [2,128]\n    %s\n' $L.0.input_layernorm.weight)
+        printf '  [256] -> [2,128]\n    %s\n' $L.0.input_layernorm.weight)
     program 3 diff "$shared/src" b --json
     holds out 'd["other_dtype"] == d["other_shape"] == 1' \
         '[(c["dtype"], c["shape"]) for c in d["changes"]] ==
@@ -421,7 +421,7 @@ shows() {
 
 @test "config.json: changed, added, removed, nested, in arrays" {
     configure 'c["image_token_id"] = 7'
-    shows 'image_token_id: 301 → 7'
+    shows 'image_token_id: 301 -> 7'
     configure 'c["new"] = "x"'
     shows 'new: only in B, "x"'
     configure 'c["new"] = None'
@@ -430,17 +430,17 @@ shows() {
     configure 'del c["vision_config"]'
     shows 'vision_config: only in A, {9 members}'
     configure 'c["text_config"]["rope_parameters"]["rope_theta"] = 1000000'
-    shows 'text_config.rope_parameters.rope_theta: 10000000 → 1000000'
+    shows 'text_config.rope_parameters.rope_theta: 10000000 -> 1000000'
     configure 'c["text_config"]["layer_types"][2] = "none"'
-    shows 'text_config.layer_types[2]: "linear_attention" → "none"'
+    shows 'text_config.layer_types[2]: "linear_attention" -> "none"'
     configure 'c["text_config"]["layer_types"].pop()'
-    shows 'text_config.layer_types: [4 entries] → [3 entries]'
+    shows 'text_config.layer_types: [4 entries] -> [3 entries]'
     configure 'c["architectures"] = "Qwen"'
-    shows 'architectures: [1 entries] → "Qwen"'
+    shows 'architectures: [1 entries] -> "Qwen"'
     configure 'c["a.b"] = {}; c["tie_word_embeddings"] = 0'
-    shows 'tie_word_embeddings: false → 0' '"a.b": only in B, {0 members}'
+    shows 'tie_word_embeddings: false -> 0' '"a.b": only in B, {0 members}'
     configure 'c["x"] = "é" * 100'
-    shows "x: only in B, \"$(printf 'é%.0s' {1..26})…"
+    shows "x: only in B, \"$(printf 'é%.0s' {1..26})..."
     configure 'del c["text_config"]["rms_norm_eps"]'
     shows 'text_config.rms_norm_eps: only in A, 1e-6'
 }
@@ -496,7 +496,7 @@ END
 
 @test "--top bounds each list, --json has everything" {
     program 3 diff "$shared/src" "$shared/amax" --top 2
-    grep -qE '^  … and [0-9]+ more tensors$' out
+    grep -qE '^  ... and [0-9]+ more tensors$' out
     [ "$(grep -A2 -E '^ rel. RMS' out | grep -c '%')" -eq 2 ]
     program 3 diff "$shared/src" "$shared/amax" --top 2 --json
     holds out 'len(d["values"]) == d["different"] > 2'

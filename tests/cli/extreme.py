@@ -4,7 +4,13 @@
     extreme.py wide OUT    300,000 tensors in 64 shards, index of 30 MB
     extreme.py odd OUT     one shard whose header has everything that is rare
 
-With each comes OUT/my.rules, by which it can be converted.
+With each comes OUT/my.rules, by which it can be converted. And some of a few
+tensors that stand for too many matrices:
+
+    extreme.py fused OUT   OUT/a has eight fused tensors of 65,536 experts, OUT/b
+                           one expert of each
+    extreme.py stacked OUT OUT/a.safetensors, b.safetensors: 16 FP8 weights of
+                           65,536 experts and their scales
 """
 
 import json
@@ -90,8 +96,44 @@ def odd(out):
           b"family odd\nkeep *\nquantize q.weight\n")
 
 
+def write_holes(path, tensors):
+    """Tensors of zeros, (name, dtype, shape, bytes), that take no space."""
+    members, begin = [], 0
+    for name, dtype, shape, size in tensors:
+        members.append(f'"{name}":' + entry(dtype, shape, begin, begin + size))
+        begin += size
+    header = ("{" + ",".join(members) + "}").encode()
+    write_shard(path, header, b"")
+    os.truncate(path, 8 + len(header) + begin)
+
+
+def fused(out):
+    experts = 1 << 16
+    for side in "ab":
+        os.makedirs(os.path.join(out, side))
+        write(os.path.join(out, side, "config.json"),
+              b'{"model_type": "qwen3_5_moe"}')
+    layer = "model.language_model.layers.{}.mlp.experts."
+    write_holes(os.path.join(out, "a", "model.safetensors"),
+                [(layer.format(i) + "gate_up_proj", "BF16", [experts, 2, 1],
+                  4 * experts) for i in range(8)])
+    write_holes(os.path.join(out, "b", "model.safetensors"),
+                [(layer.format(i) + "0.gate_proj.weight", "BF16", [1, 1], 2)
+                 for i in range(8)])
+
+
+def stacked(out):
+    experts = 1 << 16
+    tensors = []
+    for i in range(16):
+        tensors += [(f"{i}", "F8_E4M3", [experts, 1, 1], experts),
+                    (f"{i}_scale_inv", "F32", [experts, 1, 1], 4 * experts)]
+    for side in "ab":
+        write_holes(os.path.join(out, side + ".safetensors"), tensors)
+
+
 def main():
-    kinds = {"wide": wide, "odd": odd}
+    kinds = {"wide": wide, "odd": odd, "fused": fused, "stacked": stacked}
     if len(sys.argv) != 3 or sys.argv[1] not in kinds:
         print(__doc__.strip(), file=sys.stderr)
         return 2

@@ -52,11 +52,44 @@ in FP8 blocks; serve the published MXFP4 checkpoint" ]
     grep -q '^refuse  its experts' out
 }
 
-@test "what a loader cannot do is a note of the plan" {
+@test "what a loader cannot do is a warning of the plan" {
     "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
         "$golden/families" . qwen3_vl_moe.transposed
     program 0 plan qwen3_vl_moe.transposed/source
-    grep -q '^note  *served by vLLM and SGLang; transformers does not' out
-    program 0 plan qwen3_vl_moe.transposed/source --json
-    holds out 'len(d["notes"]) == 1' 'd["notes"][0].startswith("served by")'
+    grep -q '^warning  *transformers: does not join single experts of' out
+    program 1 plan qwen3_vl_moe.transposed/source --for transformers --quiet
+}
+
+@test "what is worth knowing of a family is a note of the plan" {
+    { echo 'note  of a friend'; "$fp8cast" rules qwen3; } >my.rules
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . qwen3
+    program 0 plan qwen3/source --rules my.rules
+    grep -q '^note  *of a friend$' out
+    program 0 plan qwen3/source --rules my.rules --json
+    holds out 'd["notes"] == ["of a friend"]'
+}
+
+@test "what Llama 2 has in its checkpoints beside weights is kept" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . llama
+    "$PYTHON" - "$BATS_TEST_DIRNAME/../reference" <<'END'
+import os
+import sys
+sys.path.insert(0, sys.argv[1])
+import reference
+made = [(t.name, t.dtype, t.shape, t.read())
+        for t in reference.read_checkpoint("llama/source")[0]]
+made += [(f"model.layers.{i}.self_attn.rotary_emb.inv_freq", "F32", [64],
+          bytes(range(256))) for i in range(2)]
+os.mkdir("two")
+with open("two/model.safetensors", "wb") as file:
+    header = reference.shard_header([one[:3] for one in made])
+    file.write(len(header).to_bytes(8, "little") + header)
+    for one in made:
+        file.write(one[3])
+END
+    cp llama/source/config.json two
+    program 0 quantize two fp8 --verify --quiet
+    grep -aq 'layers.1.self_attn.rotary_emb.inv_freq' fp8/*.safetensors
 }

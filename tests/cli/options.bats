@@ -191,6 +191,10 @@ man_options() {
     refused "option '--json' is given twice $see" plan --json a --json
     refused "option '--quiet' is given twice $see" plan -q a --quiet
     accepted plan "$absent" --keep a --keep a --quantize a --quantize=b
+    # One answer for each engine: of two sizes the last would win unsaid.
+    refused "--for: vllm is given twice $see" \
+        plan a --for vllm:16 --for sglang --for vllm:1
+    accepted plan "$absent" --for vllm:16 --for sglang:16 --for transformers
 }
 
 @test "whole numbers" {

@@ -103,6 +103,27 @@ jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(d)' \
     head -1 a.md | grep -qx -- ---
     report "$shared/small.json" | cmp - a.txt
     report "$shared/small.json" --format html | cmp - a.html
+    # In capitals, too; without an ending it is text, as without a name.
+    report "$shared/small.json" -o A.HTML
+    report "$shared/small.json" -o a.Htm
+    mkdir b.html # of which only the file's own name counts
+    report "$shared/small.json" -o b.html/none
+    report "$shared/small.json" -o .pdf
+    cmp A.HTML a.html
+    cmp a.Htm a.html
+    cmp b.html/none a.txt
+    cmp .pdf a.txt
+    # Another one may mean anything.
+    for name in x.pdf x.markdown x.html.gz b.html/x. x.htmlx; do
+        run report "$shared/small.json" -o $name
+        [ "$status" -eq 2 ]
+        [ "$output" = "fp8cast: --output: the ending of '$name' names no \
+format: expected .html, .htm, .md or .txt, or '--format' (see 'fp8cast report \
+--help')" ]
+        [ ! -e $name ]
+        report "$shared/small.json" -o $name --format html
+        cmp $name a.html
+    done
 }
 
 @test "the page, in a browser: light, dark, phone, print" {
@@ -134,7 +155,8 @@ jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(d)' \
     report quantize.json | diff shown -
     # Numbers of the two agree, and so do the pages but for how they were made.
     diff <(sed '/<dl class="facts">/,$d' quantize.html) \
-        <(sed '/<dl class="facts">/,$d' verify.html)
+        <(sed '/<div class="verdict/,/<\/div>/d; /<dl class="facts">/,$d' \
+            verify.html)
     grep -q 'fp8cast quantize src dst --scales=amax --scale-dtype=bf16<' \
         quantize.html
     grep -q 'fp8cast verify src dst<' verify.html
@@ -185,13 +207,60 @@ worst["relative_rms"] = worst["worst_block"]["relative_rms"] = None
 worst = d["tensors"][d["worst"][1]]
 worst.update(max_abs_error_at=None, worst_block=None, sqnr_db=None)
 d["options"].update(scales=None, scale_dtype=None)
-d["command"] = "verify"'
+d["command"] = "verify"
+d["verdict"] = {"faults": 0, "fault_list": [], "warnings": 2,
+    "warning_list": ["one", "two"]}'
     for format in html md text; do
         report bad.json --format $format --base-model a/b >out
     done
     report bad.json --format html >a.html
     "$PYTHON" -c 'import xml.etree.ElementTree as e; e.parse("a.html")'
     grep -q 'fp8cast verify Qwen3.6-35B-A3B Qwen3.6-35B-A3B-FP8<' a.html
+    grep -q 'verify found no faults.</strong>' a.html
+    grep -q 'It gave 2 warnings:' a.html
+}
+
+@test "faults stand above all figures, and names in them are text" {
+    changed '
+d["command"] = "verify"
+d["verdict"] = {"faults": 7000, "warnings": 1, "warning_list": ["w"],
+    "fault_list": ["tensor <b>|`x`\u202e: wrong"] + ["more"] * 99}
+for part in (d["overall"], d["tensors"][d["worst"][0]]):
+    part["not_measured"] = {"elements": 1234, "blocks": 5}'
+    report bad.json --format html >a.html
+    "$PYTHON" - <<'END'
+import json, xml.etree.ElementTree as xml
+page = xml.parse("a.html").getroot()
+header = next(e for e in page.iter() if e.tag.split("}")[-1] == "header")
+text = "".join(header.itertext())
+assert "verify found 7,000 faults" in text and "6,980 more" in text, text
+assert "tensor <b>|`x`" in text and "\u202e" not in text, text
+assert text.index("verify found") < text.index("Source / result")
+whole = "".join(page.itertext())
+blocks = 5 + json.load(open("bad.json"))["overall"]["blocks"]
+assert f"5 of {blocks:,} blocks, with 1,234 weights" in whole
+assert "Nothing was sampled" not in whole
+END
+    report bad.json >out
+    grep -qx 'Qwen3.6-35B-A3B-FP8: 7,000 faults' out
+    grep -qx '  ... and 6,980 more' out
+    grep -q '^not measured: 5 of .* blocks, with 1,234 weights$' out
+    refused "no model card of a result in which verify found 7,000 faults, \
+the first: tensor <b>|\`x\`\\xe2\\x80\\xae: wrong" \
+        bad.json --format md --base-model a/b
+    [ ! -e a.md ]
+    if command -v chromium || command -v chromium-browser ||
+        command -v google-chrome; then
+        "$PYTHON" "$root/tests/cli/page_test.py" bad.json a.html
+    fi
+    # A report by verify that does not say what it found is none.
+    changed 'd["command"] = "verify"'
+    refused "bad.json: verdict: expected an object, found nothing" bad.json
+    changed 'd["command"] = "verify"
+d["verdict"] = {"faults": 1, "fault_list": ["a", "b"], "warnings": 0,
+    "warning_list": []}'
+    refused "bad.json: verdict.fault_list: expected 1 entries at most, found 2" \
+        bad.json
 }
 
 # ---- the model card -----------------------------------------------------------
@@ -257,7 +326,12 @@ END
                 grep -A2 '^### transformers' card.md | grep -q '^Not with'
             [ "$transformers" != right ] ||
                 grep -qF "model = $class.from_pretrained(\"./" card.md
-            [ "$vllm" = right ] && grep -q '^vllm serve \./' card.md
+            if [ "$vllm" = right ]; then
+                grep -q '^vllm serve \./' card.md
+            else
+                fails grep -q '^vllm serve' card.md
+                grep -A2 '^### vLLM' card.md | grep -q '^Not with '
+            fi
             if [ "$sglang" = right ]; then
                 grep -q '^python -m sglang.launch_server' card.md
             else
@@ -305,13 +379,26 @@ for one in json.load(sys.stdin)["serving"]["engines"]:
     [ "$(ls -A)" = "$(printf '%s\n' a.html bad.json)" ]
 }
 
+@test "-o: the report itself is never replaced by what is drawn from it" {
+    cp "$shared/small.json" r.json
+    ln r.json other.json
+    for there in r.json ./r.json "$PWD/r.json" other.json; do
+        refused "$there: expected another file than the report itself" \
+            r.json -o "$there" --overwrite --format html
+    done
+    refused "r.json: expected another file than the report itself" \
+        r.json -o r.json
+    cmp r.json "$shared/small.json"
+    report r.json -o a.html
+}
+
 @test "-o: what is no file is never replaced" {
     mkdir d
     ln -s elsewhere link
     mkfifo pipe
     for there in d link pipe; do
         refused "$there: is there already, and is no file" \
-            "$shared/small.json" -o $there --overwrite
+            "$shared/small.json" -o "$there" --overwrite
     done
     refused "no/a.html: cannot open its folder: No such file or directory" \
         "$shared/small.json" -o no/a.html
@@ -396,6 +483,10 @@ def run(document):
     return subprocess.run([program, "report", "bad.json"], text=True,
                           capture_output=True)
 
+good["command"] = "verify"
+good["verdict"] = {"faults": 2, "fault_list": ["a", "b"], "warnings": 1,
+    "warning_list": ["c"]}
+good["kinds"][1]["not_measured"] = {"elements": 3, "blocks": 1}
 assert run(good).returncode == 0
 wrong = [{}, [], "x", -1, 1.5, None, 1e308, 2**63 - 1]
 for place in list(places(good)):
@@ -415,7 +506,7 @@ for place in list(places(good)):
         found = run(document)
         tried += 1
         if found.returncode == 0 and value == "missing":
-            assert key in ("max_abs_error_at", "worst_block"), place
+            assert key == "not_measured", place
         if found.returncode == 0:
             continue  # some are right: a string for a string, a larger count
         assert found.returncode == 1, (place, value, found)
@@ -423,8 +514,7 @@ for place in list(places(good)):
         assert found.stderr.count("\n") == 1, (place, value, found.stderr)
         # An array that is too short is told where something points into it.
         assert key in found.stderr or value == [], (place, value, found.stderr)
-    # No member takes an object for what is none, nor may be left out but
-    # those that may be null.
+    # No member takes an object for what is none.
     if not isinstance(before, dict):
         document = copy.deepcopy(good)
         target = document

@@ -93,7 +93,7 @@ lines = open("text").read().split("\n\n")[0].split("\n")
 assert len(lines) == 1045, len(lines)
 form = re.compile(r"(keep|quantize) +(\S+) (\S+) \[([0-9,]*)\] -> (\S+) (\S+) "
                   r"\[([0-9,]*)\](?: \+ (BF16) \[([0-9,]*)\])?"
-                  r"(?:, … (\d+) results)? \(qwen3_5_moe\.rules:(\d+): (.*)\)")
+                  r"(?:, \.\.\. (\d+) results)? \(qwen3_5_moe\.rules:(\d+): (.*)\)")
 seen = set()
 for line in lines:
     match = form.fullmatch(line)
@@ -258,7 +258,7 @@ wrong_rules() {
 
 @test "rules: the column of what is wrong" {
     f='family mine'
-    verbs='expected family, model_type, keep, quantize, split, rename, fused, parallel, note, refuse, layout, file, list or end'
+    verbs='expected family, model_type, keep, quantize, split, rename, fused, parallel, fails, note, refuse, layout, file, list or end'
     wrong_rules "@:2:1: $verbs, found 'kep'" "$f" 'kep a.weight'
     wrong_rules "@:3:3: $verbs, found 'KEEP'" "$f" '# fine' '  KEEP a.weight'
     wrong_rules "@:2:5: expected a name pattern at the end of the line" \
@@ -540,6 +540,64 @@ meets() {
     grep -qxF "result folder        refused:" out
     program 0 plan "$shared/src" "$shared/src" --json
     holds out '"the result folder is the source folder" in d["result_folder"]["refused"]'
+}
+
+# limited COMMAND...: without root's right to pass over what modes forbid, if
+# that can be given up here.
+limited() {
+    local without=(setpriv "--bounding-set=-dac_override,-dac_read_search")
+    if [ "$(id -u)" -eq 0 ] && "${without[@]}" true 2>/dev/null; then
+        "${without[@]}" "$@"
+    else
+        "$@"
+    fi
+}
+
+# agree DST: quantize fails, and plan says beforehand why.
+agree() {
+    local before found=0
+    before=$(snapshot .)
+    limited "$fp8cast" plan "$shared/src" "$1" --json >"$shared/plan" || return
+    limited "$fp8cast" quantize "$shared/src" "$1" >"$shared/out" \
+        2>"$shared/err" || found=$?
+    [ "$found" -eq 1 ]
+    sed -i 's/^fp8cast: //' "$shared/err"
+    WHY=$shared/err holds "$shared/plan" \
+        'd["result_folder"]["state"] == "refused"' \
+        'd["result_folder"]["refused"] == open(__import__("os").environ["WHY"]).read().strip()'
+    [ "$before" = "$(snapshot .)" ]
+}
+
+@test "plan: a result folder that cannot be made, for the same reason" {
+    agree none/dst
+    ln -s nowhere link
+    agree link
+}
+
+@test "plan: a result folder that modes keep from being written" {
+    mkdir shut
+    chmod 555 shut
+    limited test ! -w shut || skip "root's rights cannot be given up"
+    agree shut/dst
+    agree shut
+    program 0 quantize "$shared/src" dst --quiet
+    chmod 555 dst dst/.fp8cast
+    # There nothing is left to be written.
+    limited "$fp8cast" plan "$shared/src" dst >out
+    grep -qxF "result folder        finished: nothing to do" out
+    limited "$fp8cast" quantize "$shared/src" dst --quiet
+    # And here something is.
+    chmod 755 dst
+    rm dst/config.json
+    limited "$fp8cast" plan "$shared/src" dst --json >out
+    holds out 'd["result_folder"]["refused"] == "dst/.fp8cast: cannot make files in it: Permission denied"'
+    chmod 755 dst/.fp8cast
+    chmod 555 dst
+    limited "$fp8cast" plan "$shared/src" dst --json >out
+    holds out 'd["result_folder"]["refused"] == "dst: cannot make files in it: Permission denied"'
+    chmod 755 dst
+    program 0 plan "$shared/src" dst --json
+    holds out 'd["result_folder"]["state"] == "undone"'
 }
 
 @test "plan: the result folder of the way back" {

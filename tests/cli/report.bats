@@ -25,6 +25,11 @@ is_true() {
         quantize.json verify.json
 }
 
+# sabotage OPERATION ARGUMENT...: of dst.
+sabotage() {
+    "$PYTHON" "$BATS_TEST_DIRNAME/sabotage.py" dst "$@"
+}
+
 # refused FILE MESSAGE: nothing is done, and nothing is left behind.
 refused() {
     program 1 quantize "$shared/src" dst --quiet --report "$1"
@@ -168,6 +173,158 @@ PYTHON_END
     /usr/bin/python3 -c 'import json, sys, jsonschema
 jsonschema.Draft202012Validator(json.load(open(sys.argv[1]))).validate(
     json.load(open(sys.argv[2])))' "$root/docs/report.schema.json" faulty.json
+}
+
+@test "numbers: blocks that have no error are in none, and are counted" {
+    make_source ragged src
+    program 0 quantize src dst --quiet --report whole.json
+    # Some with many blocks, and some with two, of which one loses both.
+    "$PYTHON" -c 'import json
+tensors = json.load(open("whole.json"))["tensors"]
+several = [t["name"] for t in tensors if t["blocks"] > 2]
+single = [t["name"] for t in tensors if t["blocks"] == 2]
+print(*several[:3], *single[:2])' >names
+    read -r a b c d e <names
+    while read -r operation; do
+        # shellcheck disable=SC2086  # words of an operation
+        sabotage $operation
+    done <<END
+scale $a 1 bf80
+scale $b 0 0000
+scale $b 2 7f7f
+byte $c 0 127
+byte $d 7 255
+scale $e 0 7fc0
+scale $e 1 ff80
+END
+    program 3 verify src dst --quiet --report verify.json
+    "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" src dst verify.json
+    holds verify.json 'd["overall"]["not_measured"]["blocks"] == 7' \
+        'd["verdict"]["faults"] >= 5' \
+        'sum("not_measured" in t for t in d["tensors"]) == 5' \
+        'sum(t["cosine"] is None for t in d["tensors"]) == 1'
+    for limits in '--threads 3' '--threads 1 --memory 700KiB'; do
+        # shellcheck disable=SC2086  # two options
+        program 3 verify src dst --quiet $limits --report again.json
+        cmp again.json verify.json
+    done
+}
+
+# nothing_of ENDING VALUE: with all those bytes set there is no error at all.
+nothing_of() {
+    rm -rf dst
+    cp -r "$shared/dst" dst
+    sabotage fill "$1" "$2"
+    program 3 verify "$shared/src" dst --report r.json --json
+    holds out 'd["error"]["overall"]["relative_rms"] is None' \
+        'd["relative_rms"] is None' 'd["error"]["worst"] == []' \
+        'd["error"]["overall"]["not_measured"]["blocks"] > 0'
+    "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" "$shared/src" dst r.json
+    holds r.json 'd["overall"]["blocks"] == 0' 'd["cells"] == []' \
+        'd["overall"]["cosine"] is None' 'd["worst"] == []' \
+        'd["overall"]["max_abs_error"] is None' \
+        'd["overall"]["not_measured"]["elements"] ==
+            sum(t["shape"][0] * t["shape"][1] for t in d["tensors"])' \
+        'all(t["worst_block"] is None for t in d["tensors"])'
+}
+
+@test "numbers: none of scales that are zero, negative or beyond all weights" {
+    nothing_of _scale_inv 0
+    nothing_of _scale_inv 188 # 0xbcbc: -0.023
+    # 0x7f7f is finite, but under it all codes from 2 on are infinite: what is
+    # left are zeros.
+    rm -rf dst
+    cp -r "$shared/dst" dst
+    sabotage fill _scale_inv 127
+    program 3 verify "$shared/src" dst --quiet --report r.json
+    "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" "$shared/src" dst r.json
+    holds r.json 'd["overall"]["not_measured"]["blocks"] > 100' \
+        'd["overall"]["zeros"] == d["overall"]["elements"]'
+}
+@test "numbers: none of codes that are NaN" { nothing_of weight 127; }
+
+@test "a report says first what verify found, and a card is not made of it" {
+    cp -r "$shared/dst" dst
+    sabotage fill _scale_inv 0
+    program 3 verify "$shared/src" dst --report r.json --json
+    mv out verdict.json
+    holds r.json 'list(d)[3] == "verdict"' \
+        'd["verdict"]["faults"] == json.load(open("verdict.json"))["faults"]' \
+        'd["verdict"]["fault_list"] ==
+            json.load(open("verdict.json"))["fault_list"]' \
+        'd["verdict"]["warnings"] == 0 and not d["verdict"]["warning_list"]' \
+        '0 < len(d["verdict"]["fault_list"]) <= 100'
+    first=$("$PYTHON" -c 'import json
+print(json.load(open("r.json"))["verdict"]["fault_list"][0])')
+    faults=$("$PYTHON" -c 'import json
+print(json.load(open("r.json"))["verdict"]["faults"])')
+    program 0 report r.json
+    [ "$(sed -n 1p out)" = "dst: $faults faults" ]
+    [ "$(sed -n 2p out)" = "  $first" ]
+    [ "$(sed -n 22p out)" = "  ... and $((faults - 20)) more" ]
+    fails grep -q 'worst tensors' out
+    program 0 report r.json -o r.html
+    /usr/bin/python3 -c 'import sys, xml.etree.ElementTree as xml
+page = xml.parse("r.html").getroot()
+text = "".join(page.find(".//{*}header").itertext())
+assert text.index(f"verify found {sys.argv[1]} faults") < \
+    text.index("Source / result"), text
+whole = "".join(page.itertext())
+assert "nan" not in whole.lower().replace("is nan or infinite", ""), whole' \
+        "$faults"
+    program 1 report r.json -o r.md --base-model a/b
+    echo "fp8cast: no model card of a result in which verify found $faults \
+faults, the first: $first" | diff err -
+    [ ! -e r.md ]
+    # Of one without faults it is, and quantize found none, nor asked.
+    program 0 verify "$shared/src" "$shared/dst" --quiet --report fine.json
+    holds fine.json 'd["verdict"] ==
+        {"faults": 0, "fault_list": [], "warnings": 0, "warning_list": []}'
+    program 0 report fine.json
+    [ "$(sed -n 1p out)" = "dst: no faults" ]
+    program 0 report fine.json --format md --base-model a/b
+    holds "$shared/report.json" '"verdict" not in d'
+}
+
+@test "what verify found stands in its report without paths" {
+    mkdir deep
+    cp -r "$shared/src" deep/src
+    cp -r "$shared/dst" deep/dst
+    rm deep/dst/config.json
+    ln -s nowhere deep/src/extra.json
+    for dst in deep/dst deep/dst/ "$PWD/deep/dst"; do
+        program 3 verify deep/src "$dst" --quiet --report r.json
+        holds r.json 'd["verdict"]["faults"] == 1' \
+            'd["verdict"]["fault_list"][0].startswith(
+                "dst: expected config.json, found none")' \
+            'd["verdict"]["warning_list"][0].startswith("src/extra.json: ")'
+        fails grep -q deep r.json
+    done
+    program 0 report r.json
+    grep -q '^warning  *src/extra.json: ' out
+    program 0 report r.json --format html
+    grep -q 'It gave 1 warning:' out
+}
+
+@test "errors of any size are read back, and drawn" {
+    # 0x7a7a is 3.2e35: codes are finite under it, and errors 1e39 times the
+    # weights.
+    cp -r "$shared/dst" dst
+    sabotage fill _scale_inv 122
+    program 3 verify "$shared/src" dst --quiet --report r.json
+    holds r.json '1e37 < d["overall"]["relative_rms"] < 1e42' \
+        '1e37 < d["overall"]["max_abs_error"] < 3.5e38' \
+        'sum(k["elements"] for k in d["kinds"]) == d["overall"]["elements"] ==
+            sum(t["shape"][0] * t["shape"][1] for t in d["tensors"])'
+    "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" "$shared/src" dst r.json
+    program 0 report r.json
+    # Columns stay apart.
+    grep -E '^overall +[0-9]+ +[0-9.]+ % +[0-9.]+e\+[0-9]+ % +-[0-9.]+ ' out
+    program 0 report r.json --format html
+    /usr/bin/python3 -c 'import re, xml.etree.ElementTree as xml
+text = "".join(xml.parse("out").getroot().itertext())
+assert not re.search("[0-9]{12}", text), "digits that nobody reads"
+assert not re.search(r"\b(nan|inf)\b", text), "no numbers"'
 }
 
 @test "what is said of sides, rules and options" {

@@ -61,13 +61,24 @@ class Tensor:
             quotient = np.abs(w / spread)
             self.v = (reference.E4M3_DECODE[codes] * spread).astype(np.float64)
         self.w = w.astype(np.float64)
+        # Blocks without an error are in no figure.
+        self.mask = np.ones(w.shape, bool)
+        self.blocks = self.left_out = 0
+        finite = np.isfinite(self.w) & np.isfinite(self.v)
+        for i, j, block in blocks_of(finite):
+            good = bool(block.all() and np.isfinite(scales[i, j])
+                        and scales[i, j] > 0)
+            self.mask[i * BLOCK:(i + 1) * BLOCK,
+                      j * BLOCK:(j + 1) * BLOCK] = good
+            self.blocks += good
+            self.left_out += not good
+        self.w[~self.mask] = self.v[~self.mask] = 0
         self.error = np.abs(self.v - self.w)
-        self.saturated = int(np.count_nonzero(quotient > 448))
-        self.codes = set(np.unique(codes).tolist()) - {0x7f, 0xff}
+        self.saturated = int(np.count_nonzero((quotient > 448) & self.mask))
+        self.codes = set(np.unique(codes[self.mask]).tolist())
         some = self.w != 0
         self.became_zero = int(np.count_nonzero(some & (self.v == 0)))
         self.relative = self.error[some] / np.abs(self.w[some])
-        self.blocks = -(-w.shape[0] // BLOCK) * -(-w.shape[1] // BLOCK)
 
     def worst_block(self):
         worst, at = 0.0, None
@@ -93,7 +104,11 @@ class Group:
                                 ("wv", lambda t: t.w * t.v),
                                 ("ee", lambda t: t.error * t.error))}
         codes = set().union(*(t.codes for t in self.tensors))
-        elements = sum(t.w.size for t in self.tensors)
+        elements = sum(int(t.mask.sum()) for t in self.tensors)
+        if elements == 0:
+            return {"elements": 0, "blocks": 0, "zeros": 0, "saturated": 0,
+                    "became_zero": 0, "codes_unused": 254,
+                    **dict.fromkeys(REALS)}, np.zeros(0)
         relative = np.concatenate([t.relative for t in self.tensors])
         norms = math.sqrt(total["ww"]) * math.sqrt(total["vv"])
         exact = total["ee"] == 0
@@ -111,6 +126,11 @@ class Group:
             "cosine": 1 if norms == 0 else total["wv"] / norms,
             "max_abs_error": max(float(t.error.max()) for t in self.tensors),
         }, np.sort(relative)
+
+    def not_measured(self):
+        blocks = sum(t.left_out for t in self.tensors)
+        elements = sum(int((~t.mask).sum()) for t in self.tensors)
+        return {"elements": elements, "blocks": blocks} if blocks else None
 
 
 COUNTS = ("elements", "blocks", "zeros", "saturated", "became_zero",
@@ -136,6 +156,7 @@ class Faults(list):
             self.equal(what, None, found)
             return
         n = relative.size
+        relative = np.minimum(relative, 2)  # where the histogram ends
         low = relative[max(0, math.floor((share - slack) * n) - 1)]
         high = relative[min(n - 1, math.ceil((share + slack) * n))]
 
@@ -153,6 +174,8 @@ def check_figures(faults, what, group, found):
     for key in REALS:
         faults.equal(f"{what}: {key}", wanted[key], found[key],
                      LARGEST if key == "max_abs_error" else SUMS)
+    faults.equal(f"{what}: not measured", group.not_measured(),
+                 found.get("not_measured"))
     faults.percentile(f"{what}: median", relative, 0.5, 0.004,
                       found["median_relative_error"])
     faults.percentile(f"{what}: 99.9th percentile", relative, 0.999, 0.0002,
@@ -213,7 +236,9 @@ def check_cells(faults, by_name, report):
         cells.setdefault(key, []).append(tensor)
     found = {(layers[c["layer"]], kinds[c["kind"]]): c
              for c in report["cells"]}
-    faults.equal("cells", sorted(cells), sorted(found))
+    faults.equal("cells", sorted(key for key, tensors in cells.items()
+                                 if any(t.blocks for t in tensors)),
+                 sorted(found))
     for key, tensors in cells.items():
         if key not in found:
             continue
@@ -236,6 +261,8 @@ def check_distribution(faults, tensors, report):
     faults.equal("distribution: beyond 1/16", far,
                  int(counts[1:-1][edges[:-1] >= 1 / 16].sum()) +
                  found["above"])
+    if relative.size == 0:
+        return
     # Groups lie beside each other: no more than a few per cent of the weights
     # are ever on the wrong side of an edge.
     below = np.searchsorted(np.sort(relative), edges[1:], side="left")
@@ -266,8 +293,8 @@ def check_report(faults, tensors, path):
                          entry["tensors"])
             check_figures(faults, f"{key}: {entry['name']}", Group(some), entry)
     worst = [report["tensors"][i]["relative_rms"] for i in report["worst"]]
-    every = sorted((t["relative_rms"] for t in report["tensors"]),
-                   reverse=True)
+    every = sorted((t["relative_rms"] for t in report["tensors"]
+                    if t["blocks"] > 0), reverse=True)
     faults.equal("worst", every[:20], worst)
     check_cells(faults, by_name, report)
     check_distribution(faults, tensors, report)

@@ -122,6 +122,16 @@ class Operations:
         old, = struct.unpack_from("<H", c[name + SCALE].data, at)
         struct.pack_into("<H", c[name + SCALE].data, at, old + 1)
 
+    def fill(c, ending, value):
+        """ENDING VALUE: every byte of what is called so at its end and has a
+        scale, or is one"""
+        found = [t for held in c.shards.values() for name, t in held.items()
+                 if name.endswith(ending) and (name.endswith(SCALE) or
+                                               t.dtype == "F8_E4M3")]
+        assert found
+        for t in found:
+            t.data[:] = bytes([int(value)]) * len(t.data)
+
     def drop(c, name):
         """NAME"""
         del c.shards[c.home(name)][name]

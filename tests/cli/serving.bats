@@ -74,8 +74,14 @@ for f in json.load(open("out"))["serving"]["findings"]:
         print(f["engine"], f["where"], f["tensors"], f["what"], sep="|")'
 }
 
-llama() { # DIR INTER [MORE-CONFIG]: Llama-3.1-8B, its MLP aside
-    source_of "$1" "{'model_type': 'llama', 'hidden_size': 4096,
+# shapes_of FAMILY: my.rules, its rules without what engines fail at anyway.
+shapes_of() {
+    grep -q '^fails' "$root/rules/$1.rules"
+    grep -v '^fails' "$root/rules/$1.rules" >my.rules
+}
+
+llama() { # DIR INTER [MORE-CONFIG]: Llama-3.1-8B, its MLP aside; $type for it
+    source_of "$1" "{'model_type': '${type:-llama}', 'hidden_size': 4096,
         'num_attention_heads': 32, 'num_key_value_heads': 8${3:+, $3}}" \
         "{$(attention 4096 4096 1024), $(mlp mlp. 4096 "$2")}"
 }
@@ -125,7 +131,8 @@ llama() { # DIR INTER [MORE-CONFIG]: Llama-3.1-8B, its MLP aside
 @test "Llama-3.1-8B: 14,336 rows are 112 blocks" {
     # 112 / 16 = 7; 112 / 32 = 3.5.
     llama src 14336
-    program 0 plan src --json
+    shapes_of llama
+    program 0 plan src --rules my.rules --json
     loads 0 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16]'
     loads 1 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16]'
     holds out 'd["serving"]["engines"][1]["limit"] ==
@@ -354,14 +361,15 @@ gemma4() { # DIR HIDDEN NORM Q KV INTER [MORE]: a layer of a text-only Gemma 4
     # blocks, / 16 = 10.5.
     gemma4 near 5376 256 8192 4096 21504
     gemma4 far 5376 512 16384 2048 21504
+    shapes_of gemma4_text
     for layer in near far; do
-        program 0 plan $layer --json
+        program 0 plan $layer --rules my.rules --json
         loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
         loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
         limit 0 16 'mlp.down_proj, 1344 of 21504 columns each'
     done
     # A layer alone would go on: four heads are copied, 32 divided.
-    program 0 plan far --json --keep '*.mlp.*'
+    program 0 plan far --rules my.rules --json --keep '*.mlp.*'
     loads 0 '[1, 2, 4, 8, 16, 32]' '[1, 2, 4, 8, 16, 32]'
     # 26B-A4B: 2112 rows are 16.5 blocks. Kept, experts of 704 rows, 5.5 blocks,
     # remain: vLLM makes blocks of 64 and 32 of 704, 352; 176 leave 16. SGLang
@@ -371,8 +379,7 @@ gemma4() { # DIR HIDDEN NORM Q KV INTER [MORE]: a layer of a text-only Gemma 4
         'post_feedforward_layernorm_2': [2816],
         'pre_feedforward_layernorm_2': [2816],
         $(mlp experts.0. 2816 704)"
-    sed 's/^keep.*router\..*scale /& optional /' \
-        "$root/rules/gemma4_text.rules" >my.rules
+    sed -i 's/^keep.*router\..*scale /& optional /' my.rules
     program 0 plan moe --rules my.rules --json
     loads 0 '[]' '[]'
     loads 1 '[]' '[]'
@@ -380,6 +387,32 @@ gemma4() { # DIR HIDDEN NORM Q KV INTER [MORE]: a layer of a text-only Gemma 4
     loads 0 '[1, 2]' '[1, 2, 4, 8, 16]'
     loads 1 '[]' '[]'
     holds out 'd["serving"]["engines"][0]["smaller_blocks"] == [1, 2]'
+    # Activations then have groups of 64 or 32, which divide 704.
+    program 0 plan moe --rules my.rules --keep '*.mlp.*' --for vllm:2 --quiet
+    program 1 plan moe --rules my.rules --keep '*.mlp.*' --for sglang --quiet
+    says "fp8cast: --for sglang: 2 warnings, the first: cannot be served, not even on one device: 704 rows"
+}
+
+@test "GLM-4.5-Air: the one dense layer has 85.5 blocks" {
+    # Routed experts of 1408 rows, 11 blocks.
+    more="{'model.layers.1.mlp.gate.e_score_correction_bias': [1]} | {
+        'model.layers.1.' + name: shape for name, shape in (
+            ('mlp.gate.weight', [1, 4096]),
+            *((f'mlp.{part}.{one}_proj.weight', [4096, 1408] if one == 'down'
+               else [1408, 4096]) for part in ('experts.0', 'shared_experts')
+              for one in ('gate', 'up', 'down')))}" \
+        source_of src "{'model_type': 'glm4_moe', 'hidden_size': 4096,
+        'num_attention_heads': 96, 'num_key_value_heads': 8,
+        'tie_word_embeddings': True}" \
+        "{$(attention 4096 12288 1024), $(mlp mlp. 4096 10944)}" \
+        "{'q': 12288, 'k': 1024, 'v': 1024}"
+    program 0 plan src --json
+    loads 0 '[]' '[]'
+    loads 1 '[]' '[]'
+    program 0 plan src --keep 'model.layers.0.mlp.*' --json --for vllm \
+        --for sglang --for transformers
+    loads 0 '[1]' '[1, 2, 4, 8, 16, 32]'
+    loads 1 '[1]' '[1, 2, 4, 8, 16, 32]'
 }
 
 @test "Llama 4 Scout: 40 heads; a shared expert that SGLang always divides" {
@@ -400,13 +433,18 @@ gemma4() { # DIR HIDDEN NORM Q KV INTER [MORE]: a layer of a text-only Gemma 4
     loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
     loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
     limit 1 16 'self_attn.q_proj, 40 num_attention_heads'
+    # Its head has another name than others'.
+    sed -i 's/"tie_word_embeddings": true/"tie_word_embeddings": false/' \
+        src/config.json
+    program 0 plan src --rules my.rules --for vllm --for sglang --quiet
     # Were its experts of 1024: 8 devices, 16 only where the shared one is whole.
     source_of text "{'model_type': 'llama4_text', 'hidden_size': 4096,
         'num_attention_heads': 32, 'num_key_value_heads': 8}" \
         "{$(attention 4096 4096 1024), 'feed_forward.router': [1, 4096],
         $(mlp feed_forward.shared_expert. 4096 1024),
         $(mlp feed_forward.experts.0. 4096 1024)}"
-    program 0 plan text --json
+    shapes_of llama4_text
+    program 0 plan text --rules my.rules --json
     loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8, 16, 32]'
     loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
 }
@@ -421,30 +459,32 @@ phi3() { # DIR HIDDEN HEADS KV QKV INTER
 @test "Phi-3 and Phi-4: queries, keys and values in one matrix" {
     # Mini: 32 heads of 96; 3072 / 8 = 3 blocks. Medium and Phi-4: 40 heads of
     # 128 and 10 of keys; 17920 / 2 = 70 blocks. Phi-4-mini: 24 and 8 heads.
+    shapes_of phi3
     phi3 mini 3072 32 32 9216 8192 3072
     phi3 medium 5120 40 10 7680 17920 5120
     phi3 four-mini 3072 24 8 5120 8192 3072
-    program 0 plan mini --json --for vllm:8
+    program 0 plan mini --rules my.rules --json --for vllm:8
     loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
     loads 1 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
     limit 0 16 'self_attn.o_proj, 192 of 3072 columns each'
     limit 1 16 'self_attn.qkv_proj, 192 of 3072 rows of q_proj each: raises'
     limit 1 64 'self_attn.qkv_proj, 32 num_attention_heads'
-    program 0 plan medium --json
+    program 0 plan medium --rules my.rules --json
     loads 0 '[1, 2]' '[1, 2]'
     limit 0 4 'self_attn.qkv_proj, 10 num_key_value_heads'
-    program 0 plan four-mini --json
+    program 0 plan four-mini --rules my.rules --json
     loads 0 '[1, 2, 4, 8]' '[1, 2, 4, 8]'
     limit 0 16 'self_attn.qkv_proj, 24 num_attention_heads'
-    program 1 plan four-mini --for vllm:32 -q
+    program 1 plan four-mini --rules my.rules --for vllm:32 -q
     says "fp8cast: --for vllm:32: does not load on so many devices (not on 32: self_attn.qkv_proj, 24 num_attention_heads)"
 }
 
 @test "one matrix whose parts cut blocks: which engine, which part, what" {
     # 32 queries' heads of 64 are 16 blocks; one of keys and one of values share
     # the next. Gate and up of 240 rows begin in blocks of their own.
+    shapes_of phi3
     phi3 src 2048 32 1 2176 240 2048
-    program 0 plan src --json
+    program 0 plan src --rules my.rules --json
     loads 0 '[]' '[]'
     loads 1 '[]' '[]'
     [ "$(findings | head -2)" = "vllm|self_attn.qkv_proj|1|cannot be served, not even on one device: v_proj begins at row 2112, within a block: raises
@@ -452,24 +492,24 @@ sglang|self_attn.qkv_proj|1|cannot be served, not even on one device: 64 rows of
     holds out 'all(f["tensor"] == "model.layers.0.self_attn.qkv_proj.weight"
         for f in d["serving"]["findings"][:2])'
     limit 0 1 'self_attn.qkv_proj, v_proj begins at row 2112, within a block: raises'
-    program 1 plan src --for vllm -q
+    program 1 plan src --rules my.rules --for vllm -q
     says "fp8cast: --for vllm: 2 warnings, the first: cannot be served, not even on one device: v_proj begins at row 2112, within a block: raises"
-    program 0 plan src
+    program 0 plan src --rules my.rules
     # Without it vLLM takes the other on one device. On two it says nothing.
-    program 0 plan src --json --keep '*_attn.*' --keep '*.down_proj.*'
+    program 0 plan src --rules my.rules --json --keep '*_attn.*' --keep '*.down_proj.*'
     loads 0 '[1]' '[1]'
     loads 1 '[]' '[]'
     limit 0 2 'mlp.gate_up_proj, 120 of 240 rows of gate_proj each: scales of other rows, silently'
     limit 0 4 'mlp.gate_up_proj, 60 of 240 rows of gate_proj each: raises'
-    program 1 plan src --keep '*_attn.*' --keep '*.down_proj.*' --for vllm:2 -q
+    program 1 plan src --rules my.rules --keep '*_attn.*' --keep '*.down_proj.*' --for vllm:2 -q
     says "fp8cast: --for vllm:2: does not load on so many devices (not on 2: mlp.gate_up_proj, 120 of 240 rows of gate_proj each: scales of other rows, silently)"
-    program 0 plan src --keep '*_attn.*' --keep '*.down_proj.*'
+    program 0 plan src --rules my.rules --keep '*_attn.*' --keep '*.down_proj.*'
     tr -s ' \n' ' ' <out | grep -qF "not 2: mlp.gate_up_proj, 120 of 240 rows of gate_proj each: scales of other rows, silently"
     # verify of a result says the same.
-    program 0 quantize src dst --quiet
-    program 0 plan src --json
+    program 0 quantize src dst --rules my.rules --quiet
+    program 0 plan src --rules my.rules --json
     mv out planned
-    program 0 verify src dst --json
+    program 0 verify src dst --rules my.rules --json
     "$PYTHON" - <<'END'
 import json
 planned, verified = (json.load(open(f))["serving"] for f in ("planned", "out"))
@@ -484,7 +524,7 @@ END
 @test "ragged blocks: who refuses, who computes nonsense" {
     # 192 rows: joined, they do not end with a block; transformers takes
     # 192 / 2 = 96 rows for one.
-    llama src 192
+    type=granite llama src 192
     program 0 plan src --json
     loads 0 '[]' '[]'
     loads 1 '[]' '[]'
@@ -512,8 +552,93 @@ sglang|mlp.down_proj|1|no token can be computed: [4096, 192] has columns beyond 
     [ "$(wc -l <err)" -eq 2 ]
 }
 
+@test "what an engine's code cannot do: a warning, and no size" {
+    text='drops all block scales without a word'
+    llama src 14336
+    program 0 plan src --json --for vllm:16 --for transformers
+    loads 0 '[1, 2, 4, 8, 16]' '[1, 2, 4, 8, 16]'
+    loads 1 '[]' '[]'
+    [ "$(findings)" = "sglang||0|$text" ]
+    holds out 'd["notes"] == []' \
+        'd["serving"]["engines"][1]["warnings"] == 1' \
+        'd["serving"]["engines"][1]["limit"] is None' \
+        'd["serving"]["engines"][1]["limits"] == []' \
+        'd["serving"]["engines"][1]["not_known"] is None'
+    program 0 plan src
+    grep -qx 'sglang 0.5.23        loads at no size' out
+    grep -qx "warning              sglang: $text" out
+    for size in '' :1 :4; do
+        program 1 plan src --for sglang$size --quiet
+        says "fp8cast: --for sglang: 1 warning, the first: $text"
+    done
+    # Where nothing is FP8 there are no scales.
+    program 0 plan src --for sglang:4 --quiet --keep '*_proj.weight'
+    # Its rules are Granite's and ERNIE's too, whose classes do it right.
+    for type in granite ernie4_5; do
+        sed "s/\"llama\"/\"$type\"/" -i src/config.json
+        program 0 plan src --for sglang:16 --for transformers --quiet
+        sed "s/\"$type\"/\"llama\"/" -i src/config.json
+    done
+    for type in mistral ministral3; do
+        sed "s/\"llama\"/\"$type\"/" -i src/config.json
+        program 1 plan src --for sglang --quiet
+        says "fp8cast: --for sglang: 1 warning, the first: $text, unless SGLANG_ENABLE_WEIGHT_LOADER_V2=1 is set"
+        sed "s/\"$type\"/\"llama\"/" -i src/config.json
+    done
+    # Who writes rules may know better.
+    shapes_of llama
+    program 0 plan src --for sglang:16 --rules my.rules --quiet
+    phi3 phi 3072 32 32 9216 8192 3072
+    program 1 plan phi --for sglang --quiet
+    says "fp8cast: --for sglang: 1 warning, the first: $text"
+    # verify says what plan said.
+    "$fp8cast" plan src --json >planned
+    program 0 quantize src dst --quiet
+    program 0 verify src dst --json
+    "$PYTHON" - <<'END'
+import json
+a, b = (json.load(open(f))["serving"]["findings"] for f in ("planned", "out"))
+told = [[f for f in s if f["severity"] == "warning"] for s in (a, b)]
+assert told[0] == told[1] != [], told
+END
+}
+
+@test "experts that transformers does not join, quantised or kept" {
+    text='does not join single experts of this family: it makes up all of them, and tells of missing keys'
+    source_of src "{'model_type': 'granitemoe', 'hidden_size': 1024,
+        'num_attention_heads': 8, 'num_key_value_heads': 8,
+        'tie_word_embeddings': True}" \
+        "{$(attention 1024 1024 1024),
+        'block_sparse_moe.router.layer': [2, 1024],
+        'block_sparse_moe.input_linear': [2, 1024, 1024],
+        'block_sparse_moe.output_linear': [2, 1024, 512]}"
+    program 1 plan src --for transformers --quiet
+    says "fp8cast: --for transformers: 1 warning, the first: $text"
+    program 0 plan src --for vllm --for sglang
+    grep -qx 'transformers 5.23.0  see the warnings' out
+    tr -s ' \n' ' ' <out | grep -qF "warning transformers: $text"
+    program 1 plan src --for transformers --quiet --keep '*_linear.weight'
+}
+
+@test "an architecture that SGLang does not know: as transformers writes it" {
+    more="{'model.norm.bias': [4096], 'lm_head.bias': [256],
+        'model.layers.0.input_layernorm.bias': [4096],
+        'model.layers.0.post_attention_layernorm.bias': [4096]}" \
+        source_of src "{'model_type': 'phimoe', 'hidden_size': 4096,
+        'num_attention_heads': 32, 'num_key_value_heads': 8,
+        'architectures': ['PhimoeForCausalLM']}" \
+        "{$(attention 4096 4096 1024), 'block_sparse_moe.gate': [16, 4096],
+        'block_sparse_moe.experts.0.w1': [6400, 4096],
+        'block_sparse_moe.experts.0.w2': [4096, 6400],
+        'block_sparse_moe.experts.0.w3': [6400, 4096]}"
+    program 1 plan src --for sglang --for vllm --quiet
+    says "fp8cast: --for sglang: 1 warning, the first: ends with an error: expects the published PhiMoEForCausalLM in config.json"
+    sed -i 's/PhimoeFor/PhiMoEFor/' src/config.json
+    program 0 plan src --for sglang --quiet
+}
+
 @test "a head that is nowhere" {
-    llama src 14336 "'tie_word_embeddings': True"
+    type=granite llama src 14336 "'tie_word_embeddings': True"
     sed -i 's/"tie_word_embeddings": true/"tie_word_embeddings": false/' \
         src/config.json
     for engine in vllm sglang transformers; do
@@ -529,7 +654,8 @@ sglang|mlp.down_proj|1|no token can be computed: [4096, 192] has columns beyond 
         'd["serving"]["engines"][1]["not_known"].startswith("no '"'parallel'"' of the rules names ")'
     program 0 plan "$shared/mini" --rules my.rules
     grep -q '^vllm 0.32.0          tensor parallel sizes not known: ' out
-    program 1 plan "$shared/mini" --rules my.rules --for vllm:1 --for vllm:2 -q
+    program 0 plan "$shared/mini" --rules my.rules --for vllm:1 -q
+    program 1 plan "$shared/mini" --rules my.rules --for vllm:2 -q
     grep -q "^fp8cast: --for vllm:2: not known: no 'parallel' of the rules" err
     # What the config does not say.
     cp -r "$shared/mini" src

@@ -398,6 +398,28 @@ END
     finds "tensor $name: blocks whose source holds NaN or Inf: 2, the first fault at row 2, column 5"
 }
 
+@test "a code that is infinite under its scale" {
+    # 0x7f7c is 1.96875 x 2^127: under 2^120, the power of two for it, 252, and
+    # the nearest code is 256: 2^128 in engines, which is infinite there.
+    name=$L.3.self_attn.o_proj.weight
+    cp -r "$shared/src" broken
+    "$PYTHON" - "$BATS_TEST_DIRNAME" $name <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+import make_bad
+make_bad.set_weight("broken", sys.argv[2], 5, 0x7f7c)
+END
+    # As another converter has it: ours takes 2^119, under which it saturates.
+    program 0 quantize broken ours --quiet --scales pow2 --verify
+    good=ours sabotage scale $name 0 7b80
+    mv dst theirs
+    good=theirs sabotage byte $name 5 $((0x78))
+    src=broken
+    finds "tensor $name: blocks with codes that are infinite under their scale: 1, the first fault in block [0, 0]"
+    program 1 dequantize dst back --quiet
+    program 0 dequantize ours other --quiet
+}
+
 @test "FP8 of only some parts of what engines fuse" {
     name=$L.3.self_attn
     sabotage to-bf16 $name.k_proj.weight "$shared/src"
@@ -610,7 +632,7 @@ assert not re.search(r"(.)\1{80}", told), told'
     program 3 verify "$shared/src" dst
     grep -qxF "dst: 70 faults" out
     [ "$(grep -c '^  tensor ' out)" -eq 20 ]
-    grep -qxF "  … and 50 more" out
+    grep -qxF "  ... and 50 more" out
 }
 
 @test "another checkpoint's result" {

@@ -25,10 +25,15 @@ static bool is_ratio(double number)
 static void check_measures(const report_measures *error)
 {
     require(is_ratio(error->median) && is_ratio(error->p999) &&
-                error->relative_rms >= 0 && fabs(error->cosine) <= 1.001 &&
-                error->max_abs_error >= 0 && isfinite(error->max_abs_error) &&
-                error->codes_unused <= 254,
+                is_ratio(error->relative_rms) &&
+                is_ratio(error->max_abs_error) &&
+                !isinf(error->max_abs_error) &&
+                !(fabs(error->cosine) > 1.001) && error->codes_unused <= 254,
             "a measure out of range");
+    require(
+        error->blocks > 0 || error->unmeasured_blocks > 0 ||
+            !isnan(error->relative_rms + error->cosine + error->max_abs_error),
+        "no measure, and nothing that was not measured");
 }
 
 static void check_groups(const report_group *groups, size_t count)
@@ -72,8 +77,20 @@ static void check_histogram(const report_histogram *histogram)
             "another total: %g, not %g", histogram->total, total);
 }
 
+static void check_remarks(const report_remarks *remarks)
+{
+    require(remarks->lines_count <= 100 &&
+                remarks->lines_count <= remarks->total,
+            "more lines than faults or warnings");
+    for (size_t i = 0; i < remarks->lines_count; i++)
+        require(remarks->lines[i] && strlen(remarks->lines[i]) <= 4096,
+                "a line");
+}
+
 static void check_report(const report_doc *report)
 {
+    check_remarks(&report->faults);
+    check_remarks(&report->warnings);
     check_groups(&report->overall, 1);
     check_groups(report->kinds, report->kinds_count);
     check_groups(report->layers, report->layers_count);

@@ -56,6 +56,16 @@ static void print_parallel(f8_buf *text, const f8_parallel *parallel)
     f8_buf_puts(text, parallel->interleaved ? " interleaved\n" : "\n");
 }
 
+static void print_failure(f8_buf *text, const f8_failure *failure)
+{
+    f8_buf_printf(text, "fails %s %s", failure->engine, failure->pattern);
+    if (failure->key)
+        f8_buf_printf(text, " %s=", failure->key);
+    for (unsigned i = 0; i < failure->values_count; i++)
+        f8_buf_printf(text, "%s%s", i ? "," : "", failure->values[i]);
+    f8_buf_printf(text, " %s\n", failure->text);
+}
+
 static bool is_in(const char *layout, const f8_section *section)
 {
     return section ? layout && !strcmp(layout, section->name) : !layout;
@@ -103,6 +113,8 @@ static void print(f8_buf *text, const f8_rules *rules)
         f8_buf_printf(text, "note %s\n", rules->notes[i]);
     for (size_t i = 0; i < rules->parallel_count; i++)
         print_parallel(text, &rules->parallel[i]);
+    for (size_t i = 0; i < rules->failures_count; i++)
+        print_failure(text, &rules->failures[i]);
     for (size_t i = 0; i < rules->sections_count; i++)
         print_rules(text, rules, &rules->sections[i]);
     require(!text->failed, "out of memory");

@@ -37,7 +37,9 @@ def table(path):
 # A model_type may have kinds of models that loaders treat in different ways;
 # config.json tells the card's reader which of them it is.
 VARIANTS = {"": "", "moe": "of a model with experts, ",
-            "saved": "of one that transformers has saved, "}
+            "saved": "of one that transformers has saved, ",
+            "sound": "of a model with sound, ",
+            "dense": "of a model without experts, "}
 
 
 def reasons(name, rows):

@@ -83,6 +83,13 @@ NO_BLOCKS = ("weight_scale_inv",
              "SGLang 0.5.23 renames weight_scale_inv to weight_scale in its "
              "Llama class (models/llama.py, load_weights), finds no such "
              "parameter, and drops every block scale without an error")
+# That variable's code renames Llama's only.
+OLD_CODE = (NO_BLOCKS[0], NO_BLOCKS[1] + ", unless "
+            "SGLANG_ENABLE_WEIGHT_LOADER_V2=1 is set")
+NO_SCALES = ("weight_scale",
+             "vLLM 0.32.0 renames weight_scale_inv to weight_scale in its "
+             "class of this family (models/mistral3.py, hf_to_vllm_mapper), "
+             "finds no such parameter, and ends with an error")
 
 NO_JOIN = ("experts",
            "transformers 5.23 joins no single experts of this family "
@@ -121,9 +128,16 @@ GEMMA4_MOE = {**GEMMA4, "enable_moe_block": True, "num_experts": 4,
 GEMMA4_VISION = {"hidden_size": 128, "intermediate_size": 256,
                  "num_hidden_layers": 1, "num_attention_heads": 2,
                  "num_key_value_heads": 2, "head_dim": 64}
+GEMMA4_SOUND = {"hidden_size": 128, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "subsampling_conv_channels": [16, 8],
+                "output_proj_dims": 128, "use_clipped_linears": False}
 LLAMA4 = {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 1,
           "intermediate_size": 128, "intermediate_size_mlp": 384,
           "interleave_moe_layer_step": 2}
+LLAMA4_VISION = {"hidden_size": 128, "intermediate_size": 512,
+                 "num_hidden_layers": 1, "num_attention_heads": 2,
+                 "image_size": 28, "patch_size": 14, "vision_output_dim": 256,
+                 "projector_input_dim": 256, "projector_output_dim": 256}
 
 FAMILIES = {
     "qwen3_5_moe": Family(
@@ -150,7 +164,7 @@ FAMILIES = {
     "qwen2_moe": Family({**PLAIN, **EXPERTS, **SHARED},
                         variants=MEMORY),
     "llama": Family(TEXT, defects={"sglang": NO_BLOCKS}),
-    "mistral": Family(TEXT, defects={"sglang": NO_BLOCKS}),
+    "mistral": Family(TEXT, defects={"sglang": OLD_CODE}),
     "mixtral": Family({**PLAIN, "num_local_experts": 4,
                        "intermediate_size": 128}, variants=MEMORY),
     "qwen3_next": Family(
@@ -195,7 +209,8 @@ FAMILIES = {
         {**TEXT, "moe_num_experts": 4, "moe_k": 2,
          "moe_intermediate_size": 128, "moe_num_shared_experts": 1,
          "moe_layer_start_index": 1, "moe_layer_end_index": 1},
-        variants=MEMORY),
+        variants=MEMORY, draft="ernie",
+        published={"num_nextn_predict_layers": 1}),
     "hunyuan_v1_moe": Family(
         {**TEXT, "num_experts": 4, "moe_topk": 2,
          "moe_intermediate_size": 384, "num_shared_expert": 1},
@@ -226,6 +241,9 @@ FAMILIES = {
         defects={"transformers": NO_JOIN, "sglang": PER_LAYER}),
     "gemma4": Family({"text_config": GEMMA4, "vision_config": GEMMA4_VISION,
                       "audio_config": None}, auto=MULTIMODAL),
+    "gemma4.sound": Family(
+        {"text_config": GEMMA4, "vision_config": GEMMA4_VISION,
+         "audio_config": GEMMA4_SOUND}, auto=MULTIMODAL, build="gemma4"),
     "gemma4.moe": Family(
         {"text_config": GEMMA4_MOE, "vision_config": GEMMA4_VISION,
          "audio_config": None}, auto=MULTIMODAL, build="gemma4",
@@ -234,13 +252,13 @@ FAMILIES = {
                           defects={
         "transformers": NO_JOIN, "sglang": NO_FUSED}),
     "llama4": Family(
-        {"text_config": LLAMA4, "vision_config": {
-            "hidden_size": 128, "intermediate_size": 512,
-            "num_hidden_layers": 1, "num_attention_heads": 2,
-            "image_size": 28, "patch_size": 14, "vision_output_dim": 256,
-            "projector_input_dim": 256, "projector_output_dim": 256}},
+        {"text_config": LLAMA4, "vision_config": LLAMA4_VISION},
         auto=MULTIMODAL, across=True, variants=("plain", "per-expert"),
         defects={"transformers": NO_JOIN}),
+    "llama4.dense": Family(
+        {"text_config": {**LLAMA4, "moe_layers": []},
+         "vision_config": LLAMA4_VISION}, auto=MULTIMODAL, build="llama4",
+        published={"interleave_moe_layer_step": 0, "num_local_experts": 0}),
     "olmoe": Family({**PLAIN, "num_key_value_heads": 4, "num_experts": 4,
                      "num_experts_per_tok": 2, "intermediate_size": 128},
                     variants=MEMORY),
@@ -259,6 +277,16 @@ FAMILIES = {
                             published={"topk_method": "noaux_tc"}),
     "ministral3": Family(
         {**TEXT, "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.1}},
-        defects={"sglang": NO_BLOCKS}),
+        defects={"sglang": OLD_CODE}),
     "ernie4_5": Family(TEXT),
+    "mistral3": Family(
+        {"text_config": {**TEXT, "model_type": "ministral3",
+                         "rope_parameters": {**YARN,
+                                             "llama_4_scaling_beta": 0.1}},
+         "tie_word_embeddings": False,
+         "vision_config": {"model_type": "pixtral", "hidden_size": 128,
+                           "intermediate_size": 256, "num_hidden_layers": 1,
+                           "num_attention_heads": 2, "head_dim": 64,
+                           "image_size": 64, "patch_size": 8}},
+        auto=MULTIMODAL, defects={"vllm": NO_SCALES, "sglang": OLD_CODE}),
 }

@@ -88,7 +88,21 @@ def draft_of_deepseek(found, last, target):
     return made
 
 
-DRAFTS = {"qwen3_5": draft_of_qwen3_5, "deepseek": draft_of_deepseek}
+def draft_of_ernie(found, last, target):
+    """ERNIE's has the form of the model's first layer, a dense one."""
+    first = target + "layers.0."
+    made = {f"{target}mtp_block.0.{name[len(first):]}": tensor
+            for name, tensor in found.items() if name.startswith(first)}
+    norm = found[target + "norm.weight"]
+    for name in ("mtp_emb_norm", "mtp_hidden_norm"):
+        made[f"{target}{name}.0.weight"] = norm
+    made[target + "mtp_linear_proj.0.weight"] = norm.new_empty(
+        norm.shape[0], 2 * norm.shape[0])
+    return {name: fill(name, tensor) for name, tensor in made.items()}
+
+
+DRAFTS = {"qwen3_5": draft_of_qwen3_5, "deepseek": draft_of_deepseek,
+          "ernie": draft_of_ernie}
 
 
 def add_draft(family, found, config):

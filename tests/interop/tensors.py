@@ -51,8 +51,8 @@ def write(folder, tensors, config, like=None):
 
 def has_draft(folder):
     """Whether there is a draft (multi-token prediction) layer."""
-    return any(name.startswith("mtp.") or name.endswith(".eh_proj.weight")
-               for name in read(folder))
+    return any(name.startswith(("mtp.", "model.mtp_"))
+               or name.endswith(".eh_proj.weight") for name in read(folder))
 
 
 def spread(scales, rows, cols, block=BLOCK):

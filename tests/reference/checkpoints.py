@@ -469,6 +469,7 @@ SIDE_FILES = {
     "assets/merges.txt": "a b\nc d\n",
     "assets/deeper/config.json": '{"not": "the model\'s"}\n',
     # What must be left behind.
+    "quant_model_description.json": '{"model_quant_type": "W8A8"}',
     "pytorch_model.bin": "pickled",
     "pytorch_model.bin.index.json": "{}",
     "assets/old.safetensors": "weights of something else",

@@ -46,6 +46,7 @@ SCALE_DTYPES = {"bf16": "BF16", "f32": "F32", "ue8m0": "F8_E8M0"}
 LEFT_FOLDERS = {".git", ".cache", ".fp8cast"}
 LEFT_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl",
                 ".pickle", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
+LEFT_FILES = {"quant_model_description.json"}
 
 
 class Refused(Exception):
@@ -395,7 +396,7 @@ class Rules:
             taken = "([0-9]+)".join(re.escape(piece) for piece
                                     in words[1].split("{n}"))
             self.renames.append((re.compile(taken), words[2].split("{n}")))
-        elif words[0] == "parallel":
+        elif words[0] in ("parallel", "fails"):
             pass  # says nothing about the result
         elif words[0] == "model_type":
             self.model_types += words[1:]
@@ -763,7 +764,8 @@ def side_files(folder, shards):
         folders[:] = sorted(set(folders) - LEFT_FOLDERS)
         for name in sorted(set(names) - LEFT_FOLDERS):
             relative = os.path.relpath(os.path.join(path, name), folder)
-            if relative not in read and not name.endswith(LEFT_ENDINGS):
+            if relative not in read | LEFT_FILES and \
+                    not name.endswith(LEFT_ENDINGS):
                 found.append(relative)
     return found
 

@@ -395,6 +395,7 @@ static void check_quantize(const matrix *m, const scale_form *form,
     assert_memory_equal(made_codes, codes, m->elems);
     assert_int_equal(made_codes[m->elems], 0x5a);
     assert_int_equal(made_scales[scale_bytes + 1], 0x5a);
+    assert_null(stats.name); /* there is none to tell */
     check_stats(m, codes, scales, form->dtype, &stats);
     free(room);
     free(made_codes);

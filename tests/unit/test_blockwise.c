@@ -195,6 +195,10 @@ static void test_problems(void **state)
     "expected FP8 blockwise (\"quant_method\": \"fp8\", " \
     "\"weight_block_size\": [128, 128]), found "
 
+#define TEN "1234567890"
+#define SEVENTY_NINE TEN TEN TEN TEN TEN TEN TEN "123456789"
+#define EIGHTY SEVENTY_NINE "0"
+
 static void test_other_formats(void **state)
 {
     static const made_tensor one = {"a", F8_DTYPE_BF16, 2, {128, 128}};
@@ -203,6 +207,8 @@ static void test_other_formats(void **state)
     } cases[] = {
         {"{\"model_type\": \"t\"}",
          "config.json: quantization_config: " EXPECTED_FP8 "none"},
+        {"{\"model_type\": \"t\", \"quantization_config\": null}",
+         "config.json: quantization_config: " EXPECTED_FP8 "null"},
         {"{\"model_type\": \"t\", \"quantization_config\": 7}",
          "config.json: quantization_config: " EXPECTED_FP8
          "no \"quant_method\""},
@@ -232,6 +238,19 @@ static void test_other_formats(void **state)
         {"{\"model_type\": \"t\", \"quantization_config\": {\"quant_method\": "
          "\"fp8\", \"fmt\": \"e5m2\", \"weight_block_size\": [128, 128]}}",
          "config.json: quantization_config: " EXPECTED_FP8 "fmt e5m2"},
+        /* Of what may be anything no more than 80 bytes are shown. */
+        {"{\"model_type\": \"t\", \"quantization_config\": {\"quant_method\": "
+         "\"" EIGHTY "1\"}}",
+         "config.json: quantization_config: " EXPECTED_FP8
+         "quant_method " EIGHTY "..."},
+        {"{\"model_type\": \"t\", \"quantization_config\": {\"quant_method\": "
+         "\"fp8\", \"fmt\": \"" EIGHTY
+         "1\", \"weight_block_size\": [128, 128]}}",
+         "config.json: quantization_config: " EXPECTED_FP8 "fmt " EIGHTY "..."},
+        {"{\"model_type\": \"t\", \"quantization_config\": {\"quant_method\": "
+         "\"fp8\", \"weight_block_size\": \"" EIGHTY "\"}}",
+         "config.json: quantization_config: " EXPECTED_FP8
+         "\"weight_block_size\": \"" SEVENTY_NINE "..."},
     };
 
     for (size_t i = 0; i < COUNT_OF(cases); i++)

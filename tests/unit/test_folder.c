@@ -137,11 +137,26 @@ static void test_hub_cache(void **state)
     put_text(path_in(*state, "secret"), "secret");
     make_link("../../blobs/1", path_in(*state, "m/snapshots/rev/a"));
     make_link("../../../secret", path_in(*state, "m/snapshots/rev/b"));
+    /* Nor into the rest of MODEL, which is not the hub's. */
+    put_text(path_in(*state, "m/token"), "token");
+    put_text(path_in(*state, "m/snapshots/other"), "other");
+    make_link("../../token", path_in(*state, "m/snapshots/rev/c"));
+    make_link("../other", path_in(*state, "m/snapshots/rev/d"));
+    make_link(path_in(*state, "m/blobs/1"),
+              path_in(*state, "m/snapshots/rev/e"));
+    make_link("../../secret", path_in(*state, "m/blobs/2"));
+    make_link("../../blobs/2", path_in(*state, "m/snapshots/rev/f"));
+    make_link("a", path_in(*state, "m/snapshots/rev/g"));
     expect_ok(f8_folder_open(path_in(*state, "m/snapshots/rev"), false, &folder,
                              &err),
               &err);
     expect_text(&folder, "a", "blob");
     expect_outside(&folder, "b", path_in(*state, "secret"));
+    expect_outside(&folder, "c", path_in(*state, "m/token"));
+    expect_outside(&folder, "d", path_in(*state, "m/snapshots/other"));
+    expect_text(&folder, "e", "blob");
+    expect_outside(&folder, "f", path_in(*state, "secret"));
+    expect_text(&folder, "g", "blob");
     f8_folder_close(&folder);
 
     /* Without blobs it is a folder like any other. */
@@ -149,6 +164,14 @@ static void test_hub_cache(void **state)
         rename(path_in(*state, "m/blobs"), path_in(*state, "m/other")), 0);
     unlink(path_in(*state, "m/snapshots/rev/a"));
     make_link("../../other/1", path_in(*state, "m/snapshots/rev/a"));
+    expect_ok(f8_folder_open(path_in(*state, "m/snapshots/rev"), false, &folder,
+                             &err),
+              &err);
+    expect_outside(&folder, "a", path_in(*state, "m/other/1"));
+    f8_folder_close(&folder);
+
+    /* As with blobs that are a link, which could lead anywhere. */
+    make_link("other", path_in(*state, "m/blobs"));
     expect_ok(f8_folder_open(path_in(*state, "m/snapshots/rev"), false, &folder,
                              &err),
               &err);

@@ -272,6 +272,33 @@ static void test_ways_to_split(void **state)
     f8_rules_free(rules);
 }
 
+static void test_failures(void **state)
+{
+    f8_rules *rules = load_good(
+        *state, "family f\n"
+                "keep *\n"
+                "fails vllm a.{n}.* raises   = an error # and no more\n"
+                "fails sglang * model_type=f,g drops all\n"
+                "fails transformers * architectures=A model_type=h\n");
+
+    assert_int_equal(rules->failures_count, 3);
+    assert_string_equal(rules->failures[0].engine, "vllm");
+    assert_string_equal(rules->failures[0].pattern, "a.{n}.*");
+    assert_null(rules->failures[0].key);
+    assert_string_equal(rules->failures[0].text, "raises = an error");
+    assert_string_equal(rules->failures[1].engine, "sglang");
+    assert_string_equal(rules->failures[1].key, "model_type");
+    assert_int_equal(rules->failures[1].values_count, 2);
+    assert_string_equal(rules->failures[1].values[0], "f");
+    assert_string_equal(rules->failures[1].values[1], "g");
+    assert_string_equal(rules->failures[1].text, "drops all");
+    /* One condition; what follows is the text. */
+    assert_string_equal(rules->failures[2].key, "architectures");
+    assert_int_equal(rules->failures[2].values_count, 1);
+    assert_string_equal(rules->failures[2].text, "model_type=h");
+    f8_rules_free(rules);
+}
+
 /* What a split's axis says of published models, and what overrules it. */
 static void test_published(void **state)
 {
@@ -415,9 +442,26 @@ static void test_directive_errors(void **state)
         {"family a b\n", "my.rules:1:10: expected one family name, found 'b'"},
         {"\n# c\n  kepp a\n",
          "my.rules:3:3: expected family, model_type, keep, quantize, split, "
-         "rename, fused, parallel, note, refuse, layout, file, list or end, "
-         "found "
-         "'kepp'"},
+         "rename, fused, parallel, fails, note, refuse, layout, file, list or "
+         "end, found 'kepp'"},
+        {"fails\n",
+         "my.rules:1:6: expected vllm, sglang or transformers at the "
+         "end of the line"},
+        {"fails vlm * raises\n",
+         "my.rules:1:7: expected vllm, sglang or transformers, found 'vlm'"},
+        {"fails vllm\n",
+         "my.rules:1:11: expected a name pattern at the end of the line"},
+        {"fails vllm a.{e} raises\n",
+         "my.rules:1:14: expected '{n}', the only placeholder, found '{e}'"},
+        {"fails vllm * # nothing\n",
+         "my.rules:1:13: expected what the engine does at the end of the line"},
+        {"fails vllm * model_type=f\n",
+         "my.rules:1:26: expected what the engine does at the end of the line"},
+        {"fails vllm * model_type=f,,g raises\n",
+         "my.rules:1:27: expected up to 8 names with ',' between, found ',g'"},
+        {"layout x\nfails vllm * raises\n",
+         "my.rules:2:1: expected 'end' before 'fails', of all layouts, found "
+         "'fails'"},
         {"refuse # nothing\n",
          "my.rules:1:7: expected a reason at the end of the line"},
         {"note\n", "my.rules:1:5: expected a sentence at the end of the line"},
@@ -809,6 +853,7 @@ int main(void)
         cmocka_unit_test(test_question_mark_takes_a_whole_character),
         TEST_IN_DIR(test_every_directive),
         TEST_IN_DIR(test_ways_to_split),
+        TEST_IN_DIR(test_failures),
         TEST_IN_DIR(test_published),
         TEST_IN_DIR(test_renames),
         TEST_IN_DIR(test_rename_too_long),

@@ -3,6 +3,7 @@
 #include "helpers.h"
 
 #include <float.h>
+#include <pthread.h>
 
 #include "manifest.h"
 #include "target.h"
@@ -83,8 +84,8 @@ static f8_status open_target(const f8_plan *plan, const char *dst,
                              bool overwrite, f8_target *target, f8_error *err)
 {
     texts t = texts_of(plan);
-    f8_status status =
-        f8_target_open(plan, dst, overwrite, &t.index, &t.config, target, err);
+    const f8_intent intent = {overwrite, &t.index, &t.config, NULL};
+    f8_status status = f8_target_open(plan, dst, &intent, target, err);
 
     texts_free(&t);
     return status;
@@ -280,10 +281,16 @@ static void test_damaged_measurements(void **state)
 {
     static const char *const edits[][2] = {
         {"{", ""},
-        {"\"histogram\":[0", "\"histogram\":[-1"},
-        {"\"histogram\":[0", "\"histogram\":[0.5"},
-        {"\"histogram\":[0", "\"histogram\":[0,0"},
-        {"\"histogram\":[0,", "\"histogram\":["},
+        /* Bin and count, bin and count; bin 0 has none. */
+        {"\"histogram\":[1,", "\"histogram\":[-1,"},
+        {"\"histogram\":[1,", "\"histogram\":[0.5,"},
+        {"\"histogram\":[1,", "\"histogram\":[2,"},
+        {"\"histogram\":[1,", "\"histogram\":[597,"},
+        {"\"histogram\":[1,3", "\"histogram\":[1,-3"},
+        {"\"histogram\":[1,", "\"histogram\":[0,0,1,"},
+        {"\"histogram\":[1,", "\"histogram\":["},
+        {"\"histogram\":[1,", "\"histogram\":[0,7,1,2,"},
+        {"\"histogram\"", "\"histograms\""},
         {"\"tensors\":1", "\"tensors\":\"1\""},
         {"\"elements\":9007199254740993", "\"elemental\":1"},
         /* A word each: the unit, which is 0, then zeros. */
@@ -320,6 +327,24 @@ static void test_damaged_measurements(void **state)
     f8_plan_free(plan);
 }
 
+/* A kind of which the shard has nothing takes a line, not all its bins. */
+static void test_empty_measurements_are_short(void **state)
+{
+    f8_error err = {0};
+    size_t bytes = 0;
+
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    f8_tally tally = tally_of(plan, 0);
+    expect_ok(f8_journal_put_shard(*state, plan, 0, &tally, &err), &err);
+    char *text = get_file(path_in(*state, "shard-00001.json"), &bytes);
+    assert_non_null(strstr(text, "\"histogram\":[],"));
+    assert_true(bytes < 2000);
+    free(text);
+    f8_tally_free(&tally);
+    f8_plan_free(plan);
+}
+
 /* ---- the journal --------------------------------------------------------- */
 
 static void test_journal_matches(void **state)
@@ -335,7 +360,7 @@ static void test_journal_matches(void **state)
     assert_null(journal.stored);
     assert_false(f8_journal_matches(&journal, plan, &why));
     assert_false(f8_journal_lists(&journal, SHARD_1));
-    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, false, &err), &err);
     f8_journal_free(&journal);
 
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
@@ -380,7 +405,7 @@ static void test_journal_lists(void **state)
     put_sources(*state);
     f8_plan *plan = usual_plan(*state);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
-    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, false, &err), &err);
     f8_journal_free(&journal);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
     for (size_t i = 0; i < COUNT_OF(listed); i++)
@@ -390,12 +415,23 @@ static void test_journal_lists(void **state)
     f8_plan_free(plan);
     /* One shard has no index. */
     plan = plan_scaled(*state, F8_SCALE_BF16, 0);
-    expect_ok(f8_journal_begin(&journal, plan, &err), &err);
+    expect_ok(f8_journal_begin(&journal, plan, false, &err), &err);
     f8_journal_free(&journal);
     expect_ok(f8_journal_read(*state, &journal, &err), &err);
     assert_true(f8_journal_lists(&journal, "model.safetensors"));
     assert_false(f8_journal_lists(&journal, SHARD_1));
     assert_false(f8_journal_lists(&journal, INDEX));
+    f8_plan_free(plan);
+    /* Names that are kept, each once. */
+    plan = usual_plan(*state);
+    expect_ok(f8_journal_begin(&journal, plan, true, &err), &err);
+    f8_journal_free(&journal);
+    expect_ok(f8_journal_read(*state, &journal, &err), &err);
+    assert_true(f8_journal_lists(&journal, "model.safetensors"));
+    for (size_t i = 0; i < COUNT_OF(listed); i++)
+        assert_true(f8_journal_lists(&journal, listed[i]));
+    assert_int_equal(json_array_size(json_object_get(journal.stored, "files")),
+                     COUNT_OF(listed) + 1);
     f8_journal_free(&journal);
     f8_plan_free(plan);
 }
@@ -542,6 +578,60 @@ static void test_one_run_at_a_time(void **state)
     assert_int_not_equal(access(path_in(dst, ".fp8cast/lock"), F_OK), 0);
     target = open_good(plan, dst);
     f8_target_close(&target);
+    f8_plan_free(plan);
+}
+
+/* ---- one plan, several threads ------------------------------------------- */
+
+typedef struct shared_run {
+    const f8_plan *plan;
+    const char *dst;
+    f8_status status;
+    f8_error err;
+} shared_run;
+
+static void *run_shared(void *ctx)
+{
+    shared_run *run = ctx;
+    f8_report *report = NULL;
+
+    run->status = f8_quantize(run->plan, run->dst, NULL, &report, &run->err);
+    f8_report_free(report);
+    return NULL;
+}
+
+/* A plan does not change while it is executed, not even for a moment: this is
+ * for ThreadSanitizer to look at. */
+static void test_one_plan_of_two_runs(void **state)
+{
+    enum { RUNS = 2 };
+    static const char *const compared[] = {"config.json", INDEX, SHARD_1,
+                                           ".fp8cast/journal.json"};
+    shared_run runs[RUNS] = {0};
+    pthread_t threads[RUNS];
+
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    for (size_t i = 0; i < RUNS; i++) {
+        runs[i].plan = plan;
+        runs[i].dst = path_in(*state, i ? "second" : "first");
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, run_shared, &runs[i]), 0);
+    }
+    for (size_t i = 0; i < RUNS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        expect_ok(runs[i].status, &runs[i].err);
+    }
+    for (size_t i = 0; i < COUNT_OF(compared); i++) {
+        size_t lengths[RUNS];
+        char *bytes[RUNS];
+        for (size_t k = 0; k < RUNS; k++)
+            bytes[k] = get_file(path_in(runs[k].dst, compared[i]), &lengths[k]);
+        assert_int_equal(lengths[0], lengths[1]);
+        assert_memory_equal(bytes[0], bytes[1], lengths[0]);
+        free(bytes[0]);
+        free(bytes[1]);
+    }
     f8_plan_free(plan);
 }
 
@@ -707,9 +797,11 @@ static void test_space(void **state)
 
 /* ---- finishing ----------------------------------------------------------- */
 
-static bool go_on(void *ctx)
+static bool go_on(void *ctx, uint64_t bytes)
 {
     unsigned *left = ctx;
+
+    (void)bytes;
     return (*left)-- > 0;
 }
 
@@ -717,6 +809,7 @@ static void test_put_and_copy(void **state)
 {
     unsigned char buffer[4]; /* smaller than the file */
     unsigned pieces = 100;
+    const f8_watch watch = {go_on, &pieces};
     f8_buf text = {0};
     f8_error err = {0};
     size_t n;
@@ -740,7 +833,7 @@ static void test_put_and_copy(void **state)
     assert_int_equal(plan->sides.count, 1);
     expect_ok(f8_target_copy(&target, &plan->source->folder,
                              &plan->sides.items[0], buffer, sizeof buffer,
-                             go_on, &pieces, &err),
+                             &watch, &err),
               &err);
     bytes = get_file(path_in(dst, "sub/side.txt"), &n);
     assert_int_equal(n, 9);
@@ -754,7 +847,7 @@ static void test_put_and_copy(void **state)
     pieces = 1;
     expect_error(f8_target_copy(&target, &plan->source->folder,
                                 &plan->sides.items[0], buffer, sizeof buffer,
-                                go_on, &pieces, &err),
+                                &watch, &err),
                  &err, F8_ERR_CANCELLED, "stopped");
     bytes = get_file(path_in(dst, "sub/side.txt"), &n);
     assert_string_equal(bytes, "side file");
@@ -770,6 +863,7 @@ static void test_copy_that_cannot_be_published(void **state)
 {
     unsigned char buffer[64];
     unsigned pieces = 100;
+    const f8_watch watch = {go_on, &pieces};
     f8_error err = {0};
 
     put_sources(*state);
@@ -780,7 +874,7 @@ static void test_copy_that_cannot_be_published(void **state)
     make_dir(path_in(dst, "sub/side.txt"));
     assert_int_equal(f8_target_copy(&target, &plan->source->folder,
                                     &plan->sides.items[0], buffer,
-                                    sizeof buffer, go_on, &pieces, &err),
+                                    sizeof buffer, &watch, &err),
                      F8_ERR_IO);
     assert_false(exists(path_in(dst, ".fp8cast/side-file.part")));
     f8_target_close(&target);
@@ -824,6 +918,16 @@ static void test_complete(void **state)
     assert_int_equal(stat(work, &after), 0);
     assert_memory_equal(&before.st_mtim, &after.st_mtim, sizeof after.st_mtim);
 
+    /* Who waits may stop while shards are looked for and files compared. */
+    for (unsigned pieces = 0; pieces < 4; pieces++) {
+        unsigned left = pieces;
+        const f8_watch watch = {go_on, &left};
+        const f8_intent intent = {false, &t.index, &t.config, &watch};
+        f8_error err = {0};
+        expect_error(f8_target_open(plan, dst, &intent, &target, &err), &err,
+                     F8_ERR_CANCELLED, "stopped");
+    }
+
     static const char *const files[] = {"sub/side.txt", INDEX, "config.json",
                                         SHARD_2, ".fp8cast/shard-00003.json"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
@@ -850,8 +954,15 @@ static void test_complete(void **state)
             assert_int_equal(target.sides[0], F8_SIDE_TO_WRITE);
             f8_target_close(&target);
             bytes[0] ^= 1;
-            put_file(path_in(dst, files[i]), bytes, n);
         }
+        /* What is not finished loses what makes it look so. */
+        if (i > 0) {
+            assert_false(exists(path_in(dst, "config.json")));
+            assert_false(exists(path_in(dst, INDEX)));
+        }
+        put_file(path_in(dst, INDEX), t.index.data, t.index.length);
+        put_file(path_in(dst, "config.json"), t.config.data, t.config.length);
+        put_file(path_in(dst, files[i]), bytes, n);
         free(bytes);
         target = open_good(plan, dst);
         assert_true(target.complete);
@@ -861,12 +972,57 @@ static void test_complete(void **state)
     f8_plan_free(plan);
 }
 
+/* Says stop at the call so many calls behind the first after config.json. */
+typedef struct late {
+    const char *config;
+    int calls, stop_at;
+} late;
+
+static int stop_late(void *user, const f8_progress *now)
+{
+    late *l = user;
+
+    (void)now;
+    l->calls += exists(l->config);
+    return l->calls == l->stop_at;
+}
+
+/* Measurements of many shards take long to read; each is asked about. */
+static void test_stopped_while_measurements_are_read(void **state)
+{
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    const char *dst = path_in(*state, "dst");
+
+    for (int stop_at = 1; stop_at <= 4; stop_at++) {
+        late l = {.config = path_in(dst, "config.json"), .stop_at = stop_at};
+        f8_options options = {.size = sizeof options,
+                              .threads = 1,
+                              .progress = stop_late,
+                              .progress_user = &l};
+        f8_report *report = NULL;
+        f8_error err = {0};
+        if (exists(l.config))
+            assert_int_equal(unlink(l.config), 0);
+        f8_status status = f8_quantize(plan, dst, &options, &report, &err);
+        if (stop_at <= 3) /* there are three shards */
+            expect_error(status, &err, F8_ERR_CANCELLED, "stopped");
+        else
+            expect_ok(status, &err);
+        assert_int_equal(report != NULL, stop_at > 3);
+        assert_true(exists(l.config));
+        f8_report_free(report);
+    }
+    f8_plan_free(plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_IN_DIR(test_measurements_come_back),
         TEST_IN_DIR(test_measurements_of_another_plan),
         TEST_IN_DIR(test_damaged_measurements),
+        TEST_IN_DIR(test_empty_measurements_are_short),
         TEST_IN_DIR(test_journal_matches),
         TEST_IN_DIR(test_journal_lists),
         TEST_IN_DIR(test_broken_journal),
@@ -874,6 +1030,7 @@ int main(void)
         TEST_IN_DIR(test_foreign_files),
         TEST_IN_DIR(test_new_folder),
         TEST_IN_DIR(test_one_run_at_a_time),
+        TEST_IN_DIR(test_one_plan_of_two_runs),
         TEST_IN_DIR(test_folder_in_the_way),
         TEST_IN_DIR(test_finished_shards),
         TEST_IN_DIR(test_another_conversion),
@@ -882,6 +1039,7 @@ int main(void)
         TEST_IN_DIR(test_put_and_copy),
         TEST_IN_DIR(test_copy_that_cannot_be_published),
         TEST_IN_DIR(test_complete),
+        TEST_IN_DIR(test_stopped_while_measurements_are_read),
     };
     return cmocka_run_group_tests_name("journal and target", tests, NULL, NULL);
 }

@@ -227,18 +227,22 @@ static void expect_index(const made_unit *made, size_t count,
     static char two[] = "model-00002-of-00002.safetensors";
     f8_shard shards[2] = {{.name = one}, {.name = two}};
     f8_unit *units = calloc(count, sizeof *units);
+    uint64_t *results = calloc(count, sizeof *results);
     f8_error err = {0};
     f8_buf text = {0}, expected = {0};
 
-    assert_non_null(units);
+    assert_true(units && results);
     for (size_t i = 0; i < count; i++) {
         units[i].name = made[i].name;
         units[i].action = made[i].quantised ? F8_QUANTIZE : F8_KEEP;
         units[i].shard = made[i].shard;
         units[i].parts = 1;
+        results[i] = i;
     }
     f8_plan plan = {.units = units,
                     .units_count = count,
+                    .results = results,
+                    .results_count = count,
                     .shards = shards,
                     .shards_count = 2,
                     .parameters = 35951822704,
@@ -255,8 +259,10 @@ static void expect_index(const made_unit *made, size_t count,
                   "}\n",
                   weight_map);
     assert_string_equal(text.data, expected.data);
+    assert_int_equal(f8_manifest_index_bytes(&plan), text.length);
     f8_buf_free(&expected);
     f8_buf_free(&text);
+    free(results);
     free(units);
 }
 
@@ -267,12 +273,14 @@ static void test_index(void **state)
 {
     static const made_unit units[] = {
         {"m.2.w", false, 0}, {"m.10.w", true, 0},        {"m.1.w", true, 1},
-        {"M", false, 1},     {"\xc3\xa9\n\"", false, 1},
+        {"M", false, 1},     {"\xc3\xa9\n\"", false, 1}, {"\x01", true, 0},
     };
 
     (void)state;
     /* By bytes: upper case first, "10" before "2", U+00E9 last. */
     expect_index(units, COUNT_OF(units),
+                 "    \"\\u0001" IN_1 ",\n"
+                 "    \"\\u0001_scale_inv" IN_1 ",\n"
                  "    \"M" IN_2 ",\n"
                  "    \"m.1.w" IN_2 ",\n"
                  "    \"m.1.w_scale_inv" IN_2 ",\n"

@@ -659,6 +659,51 @@ static void test_directories(void **state)
     expect_error(f8_sync_dir(file, &err), &err, F8_ERR_IO, message);
 }
 
+/* What would be told of a folder is what is told when it is made; and where it
+ * can be made, nothing is. What rights forbid is in plan.bats. */
+static void test_check_make_dir(void **state)
+{
+    static const char *const failing[] = {
+        "",           /* no folder's name */
+        "none/x",     /* nothing to make it in */
+        "none/../x",  /* on the way, too */
+        "f",          /* a file is there */
+        "f/x",        /* a file is no folder */
+        "to-nowhere", /* a link is there */
+    };
+    static const char *const making[] = {"d", "d/", "d/x", "d/x//", "y", "y/"};
+    char expected[2 * 4096];
+    f8_error err = {0};
+
+    expect_ok(f8_make_dir(path_in(*state, "d"), &err), &err);
+    put_text(path_in(*state, "f"), "");
+    assert_int_equal(symlink("nowhere", path_in(*state, "to-nowhere")), 0);
+    for (size_t i = 0; i < COUNT_OF(failing); i++) {
+        const char *path = *failing[i] ? path_in(*state, failing[i]) : "";
+        assert_int_equal(f8_make_dir(path, &err), F8_ERR_IO);
+        strcpy(expected, err.message);
+        expect_error(f8_check_make_dir(path, &err), &err, F8_ERR_IO, expected);
+    }
+    for (size_t i = 0; i < COUNT_OF(making); i++) {
+        const char *path = path_in(*state, making[i]);
+        expect_ok(f8_check_make_dir(path, &err), &err);
+    }
+    assert_false(exists(path_in(*state, "d/x")));
+    assert_false(exists(path_in(*state, "y")));
+    expect_ok(f8_check_make_dir(".", &err), &err);
+    expect_ok(f8_check_make_dir("f8-none", &err), &err);
+    expect_ok(f8_check_make_dir("/", &err), &err);
+    expect_error(f8_check_make_dir("/f8-none/x", &err), &err, F8_ERR_IO,
+                 "/f8-none/x: cannot make the folder: expected an existing "
+                 "folder to make it in");
+    expect_ok(f8_check_make_files(path_in(*state, "d"), &err), &err);
+    snprintf(expected, sizeof expected,
+             "%s: cannot make files in it: No such file or directory",
+             path_in(*state, "d/x"));
+    expect_error(f8_check_make_files(path_in(*state, "d/x"), &err), &err,
+                 F8_ERR_IO, expected);
+}
+
 static void test_free_space(void **state)
 {
     char message[2 * 4096];
@@ -681,6 +726,12 @@ static void test_free_space(void **state)
     put_text(path_in(*state, "f"), "");
     snprintf(message, sizeof message,
              "%s: cannot ask for free space: Not a directory", blocked);
+    /* A file system without blocks does not tell; Linux's of processes is one.
+     */
+    if (access("/proc/self", F_OK) == 0) {
+        expect_ok(f8_free_space("/proc", &yet_to_come, &err), &err);
+        assert_true(yet_to_come == UINT64_MAX);
+    }
     expect_error(f8_free_space(blocked, &here, &err), &err, F8_ERR_IO, message);
 }
 
@@ -754,6 +805,7 @@ int main(void)
         TEST_IN_DIR(test_write_file_leaves_nothing),
         TEST_IN_DIR(test_publish),
         TEST_IN_DIR(test_directories),
+        TEST_IN_DIR(test_check_make_dir),
         TEST_IN_DIR(test_free_space),
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_cpus_and_clock),

@@ -318,7 +318,8 @@ static void test_shards_cut_by_their_headers(void **state)
     for (unsigned i = 0; i < COUNT; i++) {
         char *name = names + (size_t)i * 513;
         memset(name, 'n', 512);
-        int n = snprintf(name, 513, "%05u", i);
+        /* Experts: one name in config.json stands for all. */
+        int n = snprintf(name, 513, "experts.%05u", i);
         name[n] = '.';
         tensors[i] = (made_tensor){name, F8_DTYPE_U8, 1, {0}};
     }
@@ -830,6 +831,16 @@ static void test_already_quantised(void **state)
                  "\"quantization_config\", found one; --requantize takes "
                  "FP8 blockwise");
     assert_null(plan);
+    /* What no --requantize helps with. */
+    put_text(path_in(*state, "src/config.json"),
+             "{\"model_type\": \"test\", \"quantization_config\": null}");
+    for (int i = 0; i < 2; i++) {
+        options.requantize = i > 0;
+        expect_no_plan(src, &options, F8_ERR_REFUSED,
+                       "config.json: \"quantization_config\" is null: expected "
+                       "no such member, since the result has its own; remove "
+                       "it");
+    }
 }
 
 static void test_no_tensors(void **state)
@@ -980,6 +991,36 @@ static void test_choice_of_scales(void **state)
     assert_int_equal(filled.scales, F8_SCALES_AMAX);
 }
 
+/* A wrong wish fails before anything is done with the plan, and every name of
+ * the list is taken. */
+static void test_kernels_to_use(void **state)
+{
+    static const made_tensor tensors[] = {{"a", F8_DTYPE_BF16, 1, {1}}};
+    const char *src =
+        put_source(*state, rules_of_most, test_config, tensors, 1);
+    f8_options options = source_options(*state);
+    f8_plan *plan = NULL;
+    f8_error err = {0};
+    char message[256];
+    size_t count = 0;
+
+    snprintf(message, sizeof message,
+             "no kernels called 'nope' run on this CPU; these do: ");
+    for (const char *name; (name = f8_cpu_name(count)); count++) {
+        strcat(message, count ? ", " : "");
+        strcat(message, name);
+        options.cpu = name;
+        f8_plan_free(plan_with(src, &options));
+    }
+    assert_true(count > 0);
+    assert_string_equal(f8_cpu_name(0), "c");
+    assert_null(f8_cpu_name(SIZE_MAX));
+    options.cpu = "nope";
+    expect_error(f8_plan_create(src, &options, &plan, &err), &err,
+                 F8_ERR_ARGUMENT, message);
+    assert_null(plan);
+}
+
 static void test_budget(void **state)
 {
     static const made_tensor tensors[] = {{"a", F8_DTYPE_BF16, 1, {1}}};
@@ -1102,6 +1143,7 @@ int main(void)
         TEST_IN_DIR(test_many_kinds),
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_choice_of_scales),
+        TEST_IN_DIR(test_kernels_to_use),
         TEST_IN_DIR(test_budget),
         TEST_IN_DIR(test_fingerprints),
         TEST_IN_DIR(test_fingerprint_knows_the_orientation),

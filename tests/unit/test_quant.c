@@ -398,7 +398,7 @@ static void test_check_accepts_what_is_as_near(void **state)
 static void test_check_counts_faults(void **state)
 {
     /* 1 is 0x38; its neighbours, the other sign, and both NaN codes. 448, so
-     * that the scale of 1 is right. */
+     * that the scale of 1 is right. With NaN codes the block has no error. */
     static const float weights[] = {1, 1, 1, 1, 1, 1, 17, -1, 0, 448};
     static const uint8_t codes[] = {0x38, 0x39, 0x37, 0xb8, 0x7f,
                                     0xff, 0x5a, 0x38, 0x01, 0x7e};
@@ -414,8 +414,99 @@ static void test_check_counts_faults(void **state)
     assert_int_equal(check.first.row, 0);
     assert_int_equal(check.first.col, 1);
     assert_true(check.first.value == 1);
-    /* Nine weights have a relative error, one is zero. */
-    assert_int_equal(hist[F8_HIST_ZERO], 1);
+    for (size_t i = 0; i < F8_HIST_BINS; i++)
+        assert_int_equal(hist[i], 0);
+    assert_int_equal(check.blocks, 0);
+    assert_true(sums.w2 == 0 && sums.e2 == 0 && sums.max_abs == 0);
+}
+
+/* Eight blocks beside each other, of 448 with the code 0x7e under a scale of 1
+ * but for what is said here; the others are measured, without an error. */
+static void test_check_leaves_out(void **state)
+{
+    enum { BLOCKS = 8, COLS = BLOCKS * 128 - 28, ROWS = 2 };
+    static float weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS];
+    float scales[BLOCKS] = {1, 0, 1, 0x1p126f, 0x1p126f, 0x1p119f, 1, NAN};
+    uint64_t hist[F8_HIST_BINS] = {0};
+    f8_finds finds;
+    f8_check check = {0};
+
+    (void)state;
+    for (size_t i = 0; i < (size_t)ROWS * COLS; i++) {
+        weights[i] = 448;
+        codes[i] = 0x7e;
+    }
+    codes[2 * 128 + 5] = 0xff; /* NaN */
+    /* Under 2^126 codes from 4 on are infinite; 2 is 0x40, which 2^127 has. */
+    for (size_t i = 0; i < ROWS * (size_t)COLS; i++) {
+        if (i % COLS / 128 == 4) {
+            weights[i] = 0x1p127f;
+            codes[i] = 0x40;
+        } else if (i % COLS / 128 == 5) { /* 448 x 2^119 is still finite */
+            weights[i] = 448 * 0x1p119f;
+        }
+    }
+    weights[COLS + 6 * 128] = INFINITY;
+    f8_panel panel = {.weights = weights,
+                      .stride_bytes = COLS * sizeof *weights,
+                      .dtype = F8_DTYPE_F32,
+                      .rows = ROWS,
+                      .cols = COLS,
+                      .codes = codes,
+                      .codes_stride = COLS,
+                      .scale_dtype = F8_SCALE_F32,
+                      .scales = (uint8_t *)scales,
+                      .finds = &finds};
+    memset(&finds, 0, sizeof finds);
+    f8_panel_check(f8_kernel_best(), &panel, scratch, &check, hist);
+    assert_int_equal(check.bad_scales, 2);
+    assert_int_equal(check.nan_codes, 1);
+    assert_int_equal(check.odd_weights, 1);
+    assert_int_equal(check.far_scales, 2); /* blocks 3 and 4 */
+    assert_int_equal(check.infinite, 0);
+    assert_int_equal(check.blocks, 3);
+    assert_int_equal(finds.unmeasured_blocks, 5);
+    /* The last block has 100 columns. */
+    assert_int_equal(finds.unmeasured_elems, ROWS * (4 * 128 + 100));
+    assert_int_equal(hist[F8_HIST_EXACT], ROWS * 3 * 128);
+    for (size_t i = F8_HIST_EXACT + 1; i < F8_HIST_BINS; i++)
+        assert_int_equal(hist[i], 0);
+    assert_true(f8_exact_value(&check.e8m0_e2) == 0);
+    assert_true(finds.max_abs == 0);
+}
+
+/* Under a scale of 2^121, which is not far off, 1.96875 x 2^127 is 126, whose
+ * nearest code is 128, 0x70: but 128 x 2^121 is infinite. */
+static void test_check_infinite(void **state)
+{
+    static const float weights[] = {0x1.f8p127f, 0};
+    static const uint8_t codes[] = {0x70, 0x00};
+    uint64_t hist[F8_HIST_BINS] = {0};
+    float scale = 0x1p121f;
+    f8_finds finds;
+    f8_check check = {0};
+
+    (void)state;
+    f8_panel panel = {.weights = weights,
+                      .stride_bytes = sizeof weights,
+                      .dtype = F8_DTYPE_F32,
+                      .rows = 1,
+                      .cols = 2,
+                      .codes = (uint8_t *)(uintptr_t)codes,
+                      .codes_stride = 2,
+                      .scale_dtype = F8_SCALE_F32,
+                      .scales = (uint8_t *)&scale,
+                      .finds = &finds};
+    memset(&finds, 0, sizeof finds);
+    f8_panel_check(f8_kernel_best(), &panel, scratch, &check, hist);
+    assert_int_equal(check.not_nearest, 0);
+    assert_int_equal(check.far_scales, 0);
+    assert_int_equal(check.infinite, 1);
+    assert_true(check.has_first);
+    assert_int_equal(finds.unmeasured_elems, 2);
+    for (size_t i = 0; i < F8_HIST_BINS; i++)
+        assert_int_equal(hist[i], 0);
 }
 
 /* The first fault may be a scale; the first code that is not the nearest has
@@ -621,6 +712,8 @@ int main(void)
         cmocka_unit_test(test_odd_weights),
         cmocka_unit_test(test_check_accepts_what_is_as_near),
         cmocka_unit_test(test_check_counts_faults),
+        cmocka_unit_test(test_check_leaves_out),
+        cmocka_unit_test(test_check_infinite),
         cmocka_unit_test(test_check_far_scales),
         cmocka_unit_test(test_check_first_wrong_code),
         cmocka_unit_test(test_check_least_scales),

@@ -101,6 +101,26 @@ static void test_links(void **state)
     expect_card(src, "");
 }
 
+/* What is no plain file is no card, whatever it is. */
+static void test_no_plain_file(void **state)
+{
+    const char *path = path_in(*state, "README.md");
+    expect_card(*state, "");
+    make_dir(path);
+    expect_card(*state, "");
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(mkfifo(path, 0666), 0);
+    expect_card(*state, "");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("README.md", path), 0);
+    expect_card(*state, "");
+    assert_int_equal(unlink(path), 0);
+    /* Root may read all. */
+    put_text(path, "---\na: 1\n---\n");
+    assert_int_equal(chmod(path, 0), 0);
+    expect_card(*state, geteuid() == 0 ? "a: 1\n" : "");
+}
+
 static void test_no_folder(void **state)
 {
     static char card[F8_CARD_BYTES];
@@ -141,6 +161,7 @@ int main(void)
         TEST_IN_DIR(test_longest),
         TEST_IN_DIR(test_nul),
         TEST_IN_DIR(test_links),
+        TEST_IN_DIR(test_no_plain_file),
         TEST_IN_DIR(test_no_folder),
         cmocka_unit_test(test_every_prefix),
     };

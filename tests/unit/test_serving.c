@@ -521,6 +521,73 @@ static void test_not_known(void **state)
 
 /* ---- the language -------------------------------------------------------- */
 
+/* The engine's warnings of this text, and no sizes, or none and ALL. */
+static void expect_failure(const char *dir, const char *lines,
+                           const char *config, f8_engine engine, bool fails)
+{
+    const matrix two[] = {{"x.q.weight", 128, 128}, {"x.k.weight", 128, 128}};
+    char rules[512];
+    f8_serving_engine found;
+    f8_finding finding;
+
+    snprintf(rules, sizeof rules,
+             "parallel whole *\nparallel row x.k.weight\nkeep x.k.weight\n%s",
+             lines);
+    f8_serving *serving = serve(dir, rules, config, two, 2);
+    f8_serving_get_engine(serving, engine, &found);
+    assert_int_equal(found.warnings, fails);
+    assert_int_equal(found.tp_sizes != 0, found.is_divided && !fails);
+    assert_int_equal(found.ep_sizes != 0, found.is_divided && !fails);
+    assert_null(found.unknown);
+    if (fails) {
+        assert_null(found.limit);
+        assert_null(f8_serving_limit(serving, engine, 64, false));
+        assert_true(f8_serving_get_finding(serving, 0, &finding));
+        assert_int_equal(finding.engine, engine);
+        assert_true(finding.is_warning);
+        assert_string_equal(finding.what, "does it wrong");
+        assert_string_equal(finding.where, "");
+        assert_null(finding.tensor);
+        assert_int_equal(finding.tensors, 0);
+    }
+    f8_serving_free(serving);
+}
+
+/* q is FP8 and has a scale, k is kept. */
+static void test_failures(void **state)
+{
+    static const char other[] =
+        "{\"model_type\": \"f\", \"architectures\": [1, \"A\"]}";
+    const struct {
+        const char *line, *config;
+        f8_engine engine;
+        bool fails;
+    } cases[] = {
+        {"fails vllm * does it wrong", CONFIG, F8_VLLM, true},
+        {"fails vllm * does it wrong", CONFIG, F8_SGLANG, false},
+        {"fails sglang *_scale_inv does it wrong", CONFIG, F8_SGLANG, true},
+        {"fails transformers x.q.weight does it wrong", CONFIG, F8_TRANSFORMERS,
+         true},
+        {"fails sglang x.k.weight does it wrong", CONFIG, F8_SGLANG, true},
+        {"fails sglang x.k.*_scale_inv does it wrong", CONFIG, F8_SGLANG,
+         false},
+        {"fails sglang *.experts.* does it wrong", CONFIG, F8_SGLANG, false},
+        {"fails sglang * model_type=g,f does it wrong", CONFIG, F8_SGLANG,
+         true},
+        {"fails sglang * model_type=g does it wrong", CONFIG, F8_SGLANG, false},
+        {"fails sglang * architectures=A does it wrong", other, F8_SGLANG,
+         true},
+        {"fails sglang * architectures=B does it wrong", other, F8_SGLANG,
+         false},
+        {"fails sglang * architectures=A does it wrong", CONFIG, F8_SGLANG,
+         false},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        expect_failure(*state, cases[i].line, cases[i].config, cases[i].engine,
+                       cases[i].fails);
+}
+
 static void test_errors(void **state)
 {
     static const bad_rules cases[] = {
@@ -641,6 +708,7 @@ int main(void)
         TEST_IN_DIR(test_experts),
         TEST_IN_DIR(test_findings),
         TEST_IN_DIR(test_not_known),
+        TEST_IN_DIR(test_failures),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_families_are_complete),
     };

@@ -380,6 +380,44 @@ static void test_cosine_when_one_side_is_zero(void **state)
     assert_false(out.cosine == 1);
 }
 
+/* Blocks without an error are counted, and are in no figure. */
+static void test_figures_of_what_was_measured(void **state)
+{
+    f8_stats some, none, both;
+    f8_error_stats out;
+
+    (void)state;
+    memset(&some, 0, sizeof some);
+    some.tensors = some.blocks = 1;
+    some.elems = 20;
+    some.unmeasured_blocks = 3;
+    some.unmeasured_elems = 60;
+    some.sums = (f8_sums){16, 9, 0, 0, 1};
+    memset(&none, 0, sizeof none);
+    none.tensors = 1;
+    none.unmeasured_blocks = 2;
+    none.unmeasured_elems = 40;
+    f8_stats_finish(&none, NULL, &out);
+    assert_int_equal(out.elems, 0);
+    assert_int_equal(out.blocks, 0);
+    assert_int_equal(out.unmeasured_elems, 40);
+    assert_int_equal(out.unmeasured_blocks, 2);
+    assert_true(isnan(out.relative_rms) && isnan(out.sqnr_db));
+    assert_true(isnan(out.cosine) && isnan(out.max_abs_error));
+    assert_true(isnan(out.median_relative_error));
+
+    both = none;
+    f8_stats_add(&both, &some);
+    f8_stats_finish(&both, NULL, &out);
+    assert_int_equal(out.tensors, 2);
+    assert_int_equal(out.elems, 20);
+    assert_int_equal(out.blocks, 1);
+    assert_int_equal(out.unmeasured_elems, 100);
+    assert_int_equal(out.unmeasured_blocks, 5);
+    expect_close(out.relative_rms, 0.75);
+    assert_true(out.max_abs_error == 1);
+}
+
 static void test_relative_rms_of_zeros(void **state)
 {
     (void)state;
@@ -441,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_figures),
         cmocka_unit_test(test_figures_without_error),
         cmocka_unit_test(test_cosine_when_one_side_is_zero),
+        cmocka_unit_test(test_figures_of_what_was_measured),
         cmocka_unit_test(test_relative_rms_of_zeros),
         cmocka_unit_test(test_cosine_of_huge_sums),
         cmocka_unit_test(test_cosine_within_its_range),
