@@ -361,8 +361,8 @@ typedef struct f8_error_stats {
     uint64_t blocks;  /* likewise                                         */
     uint64_t zeros;   /* w == 0; these have no relative error             */
     double median_relative_error; /* median of |v - w| / |w|, from a
-                                     histogram; true to a bin, which is
-                                     1/4096 below 1/16, then 1/64 of it  */
+                                     histogram; true to two bins, 2^-11
+                                     below 1/16, then 1/32 of it        */
     double relative_rms; /* sqrt(sum (v-w)^2 / sum w^2)                    */
     double sqnr_db;      /* 10 log10(sum w^2 / sum (v-w)^2)                */
     double cosine;       /* sum wv / sqrt(sum w^2 * sum v^2)               */

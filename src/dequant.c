@@ -72,7 +72,8 @@ f8_code_fault f8_panel_dequantise(const f8_kernel *kernel,
             *spot = (f8_code_spot){row, col,
                                    f8_scale_load(scale, p->scale_dtype), 0, 0};
             scale += scale_bytes;
-            if (!isfinite(spot->scale) || spot->scale < 0)
+            /* -0 too, for which values would have the other sign. */
+            if (!isfinite(spot->scale) || signbit(spot->scale))
                 return F8_CODES_BAD_SCALE;
             uint8_t most = kernel->dequantise(&block, spot->scale);
             f8_code_fault fault = judge(&block, most, spot);

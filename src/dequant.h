@@ -22,7 +22,7 @@ typedef struct f8_code_panel {
 typedef enum f8_code_fault {
     F8_CODES_FINE,
     F8_CODES_NAN,        /* a NaN code */
-    F8_CODES_BAD_SCALE,  /* negative, NaN or infinite */
+    F8_CODES_BAD_SCALE,  /* negative, -0 too, NaN or infinite */
     F8_CODES_ZERO_SCALE, /* zero over codes that are not zero */
     F8_CODES_TOO_LARGE   /* a finite product that dtype rounds to infinity */
 } f8_code_fault;

@@ -1,30 +1,39 @@
 /* exact.c - sums without rounding. See exact.h. */
 #include "exact.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 enum { LIMB_BITS = 32 };
 static const int64_t limb_mask = 0xffffffff;
 
+/* As binary64 stores them. */
+enum {
+    MANTISSA_BITS = 52,
+    EXPONENT_MOST = F8_EXACT_TOP - 1 + 1023 /* below 2^F8_EXACT_TOP */
+};
+static const uint64_t mantissa_mask = (UINT64_C(1) << MANTISSA_BITS) - 1;
+
 void f8_exact_add(f8_exact *to, double x)
 {
     uint64_t bits;
 
     memcpy(&bits, &x, sizeof bits);
-    int exponent = (int)(bits >> 52 & 0x7ff);
-    uint64_t mantissa = bits & 0xfffffffffffff;
+    int exponent = (int)(bits >> MANTISSA_BITS & 0x7ff);
+    uint64_t mantissa = bits & mantissa_mask;
+    if (exponent > EXPONENT_MOST) { /* of infinities and NaN too */
+        exponent = EXPONENT_MOST;
+        mantissa = mantissa_mask;
+    }
     if (exponent == 0)
         exponent = 1; /* subnormal: no hidden bit */
     else
-        mantissa |= UINT64_C(1) << 52;
+        mantissa |= mantissa_mask + 1;
     int at = exponent - 1075 - F8_EXACT_LOWEST; /* of the lowest bit */
     if (at < 0) {
         mantissa = at > -64 ? mantissa >> -at : 0;
         at = 0;
     }
-    assert(at / LIMB_BITS + 2 < F8_EXACT_LIMBS);
     int shift = at % LIMB_BITS;
     int64_t *limb = to->limb + at / LIMB_BITS;
     int64_t low = (int64_t)(mantissa << shift) & limb_mask;

@@ -357,7 +357,7 @@ static double e8m0_error(const f8_kernel *kernel, const block_ref *ref,
 {
     uint8_t most =
         ours ? f8_e4m3_encode(amax / scale) : largest_code(ref, codes_stride);
-    float again = f8_scale_pow2(f8_e4m3_decode(most) * scale);
+    float again = f8_scale_again(f8_e4m3_decode(most) * scale);
 
     return kernel->distance(&ref->block, scale, again, ref->codes, codes_stride,
                             ours);

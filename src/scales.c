@@ -3,6 +3,7 @@
 
 #include "kernel/numbers.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -75,12 +76,26 @@ static float amax_scale(float amax)
     return amax > 0 ? amax / 448.0f : 1.0f;
 }
 
+/* From here on an amax over 2^120 has the code of 256, and 256 x 2^120 is no
+ * binary32 number: an engine would compute an infinity. Under 2^119 it has
+ * that of 448, as every larger quotient. */
+#define POW2_ENDS 0x1.fp127f /* 248 x 2^120; 248 is the tie of 240 and 256 */
+
+/* The least power of two that is at least amax / 448, as e8m0, or the one
+ * before it where that makes an infinity of amax. */
+static uint8_t pow2_code(float amax)
+{
+    uint8_t code = round_up_e8m0(amax_scale(amax));
+
+    return amax >= POW2_ENDS ? (uint8_t)(code - 1) : code;
+}
+
 float f8_scale_store(float amax, f8_scale_dtype dtype, void *to)
 {
     float scale = amax_scale(amax);
 
     if (dtype == F8_SCALE_UE8M0) {
-        uint8_t code = round_up_e8m0(scale);
+        uint8_t code = pow2_code(amax);
         memcpy(to, &code, sizeof code);
         return f8_scale_load(to, dtype);
     }
@@ -120,12 +135,24 @@ float f8_scale_load(const void *at, f8_scale_dtype dtype)
     }
 }
 
+/* A normal number: 2^-127 is none. */
+static float normal_pow2(uint8_t code)
+{
+    code = code ? code : 1;
+    return f8_scale_load(&code, F8_SCALE_UE8M0);
+}
+
 float f8_scale_pow2(float amax)
 {
-    uint8_t code = round_up_e8m0(amax_scale(amax));
+    return normal_pow2(pow2_code(amax));
+}
 
-    code = code ? code : 1; /* 2^-127 is subnormal */
-    return f8_scale_load(&code, F8_SCALE_UE8M0);
+float f8_scale_again(float largest)
+{
+    /* The comparison is true of an infinity. */
+    float finite = largest > FLT_MAX ? FLT_MAX : largest;
+
+    return normal_pow2(round_up_e8m0(amax_scale(finite)));
 }
 
 /* A positive normal bfloat16 as it is. */

@@ -17,8 +17,14 @@ float f8_scale_store(float amax, f8_scale_dtype dtype, void *to);
 /* Value of a stored scale; `at` needs no alignment. */
 float f8_scale_load(const void *at, f8_scale_dtype dtype);
 
-/* amax / 448 rounded up to a power of two, a normal one; 1 for amax 0. */
+/* amax / 448 rounded up to a power of two, a normal one, or the one below it
+ * where amax's code under that times it is infinite; 1 for amax 0. */
 float f8_scale_pow2(float amax);
+/* The power of two with which an engine quantises values anew of which
+ * `largest`, not negative, is the largest: largest / 448 rounded up to a normal
+ * one. Of an infinity no engine makes anything: it is taken for the largest
+ * binary32 number, so that the result is always finite. */
+float f8_scale_again(float largest);
 
 #define F8_NO_MSE_UE8M0                                           \
     "scales of the least error are no powers of two: expected a " \

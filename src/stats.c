@@ -161,13 +161,14 @@ double f8_hist_p999(const uint64_t hist[F8_HIST_BINS])
 
 /* ---- the public form ----------------------------------------------------- */
 
+/* Rounding may take it over the ends of its range. */
 static double cosine_of(const f8_sums *s)
 {
     if (s->w2 == 0 && s->v2 == 0)
         return 1; /* nothing differs */
     if (s->w2 == 0 || s->v2 == 0)
         return 0;
-    return s->wv / sqrt(s->w2) / sqrt(s->v2);
+    return fmax(-1, fmin(1, s->wv / sqrt(s->w2) / sqrt(s->v2)));
 }
 
 void f8_stats_finish(const f8_stats *stats, const char *name,

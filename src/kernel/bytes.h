@@ -197,7 +197,7 @@ static inline void groups_end(const f8_block *block, const byte_tables *t,
     uint32_t count[MANTISSAS], each[GROUPS];
 
     divide_groups(&t->bins, group, each);
-    if (!block->exact && !are_uneven(group, each)) {
+    if (!block->exact && !are_too_coarse(group, each)) {
         share_out(&t->bins, group, each, hist);
         return;
     }

@@ -12,7 +12,8 @@
  * mantissas. It would be wrong by several per cent for weights of few values.
  * Those are known by their uneven groups, and such a block is counted by M; so
  * are the blocks of matrices that have few of them (quant.h), where the errors
- * beside one scale do not yet blend with those of others.
+ * beside one scale do not yet blend with those of others, and blocks that are
+ * nearly all zeros, or of a few rows: of few weights most do not divide evenly.
  *
  * This is part of the definition: group counts are integers, so whoever gets
  * them right, or counts M and adds them up, comes to the same histogram. */
@@ -29,7 +30,12 @@ enum {
      * explain, is more than 1/32 of n^2: continuous weights stay below half
      * of that (uniform ones beside an unlucky scale come nearest), two hundred
      * values of a normal distribution come to twice as much. */
-    UNEVEN = 32
+    UNEVEN = 32,
+    /* Of fewer weights all M are counted. What does not divide evenly, up to
+     * 112 weights, moves the median of a matrix by 0.4 % where its blocks have
+     * 1,100, by 1 % where they have 160, by 5 % where they have 16. One pruned
+     * to a tenth has 1,600, and to count its M would take longer. */
+    FEW = 1024
 };
 
 /* Histogram bin of a relative error; see stats.h. */
@@ -100,10 +106,11 @@ static inline void divide_groups(const error_bins *bins,
     }
 }
 
-/* With E_g the count of group g if all M were alike, n m_g / 128, this is the
- * test sum (c_g - E_g)^2 / E_g > n / UNEVEN in integers. */
-static inline bool are_uneven(const uint32_t count[GROUPS],
-                              const uint32_t each[GROUPS])
+/* Whether groups do not tell enough, and M must be counted. With E_g the count
+ * of group g if all M were alike, n m_g / 128, this is the test sum (c_g -
+ * E_g)^2 / E_g > n / UNEVEN in integers. */
+static inline bool are_too_coarse(const uint32_t count[GROUPS],
+                                  const uint32_t each[GROUPS])
 {
     uint64_t n = 0, squares = 0;
 
@@ -111,7 +118,7 @@ static inline bool are_uneven(const uint32_t count[GROUPS],
         n += count[g];
         squares += count[g] * each[g]; /* at most 2^28 */
     }
-    return squares * MANTISSAS * UNEVEN > n * n * (UNEVEN + 1);
+    return n < FEW || squares * MANTISSAS * UNEVEN > n * n * (UNEVEN + 1);
 }
 
 /* What does not divide evenly, less than one for each M, goes to the middle
@@ -137,7 +144,7 @@ static inline void count_mantissas(const error_bins *bins,
     for (unsigned m = 0; m < MANTISSAS; m++)
         group[group_of(bins, m)] += count[m];
     divide_groups(bins, group, each);
-    if (!exact && !are_uneven(group, each)) {
+    if (!exact && !are_too_coarse(group, each)) {
         share_out(bins, group, each, hist);
         return;
     }

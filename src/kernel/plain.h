@@ -22,10 +22,12 @@
  * of a bfloat16 block with a bfloat16 scale of ordinary size: those that have
  * the nearest code are counted by mantissa, as groups.h describes.
  *
- * The sums of plain weights run in 16 binary32 lanes. Of each 32 elements of
- * a row, lane i takes elements 2i + 1 and then 2i. Every FLUSH_ROWS rows the
- * lanes are added to binary64. This fixes the order of the additions, so sums
- * are the same bits everywhere. */
+ * The sums of plain weights run in 16 binary32 lanes: of squares of w' and e'
+ * and of their products, from which those of v' follow, and where the codes
+ * were not just made, so that a v' may be anything, of products with v'. Of
+ * each 32 elements of a row, lane i takes elements 2i + 1 and then 2i. Every
+ * FLUSH_ROWS rows the lanes are added to binary64. This fixes the order of the
+ * additions, so sums are the same bits everywhere. */
 #ifndef F8_KERNEL_PLAIN_H
 #define F8_KERNEL_PLAIN_H
 
@@ -87,14 +89,22 @@ typedef struct lanes {
     lane_floats w2, we, e2;
 } lanes;
 
+/* Products with values, where the codes are anybody's: v may be far from w,
+ * and then w and e say little of it. */
+typedef struct value_sums {
+    lane_floats now_wv, now_v2;
+    double wv[LANES], v2[LANES];
+} value_sums;
+
 /* Sums of one block, in units of the scale's power of two. */
 typedef struct tally {
     double w2[LANES], we[LANES], e2[LANES];    /* plain weights */
     double rest_w2, rest_e2, rest_wv, rest_v2; /* the others */
     double max_abs;
-    float scale; /* s' */
-    float down;  /* 2^-k */
-    double up;   /* 2^k */
+    float scale;        /* s' */
+    float down;         /* 2^-k */
+    double up;          /* 2^k */
+    value_sums *values; /* NULL: they follow from the others */
     uint64_t *hist;
 } tally;
 
@@ -124,8 +134,18 @@ static inline void tally_flush(tally *t, const lanes *from, double factor)
     }
 }
 
-/* v = w + e, so sum wv = sum w^2 + sum we, sum v^2 = sum w^2 + 2 sum we +
- * sum e^2. */
+static inline void values_flush(value_sums *v)
+{
+    for (int i = 0; i < LANES; i++) {
+        v->wv[i] += (double)v->now_wv[i];
+        v->v2[i] += (double)v->now_v2[i];
+    }
+    memset(&v->now_wv, 0, sizeof v->now_wv);
+    memset(&v->now_v2, 0, sizeof v->now_v2);
+}
+
+/* v = w + e, so of codes that are near sum wv = sum w^2 + sum we, and
+ * sum v^2 = sum w^2 + 2 sum we + sum e^2. */
 static inline void tally_end(const tally *t, f8_sums *sums)
 {
     double w2 = 0, we = 0, e2 = 0, square = t->up * t->up;
@@ -136,10 +156,18 @@ static inline void tally_end(const tally *t, f8_sums *sums)
         we += t->we[i];
         e2 += t->e2[i];
     }
+    double wv = w2 + we, v2 = w2 + 2 * we + e2;
+    if (t->values) {
+        wv = v2 = 0;
+        for (int i = 0; i < LANES; i++) {
+            wv += t->values->wv[i];
+            v2 += t->values->v2[i];
+        }
+    }
     sums->w2 += (w2 + t->rest_w2) * square;
     sums->e2 += (e2 + t->rest_e2) * square;
-    sums->wv += (w2 + we + t->rest_wv) * square;
-    sums->v2 += (w2 + 2 * we + e2 + t->rest_v2) * square;
+    sums->wv += (wv + t->rest_wv) * square;
+    sums->v2 += (v2 + t->rest_v2) * square;
     sums->max_abs = max_abs > sums->max_abs ? max_abs : sums->max_abs;
 }
 
@@ -203,6 +231,27 @@ static inline void add_products(const float *w, const float *e, unsigned n,
     }
 }
 
+/* Adds the products of a row's n values, of plain weights, with themselves and
+ * with the weights, which are split already. */
+static inline void add_values(const float *split_w, const uint32_t *plain,
+                              const uint8_t *codes, unsigned n, float scale,
+                              value_sums *values)
+{
+    float v[F8_BLOCK] = {0}, split_v[F8_BLOCK];
+    unsigned whole = (n + 2 * LANES - 1) / (2 * LANES) * (2 * LANES);
+
+    for (unsigned i = 0; i < n; i++)
+        v[i] = plain[i] ? decode(codes[i]) * scale : 0;
+    split(v, whole, split_v);
+    for (unsigned i = 0; i < whole; i += LANES) {
+        lane_floats some_w, some_v;
+        memcpy(&some_w, split_w + i, sizeof some_w);
+        memcpy(&some_v, split_v + i, sizeof some_v);
+        values->now_wv += some_w * some_v;
+        values->now_v2 += some_v * some_v;
+    }
+}
+
 /* How often a block's weights fell into each bin, then how often each mantissa
  * occurred. Increments of one counter wait for each other, so there are four
  * of each. A block has 2^14 weights. */
@@ -261,6 +310,8 @@ static inline void tally_row(tally *t, lanes *now, slot_counts *counts,
     split(w, whole, split_w); /* zeros fill up and change no sum */
     split(e, whole, split_e);
     add_products(split_w, split_e, whole, now);
+    if (t->values)
+        add_values(split_w, plain, codes, n, t->scale, t->values);
     double max_abs = (double)from_bits(top);
     t->max_abs = max_abs > t->max_abs ? max_abs : t->max_abs;
 
@@ -346,10 +397,13 @@ static inline __attribute__((always_inline)) void measured_plain(
     size_t codes_stride, f8_sums *sums, uint64_t *hist, by how)
 {
     slot_counts counts;
+    value_sums values;
     tally t;
 
     memset(&counts, 0, sizeof counts);
+    memset(&values, 0, sizeof values);
     tally_begin(&t, scale, hist);
+    t.values = to ? NULL : &values; /* which were not just made */
     for (unsigned r = 0; r < block->rows; r += FLUSH_ROWS) {
         unsigned left = block->rows - r;
         lanes now;
@@ -357,6 +411,7 @@ static inline __attribute__((always_inline)) void measured_plain(
         rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
                    codes, to, codes_stride, &t, &now, &counts, how);
         tally_flush(&t, &now, 1);
+        values_flush(&values);
     }
     tally_end(&t, sums);
     counts_end_plain(&counts, block, t.scale, how, hist);

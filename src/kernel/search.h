@@ -22,6 +22,14 @@
  *
  * That leaves 128 scales, one of each mantissa, and each is evaluated.
  *
+ * Infinities. A scale under which some code times it, in binary32, is infinite
+ * has an infinite error. A code is at most 18/17 of its quotient, so that needs
+ * an amax above 17/18 of 2^128. There s0 is not such a scale, 448 times it
+ * being below 2^128 / 464 * 448 * (1 + 2^-7), nor is any below. So
+ * those below s0 / 2 lose still: of them and 2 s, at most s0, both saturate at
+ * x = amax / s > 928, which costs 2 s less by (x - 448)^2 - (x - 896)^2, above
+ * 2^17 s^2. But from s0 / 2 on each must be tried.
+ *
  * What one costs. With w = +-2^E W / 128 and s = 2^k S / 128 the error of a
  * normal code is 2^E / 2048 times the distance of 16 W from the nearest
  * multiple of S, or of 2 S where W >= S: an integer of eight bits that
@@ -47,6 +55,10 @@ enum {
     EXP_MOST = 9,    /* 464 s0 is below 2^10 2^k0 */
     EXP_ROWS = EXP_MOST - EXP_LEAST + 1
 };
+
+/* An amax from which on some code times its scale may be infinite: less than
+ * 17/18 of 2^128. */
+#define MAY_OVERFLOW 0x1.ep127f
 
 /* Row 0 collects what lies below EXP_LEAST and is not read. */
 typedef struct weight_counts {
@@ -257,23 +269,20 @@ static inline double row_error(const float w[F8_BLOCK], float scale)
     return sum_squares(off);
 }
 
-/* For weights that are not bfloat16, or so small that they are subnormal.
- * One scale more, that before s0: F32 weights can exceed 464 of them by so
- * little that saturation costs less than subnormal codes. */
-static inline float search_weights(const f8_block *block, unsigned first)
+/* Of `scales` scales from the first on. */
+static inline float search_weights(const f8_block *block, unsigned first,
+                                   unsigned scales)
 {
-    enum { SCALES = F8_MANTISSAS + 1 };
-    double error[SCALES] = {0};
+    double error[2 * F8_MANTISSAS] = {0};
     unsigned best = 0;
 
-    first -= first > 0x0080;
     for (unsigned r = 0; r < block->rows; r++) {
         float w[F8_BLOCK] = {0}; /* a zero has no error */
         widen_row(row_at(block, r), block->dtype, block->cols, w);
-        for (unsigned i = 0; i < SCALES; i++)
+        for (unsigned i = 0; i < scales; i++)
             error[i] += row_error(w, from_half(first + i));
     }
-    for (unsigned i = 1; i < SCALES; i++)
+    for (unsigned i = 1; i < scales; i++)
         best = error[i] < error[best] ? i : best;
     return from_half(first + best);
 }
@@ -285,10 +294,16 @@ static inline float scale_search(const f8_scale_squares *squares,
 {
     unsigned first = first_scale(amax);
 
+    if (amax >= MAY_OVERFLOW)
+        return search_weights(block, first - F8_MANTISSAS, 2 * F8_MANTISSAS);
     /* All rows but the one that is not read must hold normal numbers. */
     if (block->dtype == F8_DTYPE_BF16 && first / F8_MANTISSAS > -EXP_LEAST)
         return search_counts(squares, block, first);
-    return search_weights(block, first);
+    /* Weights that are not bfloat16, or so small that they are subnormal. One
+     * scale more, that before s0: F32 weights can exceed 464 of them by so
+     * little that saturation costs less than subnormal codes. */
+    bool before = first > 0x0080;
+    return search_weights(block, first - before, F8_MANTISSAS + before);
 }
 
 #endif

@@ -367,6 +367,7 @@ vector|tensor m.v: FP8, but it is not a matrix of weights
 scale-nan|model.safetensors: tensor m.a.weight_scale_inv, row 0, column 0: expected a finite scale that is not negative, found nan
 scale-inf|model.safetensors: tensor m.a.weight_scale_inv, row 0, column 0: expected a finite scale that is not negative, found inf
 scale-negative|model.safetensors: tensor m.a.weight_scale_inv, row 0, column 0: expected a finite scale that is not negative, found -0.5
+scale-minus-zero|model.safetensors: tensor m.a.weight_scale_inv, row 0, column 0: expected a finite scale that is not negative, found -0
 code-nan|model.safetensors: tensor m.c.weight, row 128, column 200: expected a finite code, found NaN
 code-minus-nan|model.safetensors: tensor m.c.weight, row 128, column 200: expected a finite code, found NaN
 expert-scale|model.safetensors: tensor m.experts.up_scale_inv, expert 1, row 1, column 1: expected a finite scale that is not negative, found -2

@@ -109,6 +109,14 @@ class Operations:
         struct.pack_into("<H", c[name + SCALE].data, 2 * int(block),
                          int(bits, 16))
 
+    def scale_all(c, bits):
+        """BITS: every scale, in its dtype, as a hexadecimal number"""
+        one = bytes.fromhex(bits)[::-1]
+        for held in c.shards.values():
+            for name, t in held.items():
+                if name.endswith(SCALE):
+                    t.data[:] = one * (len(t.data) // len(one))
+
     def scale_step(c, name, block):
         """NAME BLOCK: to the next BF16, so that codes no longer fit"""
         at = 2 * int(block)

@@ -149,6 +149,21 @@ accepts() {
     holds out "any(f.startswith('tensor ${name}_scale_inv: scales more than 4 times off their block') and f.endswith(': 1, the first in block [1, 0]') for f in d['fault_list'])"
 }
 
+@test "scales so large that code x scale is infinite" {
+    # The largest of BF16, of which 8 times is infinite, and of F32.
+    "$fp8cast" quantize "$shared/src" f32 --scale-dtype f32 --quiet
+    sabotage scale-all 7f7f
+    cp -r dst bf16
+    good=f32 sabotage scale-all 7f7fffff
+    for dst in bf16 dst; do
+        program 3 verify "$shared/src" $dst --json --report $dst.json
+        holds out 'd["faults"] >= 70' 'd["quantized"] == 70'
+        # Each of them once, although what they come to is no number to speak of.
+        holds $dst.json 'len(d["tensors"]) == 70' \
+            'len({t["name"] for t in d["tensors"]}) == 70'
+    done
+}
+
 @test "modules_to_not_convert: what vLLM takes for a layer's experts" {
     sabotage list-too $L.0.mlp.experts.gate_up_proj
     finds "config.json: modules_to_not_convert: \"$L.0.mlp.experts.gate_up_proj\" also means $L.0.mlp.experts, which is FP8: $codes"
@@ -444,13 +459,15 @@ sys.path.insert(0, sys.argv[1])
 import make_bad
 make_bad.set_weight("broken", sys.argv[2], 5, 0x7f7c)
 END
-    program 0 quantize broken dst --quiet --scales pow2
+    # As another converter has it: ours takes 2^119, under which it saturates.
+    program 0 quantize broken ours --quiet --scales pow2 --verify
+    good=ours sabotage scale $name 0 7b80
+    mv dst theirs
+    good=theirs sabotage byte $name 5 $((0x78))
     src=broken
     finds "tensor $name: blocks with codes that are infinite under their scale: 1, the first in block [0, 0]"
     program 1 dequantize dst back --quiet
-    # Other scales stay below.
-    rm -r dst
-    program 0 quantize broken dst --quiet --verify
+    program 0 dequantize ours other --quiet
 }
 
 @test "FP8 of only some parts of what engines fuse" {

@@ -299,6 +299,7 @@ BREAKS = {
     "scale-nan": first_number(np.nan),
     "scale-inf": first_number(np.inf),
     "scale-negative": first_number(-0.5),
+    "scale-minus-zero": first_number(-0.0),
     "scale-zero": first_number(0),
     "scale-large": first_number(3e38),
     "code-nan": code(0x7F),

@@ -105,6 +105,10 @@ def store(amax, dtype):
             exponents.append(max(exponent, -127))
         exponent = torch.tensor(exponents, dtype=torch.int32)
         exponent = exponent.reshape(scale.shape).masked_fill(zero, 0)
+        # Where an engine would compute an infinity it is the one below.
+        power = torch.ldexp(torch.ones(scale.shape), exponent)
+        most = encode(amax / power).to(torch.float32) * power
+        exponent = exponent - most.isinf().to(torch.int32)
         stored = (exponent + 127).to(torch.uint8)
         # torch's own reading of the byte, as an engine would have it.
         return stored, stored.view(torch.float8_e8m0fnu).to(torch.float32)

@@ -21,7 +21,7 @@ import sys
 
 import numpy as np
 
-from scales import best_scale, bf16_value, power_of_two
+from scales import best_scale, bf16_value, finite, power_of_two
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -127,6 +127,9 @@ def store_scales(amax, scale_dtype):
     exponent = np.where(fraction == 0.5, exponent - 1, exponent)
     exponent = np.where(scale == 0, -127, np.maximum(exponent, -127))
     exponent = np.where(zero, 0, exponent)
+    value = np.ldexp(1.0, exponent).astype(np.float32)
+    # No weight becomes infinite: the scale is the next smaller one there.
+    exponent = np.where(zero | finite(amax, value), exponent, exponent - 1)
     value = np.ldexp(1.0, exponent).astype(np.float32)
     return (exponent + 127).astype(np.uint8), value
 

@@ -33,6 +33,14 @@ def differences(magnitudes, scales):
     return w.astype(np.float64) - s.astype(np.float64) * nearest_e4m3(w / s)
 
 
+def finite(amax, scales):
+    """Whether a code times its scale, in binary32, is finite for all of a
+    block's weights: larger weights have larger codes."""
+    codes = nearest_e4m3(amax / scales).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return np.isfinite(codes * scales)
+
+
 def squared_errors(magnitudes, counts, scales):
     """sum of counts * (w - s q(w / s))^2 for each of the scales."""
     errors = np.zeros(len(scales))
@@ -54,11 +62,13 @@ def exact_sum(off, counts):
 
 
 def candidates(amax):
-    """Bits of all normal bfloat16 numbers within two octaves of amax / 448."""
+    """Bits of all normal bfloat16 numbers within two octaves of amax / 448
+    under which no weight becomes infinite."""
     middle = int(np.float32(amax / 448).view(np.uint32)) >> 16
     first = max(middle - OCTAVES * MANTISSAS, LEAST_NORMAL)
     last = min(middle + 1 + OCTAVES * MANTISSAS, LARGEST)
-    return np.arange(first, max(last, LEAST_NORMAL + MANTISSAS) + 1)
+    bits = np.arange(first, max(last, LEAST_NORMAL + MANTISSAS) + 1)
+    return bits[finite(np.float32(amax), bf16_value(bits))]
 
 
 def best_scale(block):
@@ -77,8 +87,10 @@ def best_scale(block):
 
 
 def power_of_two(amax):
-    """Least normal power of two that is at least amax / 448."""
+    """Least normal power of two that is at least amax / 448, or the one below
+    it where that makes an infinity of amax."""
     fraction, exponent = np.frexp(np.float64(np.float32(amax)
                                              / np.float32(448)))
     exponent -= fraction == 0.5
-    return np.float32(np.ldexp(1.0, max(int(exponent), -126)))
+    scale = np.float32(np.ldexp(1.0, max(int(exponent), -126)))
+    return scale if finite(np.float32(amax), scale) else scale / np.float32(2)

@@ -105,7 +105,10 @@ static void test_ue8m0_scales(void **state)
     expect_scale(224, F8_SCALE_UE8M0, 126, 0.5f);
     expect_scale(225, F8_SCALE_UE8M0, 127, 1);
     expect_scale(1, F8_SCALE_UE8M0, 119, 0x1p-8f); /* 1 / 448 > 2^-9 */
-    expect_scale(FLT_MAX, F8_SCALE_UE8M0, 247, 0x1p120f);
+    /* 256 x 2^120 is infinite, and 248 the least that becomes 256. */
+    expect_scale(0x1.effffep127f, F8_SCALE_UE8M0, 247, 0x1p120f);
+    expect_scale(0x1.fp127f, F8_SCALE_UE8M0, 246, 0x1p119f);
+    expect_scale(FLT_MAX, F8_SCALE_UE8M0, 246, 0x1p119f);
     /* The smallest normal number, the one subnormal that has a code, what
      * lies between them, and all that is below. */
     expect_scale(448 * 0x1p-126f, F8_SCALE_UE8M0, 1, 0x1p-126f);

@@ -4,6 +4,7 @@
  * seed; F8_SCALES_SEED=N repeats it. */
 #include "helpers.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "quant.h"
@@ -125,10 +126,16 @@ static double spread(void)
     return exp2(-24 * uniform());
 }
 
-/* Near the largest bfloat16, so that 512 scales would not all be finite. */
+/* Up to the largest bfloat16, so that 512 scales would not all be finite. */
 static double huge(void)
 {
-    return ldexp(1 + 0.9 * uniform(), 127);
+    return ldexp(1 + 0.992 * uniform(), 127);
+}
+
+/* The same, of few values, which scales fit that make an infinity of some. */
+static double huge_powers(void)
+{
+    return uniform() < 0.02 ? huge() : ldexp(129, 119 - (int)(uniform() * 4));
 }
 
 static const struct {
@@ -148,6 +155,7 @@ static const struct {
     {"powers", powers},
     {"spread", spread},
     {"huge", huge},
+    {"huge powers", huge_powers},
 };
 
 /* ---- brute force --------------------------------------------------------- */
@@ -175,6 +183,12 @@ static void tally_make(const uint16_t *weights, size_t n, tally *t)
         t->of[t->count].half = (uint16_t)a;
         t->of[t->count++].times = times[a];
     }
+}
+
+/* What an engine makes of a weight under a scale. */
+static float value_of(float w, float scale)
+{
+    return f8_e4m3_decode(f8_e4m3_encode(w / scale)) * scale;
 }
 
 /* sum (w - s q(w / s))^2 in units of a square of 2^unit, which every
@@ -207,6 +221,8 @@ static unsigned brute_force(const tally *t)
     unit = unit < -133 ? -133 : unit; /* subnormal numbers */
     unit = step < unit ? step : unit;
     for (unsigned half = first; half <= middle + 257; half++) {
+        if (isinf(value_of(of_half(t->of[0].half), of_half(half))))
+            continue; /* so is the error */
         wide error = error_of(t, of_half(half), unit, least);
         if (error < least) {
             least = error;
@@ -251,7 +267,8 @@ static void check_distribution(size_t d, unsigned blocks)
         unsigned rows = whole ? 128 : 1 + (unsigned)(next_random() % 40);
         unsigned cols = whole ? 128 : 1 + (unsigned)(next_random() % 128);
         double size = exp2(8 * uniform() - 10);
-        if (distributions[d].draw == huge)
+        if (distributions[d].draw == huge ||
+            distributions[d].draw == huge_powers)
             size = 1;
         for (size_t i = 0; i < (size_t)rows * cols; i++)
             weights[i] = to_half(distributions[d].draw() * size);
@@ -286,6 +303,35 @@ static void test_search_at_the_edge(void **state)
             weights[77] = (uint16_t)(half + step - 1);
             check_block(weights, 128, 128, "edge");
         }
+    }
+}
+
+/* The scale of least error, but for its making an infinity of the largest
+ * weight, is 0x7b2c. tests/reference/scales.py finds 0x7b0a, under which that
+ * saturates. */
+static void test_search_keeps_weights_finite(void **state)
+{
+    enum { N = 128 * 128 };
+    static uint16_t weights[N];
+    static float singles[N];
+    f8_scale_squares squares;
+    const f8_kernel *list[F8_KERNELS_MAX];
+    size_t kernels = f8_kernel_list(list, F8_KERNELS_MAX);
+
+    (void)state;
+    for (unsigned i = 0; i < N; i++)
+        weights[i] = (uint16_t)(i == 77 ? 0x7f7f : 0x7e81 - 0x80 * (i % 4));
+    for (unsigned i = 0; i < N; i++)
+        singles[i] = of_half(weights[i]);
+    check_block(weights, 128, 128, "almost infinite");
+    f8_scale_squares_fill(&squares);
+    for (size_t k = 0; k < kernels; k++) {
+        f8_block block = {weights, 256, F8_DTYPE_BF16, 128, 128, false, false};
+        float found = list[k]->search(&squares, &block, singles[77]);
+        assert_int_equal(bits_of(found), 0x7b0a0000);
+        block = (f8_block){singles, 512, F8_DTYPE_F32, 128, 128, false, false};
+        found = list[k]->search(&squares, &block, singles[77]);
+        assert_int_equal(bits_of(found), 0x7b0a0000);
     }
 }
 
@@ -328,6 +374,51 @@ static void test_pow2(void **state)
     assert_true(f8_scale_pow2(448 * 0x1p-126f) == 0x1p-126f);
     assert_true(f8_scale_pow2(448 * 0x1p-127f) == 0x1p-126f);
     assert_true(f8_scale_pow2(0x1p-149f) == 0x1p-126f);
+    /* 248 is the tie of 240 and 256, and 256 x 2^120 infinite. */
+    assert_true(f8_scale_pow2(0x1.cp127f) == 0x1p119f); /* 448 * 2^119 */
+    assert_true(f8_scale_pow2(0x1.c00002p127f) == 0x1p120f);
+    assert_true(f8_scale_pow2(0x1.effffep127f) == 0x1p120f);
+    assert_true(f8_scale_pow2(0x1.fp127f) == 0x1p119f);
+    assert_true(f8_scale_pow2(FLT_MAX) == 0x1p119f);
+}
+
+/* What engines round up to has room for what they read. */
+static void test_again(void **state)
+{
+    (void)state;
+    assert_true(f8_scale_again(0) == 1);
+    assert_true(f8_scale_again(448) == 1);
+    assert_true(f8_scale_again(449) == 2);
+    assert_true(f8_scale_again(0x1p-149f) == 0x1p-126f);
+    assert_true(f8_scale_again(0x1.effffep127f) == 0x1p120f);
+    assert_true(f8_scale_again(FLT_MAX) == 0x1p120f);
+    assert_true(f8_scale_again(INFINITY) == 0x1p120f);
+}
+
+/* No weight, however large, becomes infinite, whatever the choice. */
+static void test_choice_keeps_weights_finite(void **state)
+{
+    static const f8_scale_dtype dtypes[] = {F8_SCALE_BF16, F8_SCALE_F32,
+                                            F8_SCALE_UE8M0};
+    f8_scale_squares squares;
+
+    (void)state;
+    f8_scale_squares_fill(&squares);
+    for (uint32_t bits = 0x7f000000; bits < 0x7f800000; bits += 0x3fff) {
+        float w = float_of(bits);
+        f8_block block = {&w, 4, F8_DTYPE_F32, 1, 1, false, false};
+        for (unsigned n = 0; n < 9; n++) {
+            f8_scales choice = (f8_scales)(F8_SCALES_AMAX + n / 3);
+            f8_scale_rule rule = {choice, dtypes[n % 3], &squares};
+            uint8_t to[4];
+            float scale =
+                f8_scale_choose(f8_kernel_best(), &rule, &block, w, to);
+            if (!isfinite(value_of(w, scale)))
+                fail_msg("%a, %s, %s: scale %a", (double)w,
+                         f8_scales_name(choice),
+                         f8_scale_dtype_name(dtypes[n % 3]), (double)scale);
+        }
+    }
 }
 
 static void expect_chosen(f8_scales choice, f8_scale_dtype dtype, float weight,
@@ -487,7 +578,7 @@ static void test_distance(void **state)
                 codes[i] = (uint8_t)(next_random() & 0xf7);
             most = fmaxf(most, fabsf(f8_e4m3_decode(codes[i])));
         }
-        float again = f8_scale_pow2(most * scale);
+        float again = f8_scale_again(most * scale);
         if (round % 8 == 7) /* more codes become subnormal */
             again *= 64;
         f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
@@ -570,12 +661,12 @@ static void test_distance_of_nearest(void **state)
             codes[i] = f8_e4m3_encode(of_half(weights[i]) / scale);
             most = fmaxf(most, fabsf(f8_e4m3_decode(codes[i])));
         }
-        float again = f8_scale_pow2(most * scale);
+        float again = f8_scale_again(most * scale);
         if (round % 8 == 7)
             again *= 16;
         /* No code becomes subnormal. */
         if (round % 2 == 0 && most < 224)
-            again = f8_scale_pow2(224 * scale);
+            again = f8_scale_again(224 * scale);
         f8_block block = {weights, COLS * 2, F8_DTYPE_BF16, rows,
                           128,     false,    false};
         double expected =
@@ -688,6 +779,54 @@ static void test_check_of_foreign_codes(void **state)
     assert_true(fabs(again - expected) <= 1e-5 * expected);
 }
 
+/* Scales of others, up to the largest that there are, over codes of all sizes:
+ * whatever is wrong with them, what is measured are numbers. */
+static void test_check_of_huge_scales(void **state)
+{
+    static const float sizes[] = {
+        0x1p-149f, 0x1p-126f,   0x1.8p-100f, 0x1.02p0f,   0x1.2345p100f,
+        0x1p120f,  0x1.fep119f, 0x1.58p120f, 0x1.fep127f, FLT_MAX};
+    static float weights[ROWS * COLS];
+    static uint8_t codes[ROWS * COLS], scratch[128 * 128];
+    static uint64_t hist[F8_HIST_BINS];
+
+    (void)state;
+    random_state = seed + 5;
+    for (size_t n = 0; n < COUNT_OF(sizes) * COUNT_OF(sizes) * 3; n++) {
+        float size = sizes[n % 10], scale = sizes[n / 10 % 10];
+        float scales[BLOCKS] = {scale, scale, scale, scale};
+        f8_finds finds = {.max_abs = 0};
+        f8_check check = {0};
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            weights[i] = (float)uniform() * size;
+            codes[i] = n < 100   ? f8_e4m3_encode(weights[i] / scale)
+                       : n < 200 ? (uint8_t)(next_random() % 0x7f)
+                                 : (uint8_t)(next_random() % 2);
+        }
+        const f8_panel panel = {.weights = weights,
+                                .stride_bytes = COLS * 4,
+                                .dtype = F8_DTYPE_F32,
+                                .rows = ROWS,
+                                .cols = COLS,
+                                .codes = codes,
+                                .codes_stride = COLS,
+                                .scale_dtype = F8_SCALE_F32,
+                                .scales = (uint8_t *)scales,
+                                .finds = &finds};
+        f8_panel_check(f8_kernel_best(), &panel, scratch, &check, hist);
+        f8_sums sums;
+        f8_finds_sums(&finds, &sums);
+        double again = f8_exact_value(&check.e8m0_e2);
+        /* 16 times the codes' range, the squares of that, and all of them. */
+        double most = 0x1p9 * fmax((double)size, 0x1p9 * (double)scale);
+        most *= most;
+        assert_true(again >= 0 && again <= most);
+        assert_true(sums.e2 >= 0 && sums.e2 <= most);
+        assert_true(sums.v2 >= 0 && sums.v2 <= most);
+        assert_true(isfinite(sums.wv) && isfinite(sums.w2));
+    }
+}
+
 static void test_matrix_call(void **state)
 {
     static const uint16_t three = 0x4040;
@@ -721,12 +860,16 @@ int main(void)
         cmocka_unit_test(test_search_by_hand),
         cmocka_unit_test(test_search_against_brute_force),
         cmocka_unit_test(test_search_at_the_edge),
+        cmocka_unit_test(test_search_keeps_weights_finite),
         cmocka_unit_test(test_pow2),
+        cmocka_unit_test(test_again),
         cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_choice_keeps_weights_finite),
         cmocka_unit_test(test_distance),
         cmocka_unit_test(test_distance_of_nearest),
         cmocka_unit_test(test_check_of_scales),
         cmocka_unit_test(test_check_of_foreign_codes),
+        cmocka_unit_test(test_check_of_huge_scales),
         cmocka_unit_test(test_matrix_call),
     };
     const char *given = getenv("F8_SCALES_SEED");

@@ -157,6 +157,25 @@ static void test_exact_sums(void **state)
     assert_true(sum_of((double[]){4.9e-324}, 1) == 0);
 }
 
+/* Of what is too large nothing is known but that, and that a sum stays one. */
+static void test_exact_sums_of_too_large_numbers(void **state)
+{
+    static const double most = 0x1.fffffffffffffp351;
+    static const double large[] = {0x1p352, 1.7976931348623157e308, INFINITY,
+                                   NAN};
+
+    (void)state;
+    assert_true(sum_of(&most, 1) == most);
+    assert_true(sum_of((double[]){most, most}, 2) == 2 * most);
+    for (size_t i = 0; i < COUNT_OF(large); i++) {
+        double x = fabs(large[i]);
+        assert_true(sum_of(&x, 1) == most);
+        x = -x;
+        assert_true(sum_of(&x, 1) == -most);
+        assert_true(sum_of((double[]){3, x, -x}, 3) == 3);
+    }
+}
+
 /* In any order, and in any parts. */
 static void test_exact_sums_in_any_order(void **state)
 {
@@ -427,6 +446,22 @@ static void test_cosine_of_huge_sums(void **state)
     expect_close(out.cosine, 0.975);
 }
 
+/* Sums are rounded, and a cosine lies from -1 to 1 whatever they are. */
+static void test_cosine_within_its_range(void **state)
+{
+    f8_stats s;
+    f8_error_stats out;
+
+    (void)state;
+    memset(&s, 0, sizeof s);
+    s.sums = (f8_sums){4, 0, 4.000001, 4, 0};
+    f8_stats_finish(&s, NULL, &out);
+    assert_true(out.cosine == 1);
+    s.sums.wv = -s.sums.wv;
+    f8_stats_finish(&s, NULL, &out);
+    assert_true(out.cosine == -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +471,7 @@ int main(void)
         cmocka_unit_test(test_median_at_the_ends),
         cmocka_unit_test(test_p999),
         cmocka_unit_test(test_exact_sums),
+        cmocka_unit_test(test_exact_sums_of_too_large_numbers),
         cmocka_unit_test(test_exact_sums_in_any_order),
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_codes_unused),
@@ -446,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_figures_of_what_was_measured),
         cmocka_unit_test(test_relative_rms_of_zeros),
         cmocka_unit_test(test_cosine_of_huge_sums),
+        cmocka_unit_test(test_cosine_within_its_range),
     };
     return cmocka_run_group_tests_name("stats", tests, NULL, NULL);
 }
