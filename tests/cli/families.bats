@@ -52,6 +52,51 @@ in FP8 blocks; serve the published MXFP4 checkpoint" ]
     grep -q '^refuse  its experts' out
 }
 
+# without SOURCE DIR WORD...: SOURCE but the tensors whose names have a WORD.
+without() {
+    "$PYTHON" - "$BATS_TEST_DIRNAME/../reference" "$@" <<'END'
+import os
+import shutil
+import sys
+sys.path.insert(0, sys.argv[1])
+import reference
+source, folder, words = sys.argv[2], sys.argv[3], sys.argv[4:]
+os.makedirs(folder)
+shutil.copy(os.path.join(source, "config.json"), folder)
+kept = [tensor for tensor in reference.read_checkpoint(source)[0]
+        if not any(word in tensor.name for word in words)]
+header = reference.shard_header([(tensor.name, tensor.dtype, tensor.shape)
+                                 for tensor in kept])
+with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+    file.write(len(header).to_bytes(8, "little") + header)
+    for tensor in kept:
+        file.write(tensor.read())
+END
+}
+
+@test "a model that lost its routed experts is refused, one without is not" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . llama4.transposed llama4.dense \
+        llama4_text.per-expert gemma4.moe.fused
+    program 0 plan llama4.dense/source --quiet
+    without llama4.transposed/source fused .experts.
+    program 1 plan fused
+    grep -qE '^fp8cast: llama4.rules:[0-9]+: split .*experts.gate_up_proj: this rule and the others with oneof=gate_up match no tensor, but of group=moe .* does; expected at least one to$' err
+    without llama4_text.per-expert/source apart .experts.
+    program 1 plan apart
+    grep -qE '^fp8cast: llama4_text.rules:[0-9]+: .* oneof=gate_up match no tensor, but of group=moe ' err
+    without llama4_text.per-expert/source half .experts.{0,1,2,3}.up_proj.
+    program 1 plan half
+    grep -qE 'up_proj.weight: matches no tensor, but of oneof=gate_up ' err
+    without gemma4.moe.fused/source sparse .experts.down_proj
+    program 1 plan sparse
+    grep -qE '^fp8cast: gemma4.rules:[0-9]+: .* oneof=down match no tensor, but of group=moe ' err
+    # Nor the router, without which there would be no experts.
+    without llama4.transposed/source lost .router.
+    program 1 plan lost
+    grep -qE 'router.weight: matches no tensor, but of group=moe ' err
+}
+
 @test "what a loader cannot do is a warning of the plan" {
     "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
         "$golden/families" . qwen3_vl_moe.transposed
