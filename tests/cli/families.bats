@@ -105,6 +105,32 @@ END
     program 1 plan qwen3_vl_moe.transposed/source --for transformers --quiet
 }
 
+@test "sound in FP8: SGLang reads of it what lies before and behind the layers" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . gemma4.sound
+    tower=model.audio_tower
+    # The sizes are too small to be served: other warnings are no matter.
+    for name in layers.0.self_attn.q_proj.linear \
+        layers.0.self_attn.relative_k_proj; do
+        program 0 plan gemma4.sound/source --quantize "$tower.$name.weight"
+        grep -q '^warning  *sglang: leaves the scales and takes the codes' out
+        [ "$(grep -c 'leaves the scales\|does not load' out)" -eq 1 ]
+    done
+    program 0 plan gemma4.sound/source --quantize $tower.output_proj.weight
+    grep -q '^warning  *sglang: does not load this in FP8' out
+    [ "$(grep -c 'leaves the scales\|does not load' out)" -eq 1 ]
+    program 0 plan gemma4.sound/source \
+        --quantize $tower.subsample_conv_projection.input_proj_linear.weight \
+        --quantize 'model.embed_*.embedding_projection.weight'
+    fails grep 'leaves the scales\|does not load' out
+    # The entry that covers the layers stands while their projection is kept.
+    program 0 quantize gemma4.sound/source dst --verify \
+        --quantize "$tower.layers.*.linear.weight"
+    grep -q '^warning  *sglang: leaves the scales and takes the codes' out
+    holds dst/config.json '"model.audio_tower.conformer" in
+        d["quantization_config"]["modules_to_not_convert"]'
+}
+
 @test "what is worth knowing of a family is a note of the plan" {
     { echo 'note  of a friend'; "$fp8cast" rules qwen3; } >my.rules
     "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
