@@ -77,7 +77,7 @@ END
 @test "a model that lost its routed experts is refused, one without is not" {
     "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
         "$golden/families" . llama4.transposed llama4.dense \
-        llama4_text.per-expert gemma4.moe.fused
+        llama4_text.per-expert gemma4.moe.fused qwen3_5_moe.fused
     program 0 plan llama4.dense/source --quiet
     without llama4.transposed/source fused .experts.
     program 1 plan fused
@@ -91,6 +91,14 @@ END
     without gemma4.moe.fused/source sparse .experts.down_proj
     program 1 plan sparse
     grep -qE '^fp8cast: gemma4.rules:[0-9]+: .* oneof=down match no tensor, but of group=moe ' err
+    # A draft layer, which need not be there, with its experts.
+    without qwen3_5_moe.fused/source draft mtp.
+    program 0 plan draft --quiet
+    without qwen3_5_moe.fused/source drafty mtp.layers.0.mlp.experts.
+    for layout in card official; do
+        program 1 plan drafty --layout $layout
+        grep -qE '^fp8cast: qwen3_5_moe.rules:[0-9]+: .* oneof=mtp_gate_up match no tensor, but of group=mtp ' err
+    done
     # Nor the router, without which there would be no experts.
     without llama4.transposed/source lost .router.
     program 1 plan lost
