@@ -555,7 +555,7 @@ static bool choose_format(parser *p)
     out->format = REPORT_TEXT;
     name = name ? name + 1 : out->output;
     const char *ending = name ? strrchr(name, '.') : NULL;
-    if (!ending || ending == name)
+    if (!ending || ending == name || strcmp(name, "..") == 0)
         return true;
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         if (strcasecmp(ending, endings[i].ending) == 0) {
@@ -564,7 +564,7 @@ static bool choose_format(parser *p)
         }
     }
     return refuse(p, "", NULL,
-                  "--output: the ending of '%s' names no format: expected "
+                  "--output: the ending of '%.200s' names no format: expected "
                   ".html, .htm, .md or .txt, or '--format'",
                   out->output);
 }

@@ -175,7 +175,9 @@ typedef struct f8_options {
     const f8_override *overrides; /* borrowed for the call                 */
     size_t overrides_count;
     f8_scale_dtype scale_dtype;
-    bool overwrite;    /* replace an earlier, different conversion in DST     */
+    bool overwrite;    /* replace an earlier, different conversion in DST, and,
+                          beside the weights of a finished one, files that are
+                          not the source's                                   */
     bool follow_links; /* plan, diff: files of SRC, or A and B, may be links
                           that lead out of it; else only a hub's cache may have
                           such */
@@ -190,8 +192,8 @@ typedef struct f8_options {
     const char *layout;
     f8_direction direction; /* plan: F8_FROM_FP8 plans the way back, of
                                which only the fields below and size, threads,
-                               memory, shard size, links and, for fuse, rules
-                               are read                                     */
+                               memory, shard size, links, cpu and, for fuse,
+                               rules are read                               */
     f8_dtype value_dtype;   /* F8_FROM_FP8: BF16, F16 or F32; 0: BF16        */
     bool fuse;       /* F8_FROM_FP8: experts become what they were before: the
                         fused tensors that the family's rules split, or stay

@@ -174,6 +174,21 @@ static f8_status parse_parts(parser *p, unsigned i, f8_rule *rule)
                        &rule->parts_count);
 }
 
+static const char engine_names[] = "vllm, sglang or transformers";
+
+/* The engine that n bytes name, or F8_ENGINE_COUNT. */
+static unsigned find_engine(const char *text, size_t n)
+{
+    unsigned e = 0;
+
+    for (; e < F8_ENGINE_COUNT; e++) {
+        const char *name = f8_engine_name((f8_engine)e);
+        if (n == strlen(name) && !strncmp(text, name, n))
+            break;
+    }
+    return e;
+}
+
 /* misread=ENGINE,... or refused=ENGINE,... */
 static f8_status parse_engines(const parser *p, unsigned i, unsigned *engines)
 {
@@ -182,12 +197,7 @@ static f8_status parse_engines(const parser *p, unsigned i, unsigned *engines)
 
     for (;;) {
         size_t n = strcspn(value, ",");
-        int e = 0;
-        for (; e < F8_ENGINE_COUNT; e++) {
-            const char *name = f8_engine_name((f8_engine)e);
-            if (!strncmp(value, name, n) && !name[n])
-                break;
-        }
+        unsigned e = find_engine(value, n);
         if (e == F8_ENGINE_COUNT)
             return wrong(p, from->column + (unsigned)(value - from->text),
                          "vllm, sglang or transformers, with ',' between",
@@ -281,8 +291,8 @@ static f8_status parse_rule(parser *p, f8_rule_kind kind)
         status = parse_flag(p, i, &rule, &saw_experts);
     if (status != F8_OK)
         return status;
-    if (rule.group && rule.oneof)
-        return wrong_word(p, 0, "group= or oneof=, not both");
+    if (rule.always && (rule.misread_by || rule.refused_by))
+        return wrong_word(p, 0, "always, or misread= and refused=, not both");
     f8_status split =
         kind == F8_RULE_SPLIT ? check_split(p, &rule, saw_experts) : F8_OK;
     if (split != F8_OK)
@@ -626,19 +636,17 @@ static f8_status parse_condition(parser *p, unsigned i, f8_failure *failure,
 /* fails ENGINE PATTERN [KEY=VALUE,...] TEXT... */
 static f8_status parse_fails(parser *p)
 {
-    static const char *const engines[] = {"vllm", "sglang", "transformers"};
     f8_rules *rules = p->rules;
     f8_failure failure = {0};
     bool has_condition = false;
 
     if (p->layout)
         return wrong_word(p, 0, "'end' before 'fails', of all layouts");
-    for (size_t i = 0; i < sizeof engines / sizeof *engines; i++) {
-        if (p->count > 1 && !strcmp(p->words[1].text, engines[i]))
-            failure.engine = engines[i];
-    }
-    if (!failure.engine)
-        return wrong_word(p, 1, "vllm, sglang or transformers");
+    const char *name = p->count > 1 ? p->words[1].text : "";
+    unsigned e = find_engine(name, strlen(name));
+    if (e == F8_ENGINE_COUNT)
+        return wrong_word(p, 1, engine_names);
+    failure.engine = (f8_engine)e;
     if (p->count < 3)
         return wrong_word(p, 2, "a name pattern");
     failure.pattern = p->words[2].text;

@@ -240,41 +240,80 @@ static const f8_rule *find_part(const f8_rules *rules, const uint64_t *decided,
     return splits ? found : NULL;
 }
 
+/* The first rule of a group, or of a choice, that decided something; NULL when
+ * none did or there is no such name. */
+static const f8_rule *find_member(const f8_rules *rules,
+                                  const uint64_t *decided, const char *group,
+                                  const char *oneof)
+{
+    for (size_t k = 0; k < rules->rules_count; k++) {
+        const f8_rule *rule = &rules->rules[k];
+        if (decided[k] &&
+            (same(group, rule->group) || same(oneof, rule->oneof)))
+            return rule;
+    }
+    return NULL;
+}
+
+/* Rule i has a oneof=, and decided nothing. */
+static f8_status check_choice(const f8_rules *rules, const uint64_t *decided,
+                              size_t i, f8_error *err)
+{
+    const f8_rule *rule = &rules->rules[i];
+    const f8_rule *member = find_member(rules, decided, rule->group, NULL);
+    const f8_rule *part = find_part(rules, decided, i);
+
+    if (part)
+        return f8_fail(err, F8_ERR_RULES,
+                       "%s: matches no tensor, but of oneof=%s '%s' does; "
+                       "expected all or none of those that are no split",
+                       rule->text, rule->oneof, part->text);
+    if (find_member(rules, decided, NULL, rule->oneof) ||
+        (rule->group && !member))
+        return F8_OK;
+    if (!member)
+        return f8_fail(err, F8_ERR_RULES,
+                       "%s: this rule and the others with oneof=%s match "
+                       "no tensor, expected at least one to",
+                       rule->text, rule->oneof);
+    return f8_fail(err, F8_ERR_RULES,
+                   "%s: this rule and the others with oneof=%s match no "
+                   "tensor, but of group=%s '%s' does; expected at least one "
+                   "to",
+                   rule->text, rule->oneof, rule->group, member->text);
+}
+
+/* Rule i has no oneof=, and decided nothing. */
+static f8_status check_group(const f8_rules *rules, const uint64_t *decided,
+                             size_t i, f8_error *err)
+{
+    const f8_rule *rule = &rules->rules[i];
+    const f8_rule *member = find_member(rules, decided, rule->group, NULL);
+
+    if (member)
+        return f8_fail(err, F8_ERR_RULES,
+                       "%s: matches no tensor, but of group=%s '%s' does; "
+                       "expected all or none",
+                       rule->text, rule->group, member->text);
+    if (!rule->group)
+        return f8_fail(err, F8_ERR_RULES,
+                       "%s: matches no tensor of this checkpoint (mark "
+                       "the rule optional if it need not)",
+                       rule->text);
+    return F8_OK;
+}
+
 f8_status f8_rules_check_use(const f8_rules *rules, const uint64_t *decided,
                              f8_error *err)
 {
-    for (size_t i = 0; i < rules->rules_count; i++) {
+    f8_status status = F8_OK;
+
+    for (size_t i = 0; i < rules->rules_count && status == F8_OK; i++) {
         const f8_rule *rule = &rules->rules[i];
-        bool peer = false; /* another rule of the group or choice decided */
         if (decided[i] || rule->optional)
             continue;
-        const f8_rule *which = NULL;
-        for (size_t k = 0; k < rules->rules_count && !peer; k++) {
-            which = &rules->rules[k];
-            peer = decided[k] && (same(rule->group, which->group) ||
-                                  same(rule->oneof, which->oneof));
-        }
-        if (rule->oneof && !peer)
-            return f8_fail(err, F8_ERR_RULES,
-                           "%s: this rule and the others with oneof=%s match "
-                           "no tensor, expected at least one to",
-                           rule->text, rule->oneof);
-        const f8_rule *part = find_part(rules, decided, i);
-        if (part)
-            return f8_fail(err, F8_ERR_RULES,
-                           "%s: matches no tensor, but of oneof=%s '%s' does; "
-                           "expected all or none of those that are no split",
-                           rule->text, rule->oneof, part->text);
-        if (rule->group && peer && !rule->oneof)
-            return f8_fail(err, F8_ERR_RULES,
-                           "%s: matches no tensor, but of group=%s '%s' does; "
-                           "expected all or none",
-                           rule->text, rule->group, which->text);
-        if (!rule->group && !rule->oneof)
-            return f8_fail(err, F8_ERR_RULES,
-                           "%s: matches no tensor of this checkpoint (mark "
-                           "the rule optional if it need not)",
-                           rule->text);
+        status = rule->oneof ? check_choice(rules, decided, i, err)
+                             : check_group(rules, decided, i, err);
     }
-    return F8_OK;
+    return status;
 }

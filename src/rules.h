@@ -47,7 +47,8 @@ typedef struct f8_rule {
     /* Of a split: what the family's published checkpoints have. */
     f8_form published;
     /* Of a keep: what some loader calls the module in place of the words
-     * behind the last number of its name; NULL: no such loader. */
+     * behind the last number of its name, or of all of it where there is no
+     * number; NULL: no such loader. */
     const char *also;
     /* Of a keep: engines that do not take the module in FP8, as bits 1 <<
      * f8_engine: they compute something else and say nothing, or they stop. */
@@ -107,7 +108,7 @@ typedef struct f8_parallel {
 /* `fails ENGINE PATTERN [KEY=VALUE,...] TEXT`: what an engine makes of a result
  * that has a tensor of such a name, scales included. */
 typedef struct f8_failure {
-    const char *engine; /* "vllm", "sglang" or "transformers" */
+    f8_engine engine;
     const char *pattern;
     const char *key; /* of config.json, that must be one of these; NULL: any */
     unsigned values_count;

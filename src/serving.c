@@ -223,8 +223,6 @@ static void describe_obstacle(f8_buf *text, const f8_obstacle *o)
         f8_buf_printf(text, ": %s", o->effect);
 }
 
-/* "8: mlp.shared_expert.down_proj, 64 of 512 columns each"; the strings own
- * it. NULL: memory ran out. */
 /* The text, which is freed; NULL when memory ran out. */
 static const char *keep_text(f8_arena *strings, f8_buf *text)
 {
@@ -235,6 +233,8 @@ static const char *keep_text(f8_arena *strings, f8_buf *text)
     return kept;
 }
 
+/* "8: mlp.shared_expert.down_proj, 64 of 512 columns each"; the strings own
+ * it. NULL: memory ran out. */
 static const char *describe_limit(f8_arena *strings, const f8_obstacle *o,
                                   unsigned devices)
 {
@@ -381,8 +381,7 @@ static f8_status conclude_modules(survey *s, f8_error *err)
     return status;
 }
 
-/* ---- what the rules say ---------------------------------------------------
- */
+/* ---- what the rules say -------------------------------------------------- */
 
 /* Whether config.json has one of these names for the key, or in its list. */
 static bool has_value(const f8_plan *plan, const f8_failure *f)
@@ -434,8 +433,7 @@ static f8_status conclude_failures(survey *s, f8_engine engine, bool *fails,
 
     for (size_t i = 0; i < rules->failures_count && status == F8_OK; i++) {
         const f8_failure *f = &rules->failures[i];
-        if (strcmp(f->engine, engines[engine].name) != 0 ||
-            !happens(s->plan, f))
+        if (f->engine != engine || !happens(s->plan, f))
             continue;
         *fails = true;
         const char *what =

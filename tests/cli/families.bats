@@ -52,12 +52,91 @@ in FP8 blocks; serve the published MXFP4 checkpoint" ]
     grep -q '^refuse  its experts' out
 }
 
+# without SOURCE DIR WORD...: SOURCE but the tensors whose names have a WORD.
+without() {
+    "$PYTHON" - "$BATS_TEST_DIRNAME/../reference" "$@" <<'END'
+import os
+import shutil
+import sys
+sys.path.insert(0, sys.argv[1])
+import reference
+source, folder, words = sys.argv[2], sys.argv[3], sys.argv[4:]
+os.makedirs(folder)
+shutil.copy(os.path.join(source, "config.json"), folder)
+kept = [tensor for tensor in reference.read_checkpoint(source)[0]
+        if not any(word in tensor.name for word in words)]
+header = reference.shard_header([(tensor.name, tensor.dtype, tensor.shape)
+                                 for tensor in kept])
+with open(os.path.join(folder, "model.safetensors"), "wb") as file:
+    file.write(len(header).to_bytes(8, "little") + header)
+    for tensor in kept:
+        file.write(tensor.read())
+END
+}
+
+@test "a model that lost its routed experts is refused, one without is not" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . llama4.transposed llama4.dense \
+        llama4_text.per-expert gemma4.moe.fused qwen3_5_moe.fused
+    program 0 plan llama4.dense/source --quiet
+    without llama4.transposed/source fused .experts.
+    program 1 plan fused
+    grep -qE '^fp8cast: llama4.rules:[0-9]+: split .*experts.gate_up_proj: this rule and the others with oneof=gate_up match no tensor, but of group=moe .* does; expected at least one to$' err
+    without llama4_text.per-expert/source apart .experts.
+    program 1 plan apart
+    grep -qE '^fp8cast: llama4_text.rules:[0-9]+: .* oneof=gate_up match no tensor, but of group=moe ' err
+    without llama4_text.per-expert/source half .experts.{0,1,2,3}.up_proj.
+    program 1 plan half
+    grep -qE 'up_proj.weight: matches no tensor, but of oneof=gate_up ' err
+    without gemma4.moe.fused/source sparse .experts.down_proj
+    program 1 plan sparse
+    grep -qE '^fp8cast: gemma4.rules:[0-9]+: .* oneof=down match no tensor, but of group=moe ' err
+    # A draft layer, which need not be there, with its experts.
+    without qwen3_5_moe.fused/source draft mtp.
+    program 0 plan draft --quiet
+    without qwen3_5_moe.fused/source drafty mtp.layers.0.mlp.experts.
+    for layout in card official; do
+        program 1 plan drafty --layout $layout
+        grep -qE '^fp8cast: qwen3_5_moe.rules:[0-9]+: .* oneof=mtp_gate_up match no tensor, but of group=mtp ' err
+    done
+    # Nor the router, without which there would be no experts.
+    without llama4.transposed/source lost .router.
+    program 1 plan lost
+    grep -qE 'router.weight: matches no tensor, but of group=moe ' err
+}
+
 @test "what a loader cannot do is a warning of the plan" {
     "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
         "$golden/families" . qwen3_vl_moe.transposed
     program 0 plan qwen3_vl_moe.transposed/source
     grep -q '^warning  *transformers: does not join single experts of' out
     program 1 plan qwen3_vl_moe.transposed/source --for transformers --quiet
+}
+
+@test "sound in FP8: SGLang reads of it what lies before and behind the layers" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . gemma4.sound
+    tower=model.audio_tower
+    # The sizes are too small to be served: other warnings are no matter.
+    for name in layers.0.self_attn.q_proj.linear \
+        layers.0.self_attn.relative_k_proj; do
+        program 0 plan gemma4.sound/source --quantize "$tower.$name.weight"
+        grep -q '^warning  *sglang: leaves the scales and takes the codes' out
+        [ "$(grep -c 'leaves the scales\|does not load' out)" -eq 1 ]
+    done
+    program 0 plan gemma4.sound/source --quantize $tower.output_proj.weight
+    grep -q '^warning  *sglang: does not load this in FP8' out
+    [ "$(grep -c 'leaves the scales\|does not load' out)" -eq 1 ]
+    program 0 plan gemma4.sound/source \
+        --quantize $tower.subsample_conv_projection.input_proj_linear.weight \
+        --quantize 'model.embed_*.embedding_projection.weight'
+    fails grep 'leaves the scales\|does not load' out
+    # The entry that covers the layers stands while their projection is kept.
+    program 0 quantize gemma4.sound/source dst --verify \
+        --quantize "$tower.layers.*.linear.weight"
+    grep -q '^warning  *sglang: leaves the scales and takes the codes' out
+    holds dst/config.json '"model.audio_tower.conformer" in
+        d["quantization_config"]["modules_to_not_convert"]'
 }
 
 @test "what is worth knowing of a family is a note of the plan" {

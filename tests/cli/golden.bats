@@ -315,3 +315,28 @@ END
     program 0 quantize SRC DUMB
     LC_ALL=C fails grep -q "$(printf '\033')" err
 }
+
+# shown COMMAND: what README.md has of its output, without words on what is left
+# out.
+shown() {
+    awk -v "command=\$ fp8cast $1" '$0 == command { on = 1; next }
+        on && /^```/ { exit } on && !/^\(/' "$root/README.md" >readme
+    [ -s readme ]
+}
+
+@test "README shows what the program prints" {
+    program 0 synth full --model qwen3.6-35b-a3b --sparse --quiet
+    program 0 plan full
+    shown "plan full"
+    grep -vE '^(peak memory|threads|free space) | there$' out | diff readme -
+    program 0 roofline full --bandwidth 273GB/s
+    shown "roofline full --bandwidth 273GB/s"
+    diff readme out
+    program 0 synth bf16 --quiet
+    program 0 quantize bf16 fp8 --verify
+    shown "quantize bf16 fp8 --verify"
+    # All of its lines, in their order, among others; times are no matter.
+    normalise readme >wanted
+    normalise out | diff wanted - >differences || true
+    fails grep '^<' differences
+}

@@ -124,6 +124,19 @@ format: expected .html, .htm, .md or .txt, or '--format' (see 'fp8cast report \
         report "$shared/small.json" -o $name --format html
         cmp $name a.html
     done
+    # However long the name is, the line still says what is wrong with it.
+    long=$(printf '%0300d' 0)
+    run report "$shared/small.json" -o "$long.pdf"
+    [ "$status" -eq 2 ]
+    [ "$output" = "fp8cast: --output: the ending of '${long:0:200}' names no \
+format: expected .html, .htm, .md or .txt, or '--format' (see 'fp8cast report \
+--help')" ]
+    # A folder has no ending.
+    for name in . .. b.html/..; do
+        run report "$shared/small.json" -o $name
+        [ "$status" -eq 1 ]
+        [[ $output = "fp8cast: $name: "* ]]
+    done
 }
 
 @test "the page, in a browser: light, dark, phone, print" {

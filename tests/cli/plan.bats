@@ -448,6 +448,14 @@ wrong_rules() {
     grep -qE 'tensor model.layers.1.eh_proj.weight is always kept \(deepseek_v3.rules:[0-9]+: keep model.layers.\{n\}.eh_proj.weight\): no loader takes it in FP8$' err
 }
 
+@test "--quantize of mtp_linear_proj, which no engine takes in FP8" {
+    "$PYTHON" "$BATS_TEST_DIRNAME/families.py" "$fp8cast" \
+        "$golden/families" . ernie4_5_moe
+    program 1 plan ernie4_5_moe/source --quantize 'model.mtp_linear_proj.*' \
+        --for vllm
+    grep -qE 'tensor model.mtp_linear_proj.0.weight is always kept \(ernie4_5_moe.rules:[0-9]+: keep model.mtp_linear_proj.\{n\}.weight\): no loader takes it in FP8$' err
+}
+
 @test "--quantize of what no loader takes in FP8" {
     program 1 plan "$shared/src" --quantize lm_head.weight
     grep -qE "^fp8cast: --quantize lm_head.weight: tensor lm_head.weight is always kept \(qwen3_5_moe.rules:[0-9]+: keep lm_head.weight\): no loader takes it in FP8$" err

@@ -58,7 +58,8 @@ static void print_parallel(f8_buf *text, const f8_parallel *parallel)
 
 static void print_failure(f8_buf *text, const f8_failure *failure)
 {
-    f8_buf_printf(text, "fails %s %s", failure->engine, failure->pattern);
+    f8_buf_printf(text, "fails %s %s", f8_engine_name(failure->engine),
+                  failure->pattern);
     if (failure->key)
         f8_buf_printf(text, " %s=", failure->key);
     for (unsigned i = 0; i < failure->values_count; i++)

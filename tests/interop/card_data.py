@@ -42,6 +42,15 @@ VARIANTS = {"": "", "moe": "of a model with experts, ",
             "dense": "of a model without experts, "}
 
 
+def kind_of(name, variant, loader, rows):
+    """Of which models a reason is: the plain row's is of those with experts
+    where the loader takes one without."""
+    dense = rows.get(name + ".dense")
+    if not variant and dense and dense[LOADERS.index(loader)] == "right":
+        return VARIANTS["moe"]
+    return VARIANTS[variant]
+
+
 def reasons(name, rows):
     """Why a loader cannot, by loader; of any kind of this model_type."""
     found = {}
@@ -53,7 +62,8 @@ def reasons(name, rows):
         for loader, verdict in zip(LOADERS, verdicts):
             assert (verdict == "cannot") == (loader in defects), row
             if verdict == "cannot" and loader not in found:
-                found[loader] = VARIANTS[variant] + defects[loader][1]
+                found[loader] = (kind_of(name, variant, loader, rows)
+                                 + defects[loader][1])
     return found
 
 

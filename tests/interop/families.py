@@ -100,10 +100,11 @@ UNKNOWN = ("does not recognize this architecture",
            "transformers 5.23 has no kimi_k2: its config and classes are "
            "DeepSeek-V3's, by code that comes with the published model")
 
-NO_FUSED = ("experts.gate_up_proj",
-            "SGLang 0.5.23 has no code for the fused experts of a text-only "
-            "Llama 4 (models/llama4.py) and drops those of the BF16 source "
-            "without an error: there is nothing to compare with")
+NO_EXPERTS = ("experts.gate_up_proj",
+              "SGLang 0.5.23 has no code for the routed experts of a text-only "
+              "Llama 4 (models/llama4.py), fused or one by one, and drops "
+              "them without an error, of the BF16 source too: there is "
+              "nothing to compare with")
 PER_LAYER = ("AmbiguousGlobalPerLayerAttributeError",
              "SGLang 0.5.23 asks for the one head_dim of a text-only Gemma 4 "
              "(configs/model_config.py), which has two, and ends with an "
@@ -250,7 +251,7 @@ FAMILIES = {
         variants=("fused", "per-expert"), defects={"transformers": NO_JOIN}),
     "llama4_text": Family(LLAMA4, across=True, variants=("plain", "per-expert"),
                           defects={
-        "transformers": NO_JOIN, "sglang": NO_FUSED}),
+        "transformers": NO_JOIN, "sglang": NO_EXPERTS}),
     "llama4": Family(
         {"text_config": LLAMA4, "vision_config": LLAMA4_VISION},
         auto=MULTIMODAL, across=True, variants=("plain", "per-expert"),

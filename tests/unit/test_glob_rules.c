@@ -189,13 +189,14 @@ static void test_every_directive(void **state)
                 "\n"
                 "model_type  one two\n"
                 "model_type\tthree\r\n"
-                "keep        a.{n}.norm  optional linear always "
+                "keep        a.{n}.norm  optional linear "
                 "group=g misread=sglang,transformers refused=vllm\n"
                 "quantize    a.*.q?\n"
                 "split       a.experts  experts=0 parts=1:gate,up oneof=p "
                 "optional\n"
                 "fused       qkv = q k v\n"
-                "fused       ba = b a   listed");
+                "fused       ba = b a   listed\n"
+                "keep        b  always");
 
     assert_string_equal(rules->family, "mine");
     assert_string_equal(rules->label, "my.rules");
@@ -204,7 +205,7 @@ static void test_every_directive(void **state)
     assert_string_equal(rules->model_types[1], "two");
     assert_string_equal(rules->model_types[2], "three");
 
-    assert_int_equal(rules->rules_count, 3);
+    assert_int_equal(rules->rules_count, 4);
     const f8_rule *keep = &rules->rules[0], *quantize = &rules->rules[1];
     const f8_rule *split = &rules->rules[2];
     assert_int_equal(keep->kind, F8_RULE_KEEP);
@@ -212,7 +213,8 @@ static void test_every_directive(void **state)
     assert_string_equal(keep->text, "my.rules:6: keep a.{n}.norm");
     assert_string_equal(keep->group, "g");
     assert_null(keep->oneof);
-    assert_true(keep->optional && keep->linear && keep->always);
+    assert_true(keep->optional && keep->linear && !keep->always);
+    assert_true(rules->rules[3].always);
     assert_int_equal(keep->parts_count, 0);
     assert_int_equal(keep->misread_by, 1 << F8_SGLANG | 1 << F8_TRANSFORMERS);
     assert_int_equal(keep->refused_by, 1 << F8_VLLM);
@@ -284,11 +286,11 @@ static void test_failures(void **state)
                 "fails transformers * architectures=A model_type=h\n");
 
     assert_int_equal(rules->failures_count, 3);
-    assert_string_equal(rules->failures[0].engine, "vllm");
+    assert_int_equal(rules->failures[0].engine, F8_VLLM);
     assert_string_equal(rules->failures[0].pattern, "a.{n}.*");
     assert_null(rules->failures[0].key);
     assert_string_equal(rules->failures[0].text, "raises = an error");
-    assert_string_equal(rules->failures[1].engine, "sglang");
+    assert_int_equal(rules->failures[1].engine, F8_SGLANG);
     assert_string_equal(rules->failures[1].key, "model_type");
     assert_int_equal(rules->failures[1].values_count, 2);
     assert_string_equal(rules->failures[1].values[0], "f");
@@ -547,8 +549,12 @@ static void test_flag_errors(void **state)
         {"keep a linaer\n", "my.rules:1:8: expected optional, linear, always, "
                             "also=NAME, misread=ENGINE, refused=ENGINE, "
                             "group=NAME or oneof=NAME, found 'linaer'"},
-        {"keep a group=g oneof=o\n",
-         "my.rules:1:1: expected group= or oneof=, not both, found 'keep'"},
+        {"keep a always misread=sglang\n",
+         "my.rules:1:1: expected always, or misread= and refused=, not both, "
+         "found 'keep'"},
+        {"keep a refused=vllm optional always\n",
+         "my.rules:1:1: expected always, or misread= and refused=, not both, "
+         "found 'keep'"},
         {"keep a group=\n", "my.rules:1:8: expected optional, linear, always, "
                             "also=NAME, misread=ENGINE, refused=ENGINE, "
                             "group=NAME or oneof=NAME, found 'group='"},
@@ -858,6 +864,42 @@ static void test_unused_part(void **state)
     f8_rules_free(rules);
 }
 
+/* A choice within a group: demanded where the group decides anything, be it
+ * another choice of it. */
+static void test_unused_oneof_of_a_group(void **state)
+{
+    f8_error err = {0};
+    f8_rules *rules =
+        load_good(*state, "family f\n"
+                          "keep a group=g\n"
+                          "split b experts=0 parts=1:x group=g oneof=o\n"
+                          "quantize c group=g oneof=o\n");
+
+    expect_ok(check_use(rules, 0, 0, 0, &err), &err);
+    expect_ok(check_use(rules, 1, 1, 0, &err), &err);
+    expect_ok(check_use(rules, 1, 0, 1, &err), &err);
+    expect_ok(check_use(rules, 1, 1, 1, &err), &err);
+    expect_error(check_use(rules, 1, 0, 0, &err), &err, F8_ERR_RULES,
+                 "my.rules:3: split b: this rule and the others with oneof=o "
+                 "match no tensor, but of group=g 'my.rules:2: keep a' does; "
+                 "expected at least one to");
+    expect_error(check_use(rules, 0, 0, 1, &err), &err, F8_ERR_RULES,
+                 "my.rules:2: keep a: matches no tensor, but of group=g "
+                 "'my.rules:4: quantize c' does; expected all or none");
+    f8_rules_free(rules);
+    rules = load_good(*state, "family f\n"
+                              "quantize a group=g oneof=o\n"
+                              "quantize b group=g oneof=p\n"
+                              "keep c\n");
+    expect_ok(check_use(rules, 0, 0, 1, &err), &err);
+    expect_ok(check_use(rules, 1, 1, 1, &err), &err);
+    expect_error(check_use(rules, 1, 0, 1, &err), &err, F8_ERR_RULES,
+                 "my.rules:3: quantize b: this rule and the others with "
+                 "oneof=p match no tensor, but of group=g 'my.rules:2: "
+                 "quantize a' does; expected at least one to");
+    f8_rules_free(rules);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -890,6 +932,7 @@ int main(void)
         TEST_IN_DIR(test_unused_rule),
         TEST_IN_DIR(test_unused_group),
         TEST_IN_DIR(test_unused_oneof),
+        TEST_IN_DIR(test_unused_oneof_of_a_group),
         TEST_IN_DIR(test_unused_part),
     };
     return cmocka_run_group_tests_name("glob and rules", tests, NULL, NULL);
