@@ -532,7 +532,7 @@ typedef struct f8_verdict_summary {
     uint64_t blocks, blocks_amax, blocks_pow2;
     f8_scales choice; /* that all of them agree with; F8_SCALES_DEFAULT: none */
     /* Relative RMS once an engine has rounded each scale up to a power of two
-     * and quantised what it read anew. */
+     * and quantised what it read anew; NaN if no block was measured. */
     double e8m0_relative_rms;
     /* The family's layout that quantises just what is FP8 in dst; NULL: none
      * does. As long as the verdict. */
