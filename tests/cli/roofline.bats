@@ -206,6 +206,26 @@ END
         $((full + 7 * window))
     caches '{"model_type": "gemma3_text", "sliding_window": 100,
         "sliding_window_pattern": 3}' $((2 * full + 6 * window))
+    # Of gemma4 the last too, whatever layer_types says of it.
+    caches '{"model_type": "gemma4_text", "sliding_window": 100}' \
+        $((2 * full + 6 * window))
+    caches '{"model_type": "gemma4_text", "sliding_window": 100,
+        "num_hidden_layers": 12}' $((2 * full + 10 * window))
+    caches '{"model_type": "gemma4_text", "sliding_window": 100,
+        "layer_types": ["sliding_attention", "sliding_attention"]}' \
+        $((full + window))
+    # Each second, of qwen2_moe only before max_window_layers (28).
+    caches '{"model_type": "gpt_oss", "sliding_window": 100}' 2252800
+    caches '{"model_type": "gpt_oss", "sliding_window": 100,
+        "num_hidden_layers": 7}' $((3 * full + 4 * window))
+    moe='"model_type": "qwen2_moe", "sliding_window": 100'
+    caches "{$moe}" $((8 * full))
+    caches "{$moe, \"use_sliding_window\": true}" $((4 * full + 4 * window))
+    for first in -1:0 0:0 1:1 2:1 3:2; do
+        caches "{$moe, \"use_sliding_window\": true,
+            \"max_window_layers\": ${first%:*}}" \
+            $(((8 - ${first#*:}) * full + ${first#*:} * window))
+    done
     caches '{"model_type": "llama4_text", "attention_chunk_size": 100}' \
         $((2 * full + 6 * window))
     caches '{"model_type": "llama4_text", "attention_chunk_size": 100,
