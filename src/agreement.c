@@ -499,12 +499,28 @@ f8_status f8_agreement_check_scales(f8_agreement *pair, uint64_t powers,
 
 /* ---- both ---------------------------------------------------------------- */
 
+/* null is no quantization, and yet `quantize` refuses it. */
+static f8_status check_unquantised(const f8_checkpoint *source, f8_error *err)
+{
+    const char *where = "";
+    const json_t *found = f8_checkpoint_quantization(source, &where);
+
+    if (!found)
+        return F8_OK;
+    if (json_is_null(found))
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s/%s: \"%s\" is null: expected no such member, since "
+                       "the result has its own; remove it",
+                       source->dir, F8_CONFIG_NAME, where);
+    return f8_fail(err, F8_ERR_REFUSED,
+                   "%s/%s: expected an unquantised source, found \"%s\"",
+                   source->dir, F8_CONFIG_NAME, where);
+}
+
 f8_status f8_agreement_open(f8_agreement *pair, const char *src,
                             const char *dst, const f8_options *options,
                             f8_findings *findings, f8_error *err)
 {
-    const char *where = "";
-
     memset(pair, 0, sizeof *pair);
     pair->findings = findings;
     pair->problems = &findings->faults;
@@ -512,12 +528,8 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     f8_status status =
         f8_checkpoint_open(src, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL,
                            &pair->plan.source, err);
-    if (status == F8_OK &&
-        f8_checkpoint_quantization(pair->plan.source, &where))
-        status = f8_fail(err, F8_ERR_REFUSED,
-                         "%s/%s: expected an unquantised source, found "
-                         "\"%s\"",
-                         src, F8_CONFIG_NAME, where);
+    if (status == F8_OK)
+        status = check_unquantised(pair->plan.source, err);
     if (status == F8_OK)
         status = f8_plan_decide(&pair->plan, options, err);
     if (status == F8_OK)

@@ -487,6 +487,7 @@ static f8_status count_checkpoint(count *c, const char *path,
                                   f8_error *err)
 {
     const char *where;
+    const json_t *found;
     f8_plan plan = {.scale_dtype = options->scale_dtype};
 
     f8_status status = f8_checkpoint_open(
@@ -494,8 +495,8 @@ static f8_status count_checkpoint(count *c, const char *path,
     if (status != F8_OK)
         goto out;
     c->model = read_anatomy(plan.source, context);
-    c->made->summary.is_quantized =
-        f8_checkpoint_quantization(plan.source, &where) != NULL;
+    found = f8_checkpoint_quantization(plan.source, &where);
+    c->made->summary.is_quantized = found && !json_is_null(found);
     if (!c->made->summary.is_quantized)
         status = f8_plan_decide(&plan, options, err);
     if (status == F8_OK)

@@ -92,6 +92,14 @@ END
     diff <(grep -v is_quantized before) <(grep -v is_quantized after)
 }
 
+@test "a quantization_config of null makes no result of a source" {
+    cp -r "$shared/mini" null
+    sed -i '1s/{/{"quantization_config": null,/' null/config.json
+    "$fp8cast" roofline "$shared/mini" --json >expected
+    "$fp8cast" roofline null --json | diff expected -
+    grep -q '"is_quantized": false' expected
+}
+
 @test "one machine's bandwidth in place of the list" {
     run "$fp8cast" roofline "$shared/full" --bandwidth 602GB/s
     [ "$status" -eq 0 ]

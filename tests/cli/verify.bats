@@ -714,6 +714,17 @@ print(json.load(open("dst/config.json"))["image_token_id"])')
     finds 'config.json: "text_config.quantization_config" is not in the source'
 }
 
+@test "a source whose quantization_config is null" {
+    cp -r "$shared/src" null
+    sed -i '1s/{/{"quantization_config": null,/' null/config.json
+    program 1 verify null "$shared/good"
+    says 'fp8cast: null/config.json: "quantization_config" is null: expected no such member, since the result has its own; remove it'
+    program 0 inspect null
+    grep -qx 'quantization  *none, quantization_config is null' out
+    program 1 verify "$shared/good" "$shared/good"
+    says "fp8cast: $shared/good/config.json: expected an unquantised source, found \"quantization_config\""
+}
+
 # warns WARNING...: no faults, and these warnings of config.json.
 warns() {
     accepts
