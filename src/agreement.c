@@ -296,11 +296,12 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
     {
         if (json_is_true(needed) && !lists(e, module) &&
             !json_object_get(modules->quantised, module) && status == F8_OK)
-            status = f8_problem(v->problems, err,
-                                "%s: %s: %s is not FP8 and not listed; a "
-                                "loader would convert it: %s",
-                                F8_CONFIG_NAME, e->key, module,
-                                f8_module_unlisted(module));
+            status = f8_problem(
+                v->problems, err,
+                "%s: %s: %s is not FP8 and not listed; a "
+                "loader would convert it: %s",
+                F8_CONFIG_NAME, e->key, module,
+                f8_module_unlisted(module, f8_transformers_reads(module)));
     }
     return status;
 }
