@@ -768,6 +768,22 @@ END
     warns "config.json: \"dtype\" is \"float8_e4m3fn\", $then"
     sabotage set-text-config dtype '"float16"'
     warns "config.json: \"text_config.dtype\" is \"float16\", $then"
+    # The one that counted is left out, and another counts in its place.
+    cp -r "$shared/src" two
+    sed -i '1s/{/{"dtype": "bfloat16", "torch_dtype": "float16",/' \
+        two/config.json
+    sabotage set-config torch_dtype '"float16"'
+    src=two warns "config.json: \"torch_dtype\" is \"float16\", $then"
+    "$PYTHON" - two/config.json <<'END'
+import json
+import sys
+config = json.load(open(sys.argv[1]))
+del config["torch_dtype"]
+config["text_config"]["dtype"] = "float16"
+json.dump(config, open(sys.argv[1], "w"))
+END
+    sabotage set-text-config dtype '"float16"'
+    src=two warns "config.json: \"text_config.dtype\" is \"float16\", $then"
     # None on any level; on one of two it is inherited.
     sabotage set-text-config dtype null
     warns 'config.json: no "dtype", in the source "bfloat16"; SGLang takes it for float32, and computes in float16, with Gemma in bfloat16'
