@@ -126,7 +126,9 @@ typedef enum f8_scales {
     F8_SCALES_DEFAULT = 0, /* amax                                          */
     F8_SCALES_AMAX,        /* largest |w| / 448                             */
     F8_SCALES_MSE,         /* the bfloat16 number of least squared error    */
-    F8_SCALES_POW2         /* largest |w| / 448, up to a power of two       */
+    F8_SCALES_POW2         /* largest |w| / 448, up to a power of two, or
+                              the one below where a weight would else be
+                              infinite                                      */
 } f8_scales;
 
 /* "amax", "mse" or "pow2"; NULL for no such choice. The default's is "amax". */
