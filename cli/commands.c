@@ -351,8 +351,8 @@ static void show_unlike(const f8_report *report)
 
     for (; (path = f8_report_get_unlike(report, i)); i++) {
         if (i < SHOWN)
-            message_line("%s: is not the source's, left as it is; --overwrite "
-                         "copies that",
+            message_line("%s: is not as in the source, left as it is; "
+                         "--overwrite writes it anew",
                          path);
     }
     if (i > SHOWN)

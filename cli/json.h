@@ -13,7 +13,7 @@
 
 json_t *json_plan(const f8_plan *plan, const f8_serving *serving,
                   const plan_place *place, bool with_tensors);
-/* `verdict` is NULL unless quantize verified too. */
+/* `verdict` is NULL unless quantize verified too, `serving` on the way back. */
 json_t *json_convert(const f8_plan *plan, const f8_report *report,
                      const f8_serving *serving, const f8_verdict *verdict);
 json_t *json_verdict(const f8_verdict *verdict);

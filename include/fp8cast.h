@@ -467,9 +467,10 @@ F8_API bool f8_report_get_worst(const f8_report *report, size_t i,
 F8_API bool f8_report_get_rule(const f8_report *report, size_t i,
                                f8_rule_share *out);
 F8_API void f8_report_get_sides(const f8_report *report, f8_report_sides *out);
-/* Of a conversion into a folder whose weights were finished before: the i-th
- * file beside the weights that DST has otherwise than SRC, and that was left as
- * it is. NULL past the end. Lives as long as the report. */
+/* Of a conversion into a folder that was begun or finished before: the i-th
+ * file that DST has otherwise than it would be written (one beside the weights,
+ * or config.json), and that was left as it is. NULL past the end. Lives as long
+ * as the report. */
 F8_API const char *f8_report_get_unlike(const f8_report *report, size_t i);
 F8_API void f8_report_free(f8_report *report); /* NULL is fine */
 

@@ -138,7 +138,7 @@ static bool is_work_file(const char *path)
            (!strncmp(path, "shard-", 6) && ends_with(path, ".json"));
 }
 
-static bool is_planned(const f8_plan *plan, const char *path)
+static bool is_main(const f8_plan *plan, const char *path)
 {
     if (!strcmp(path, F8_CONFIG_NAME) ||
         (f8_plan_has_index(plan) && !strcmp(path, F8_INDEX_NAME)))
@@ -147,17 +147,18 @@ static bool is_planned(const f8_plan *plan, const char *path)
         if (!strcmp(plan->shards[i].name, path))
             return true;
     }
-    for (size_t i = 0; i < plan->sides.count; i++) {
-        if (plan->sides.items[i].carried &&
-            !strcmp(plan->sides.items[i].path, path))
-            return true;
-    }
     return false;
+}
+
+static bool is_planned(const f8_plan *plan, const char *path)
+{
+    const f8_side_file *side = f8_side_files_find(&plan->sides, path);
+    return is_main(plan, path) || (side && side->carried);
 }
 
 /* Every file of DST must be one that this or the stored conversion writes.
  * Without a journal nothing says that they are ours, whatever their names. In
- * a folder whose weights are finished others are not asked about. */
+ * a folder that was finished once others may lie, but not in the way. */
 static f8_status check_foreign(const f8_plan *plan, const f8_claim *claim,
                                const char *dst, bool overwrite, f8_error *err)
 {
@@ -165,12 +166,14 @@ static f8_status check_foreign(const f8_plan *plan, const f8_claim *claim,
         const f8_side_file *f = &claim->files.items[i];
         bool ours =
             is_work_file(f->path) || f8_journal_lists(&claim->journal, f->path);
-        if (!f->regular)
+        bool beside =
+            claim->settled && !is_work_file(f->path) && !is_main(plan, f->path);
+        if (!f->regular && !beside)
             return f8_fail(err, F8_ERR_REFUSED,
                            "%s: holds %s, which is no plain file; expected a "
                            "new or empty folder",
                            dst, f->path);
-        if (!ours && !is_planned(plan, f->path))
+        if (!ours && !beside && !is_planned(plan, f->path))
             return f8_fail(err, F8_ERR_REFUSED,
                            "%s: holds %s, which is not part of this "
                            "conversion; expected a new or empty folder",
@@ -298,6 +301,10 @@ static f8_status check_space(const f8_plan *plan, const char *dst,
         if (claim->shard_done[i])
             needed -= s->data_bytes + s->header_bytes;
     }
+    for (size_t i = 0; i < plan->sides.count; i++) {
+        if (claim->sides[i] != F8_SIDE_TO_WRITE)
+            needed -= plan->sides.items[i].bytes;
+    }
     f8_status status = f8_free_space(dst, &free_bytes, err);
     for (size_t i = 0; i < claim->files.count; i++) {
         const f8_side_file *f = &claim->files.items[i];
@@ -326,9 +333,10 @@ static void leave_out(const f8_plan *plan, f8_claim *claim)
 
     for (size_t i = 0; i < files->count; i++) {
         const f8_side_file *f = &files->items[i];
-        bool tools = !strcmp(f->path, ".gitattributes") &&
-                     !is_planned(plan, f->path) &&
-                     !f8_journal_lists(&claim->journal, f->path);
+        bool tools =
+            (!strcmp(f->path, ".gitattributes") || !strcmp(f->path, ".git")) &&
+            !is_planned(plan, f->path) &&
+            !f8_journal_lists(&claim->journal, f->path);
         if (!f->regular || (!tools && strcmp(f->path, lock) != 0))
             files->items[kept++] = *f;
     }
@@ -358,25 +366,50 @@ static f8_status list_held(const char *dst, const char *work_dir,
     return f8_side_files_list_all(dst, files, err);
 }
 
+/* Whether all but files beside the weights is there. An earlier version kept no
+ * record of the source's form. */
+static bool is_finished(const f8_plan *plan, const char *dst,
+                        const f8_intent *intent, const f8_claim *claim)
+{
+    return claim->settled && claim->shards_done == plan->shards_count &&
+           (!f8_plan_has_index(plan) ||
+            f8_finished_made(dst, &claim->files, F8_INDEX_NAME,
+                             intent->index) == F8_MADE_SAME) &&
+           (plan->direction == F8_FROM_FP8 ||
+            json_equal(json_object_get(claim->journal.stored, F8_ORIGINAL_KEY),
+                       plan->original));
+}
+
 /* What of DST is this plan's, and good. */
 static f8_status look_at_own(const f8_plan *plan, const char *dst,
                              const char *work_dir, const f8_intent *intent,
                              f8_claim *claim, f8_error *err)
 {
-    f8_status status = find_done(plan, work_dir, intent->watch, claim, err);
+    f8_made_state config =
+        f8_finished_made(dst, &claim->files, F8_CONFIG_NAME, intent->config);
+    bool all = false;
 
-    claim->finished =
-        status == F8_OK && claim->shards_done == plan->shards_count &&
-        f8_finished(plan, dst, &claim->files, &claim->journal, intent);
-    if (!claim->finished)
+    claim->settled = config != F8_MADE_ABSENT;
+    claim->edited = config == F8_MADE_UNLIKE && !intent->overwrite;
+    f8_status status = find_done(plan, work_dir, intent->watch, claim, err);
+    if (status == F8_OK)
+        status = f8_finished_sides(plan, dst, &claim->files, intent,
+                                   claim->sides, &all, err);
+    if (status != F8_OK)
         return status;
-    status = f8_finished_sides(plan, dst, &claim->files, intent, claim->sides,
-                               &claim->complete, err);
+    claim->finished = is_finished(plan, dst, intent, claim);
+    claim->complete = claim->finished && all &&
+                      (config == F8_MADE_SAME || !intent->overwrite);
     for (size_t i = 0; i < claim->files.count && intent->overwrite; i++) {
         if (is_stale(plan, claim, &claim->files.items[i]))
             claim->complete = false;
     }
-    return status;
+    if (claim->edited && !claim->finished)
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s: something is missing, and config.json is not as it "
+                       "was written; expected it so, or --overwrite",
+                       dst);
+    return F8_OK;
 }
 
 f8_status f8_claim_look(const f8_plan *plan, const char *dst,
@@ -403,7 +436,7 @@ f8_status f8_claim_look(const f8_plan *plan, const char *dst,
     }
     if (status == F8_OK && !claim->replace)
         status = look_at_own(plan, dst, work_dir, intent, claim, err);
-    if (status == F8_OK && !claim->finished)
+    if (status == F8_OK && !claim->complete)
         status = check_foreign(plan, claim, dst, overwrite, err);
     if (status == F8_OK && !claim->complete)
         status = check_folders(plan, claim, dst, false, err);
@@ -480,27 +513,29 @@ static f8_status remove_old(const char *dst, const char *work_dir,
 }
 
 /* What a stopped run was writing never had a final name; other files may have
- * gone from the source since, but in a folder that was finished they may have
- * become its user's. */
+ * gone from the source since, but in a folder that was finished once they may
+ * have become its user's. The journal is yet to forget them. */
 static f8_status remove_left(const f8_plan *plan, const char *dst,
                              bool overwrite, const f8_claim *claim,
                              f8_error *err)
 {
     f8_status status = F8_OK;
+    bool synced = true;
 
-    /* One that looks complete lost a shard, or another came into the source. */
+    /* It looks complete and is not: a shard, what was measured in one or the
+     * index is missing or damaged. */
     if (!claim->finished &&
-        (f8_side_files_find(&claim->files, F8_CONFIG_NAME) ||
-         f8_side_files_find(&claim->files, F8_INDEX_NAME)))
+        (claim->settled || f8_side_files_find(&claim->files, F8_INDEX_NAME)))
         status = remove_last(dst, err);
     for (size_t i = 0; i < claim->files.count && status == F8_OK; i++) {
         const f8_side_file *f = &claim->files.items[i];
-        bool stale =
-            (!claim->finished || overwrite) && is_stale(plan, claim, f);
-        if (stale || (ends_with(f->path, ".part") && is_work_file(f->path)))
-            status = remove_file(dst, f->path, err);
+        bool stale = (!claim->settled || overwrite) && is_stale(plan, claim, f);
+        if (!stale && !(ends_with(f->path, ".part") && is_work_file(f->path)))
+            continue;
+        status = remove_file(dst, f->path, err);
+        synced = synced && !stale;
     }
-    return status;
+    return status == F8_OK && !synced ? f8_sync_dir(dst, err) : status;
 }
 
 f8_status f8_claim_clear(const f8_plan *plan, const char *dst,

@@ -249,7 +249,7 @@ static f8_status execute(convert *c, const f8_buf *index, const f8_buf *config,
         status = copy_sides(c, err);
     if (status == F8_OK && f8_plan_has_index(c->plan))
         status = f8_target_put(&c->target, F8_INDEX_NAME, index, err);
-    if (status == F8_OK)
+    if (status == F8_OK && !c->target.edited)
         status = f8_target_put(&c->target, F8_CONFIG_NAME, config, err);
     return status;
 }
@@ -295,6 +295,8 @@ static f8_status make_report(convert *c, double seconds, f8_report **report,
     }
     if (status == F8_OK)
         status = count_results(made, plan, err);
+    if (status == F8_OK && c->target.edited)
+        status = f8_report_unlike(made, F8_CONFIG_NAME, err);
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
         if (c->target.sides[i] == F8_SIDE_UNLIKE)
             status = f8_report_unlike(made, plan->sides.items[i].path, err);

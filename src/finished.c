@@ -1,42 +1,45 @@
-/* finished.c - what a finished result folder has. Its files beside the weights
- * have no journal, and may be edited when all is done: a model card takes the
- * place of the source's. They are compared, and left alone. See finished.h. */
+/* finished.c - what a result folder has of what is no weight. Such files have
+ * no journal, and may be edited when all is done: a model card takes the place
+ * of the source's. They are compared, and left alone. See finished.h. */
 #include "finished.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static bool holds_bytes(const char *dst, const f8_side_files *files,
-                        const char *name, const f8_buf *bytes)
+f8_made_state f8_finished_made(const char *dst, const f8_side_files *files,
+                               const char *name, const f8_buf *bytes)
 {
     const f8_side_file *file = f8_side_files_find(files, name);
     f8_buf found = {0};
 
-    if (!file || !file->regular || file->bytes != bytes->length)
-        return false;
+    if (!file || !file->regular)
+        return F8_MADE_ABSENT;
     char *path = f8_path_join(dst, name);
-    bool same = path &&
+    bool same = path && file->bytes == bytes->length &&
                 f8_read_file(path, bytes->length, &found, NULL) == F8_OK &&
                 found.length == bytes->length &&
                 !memcmp(found.data, bytes->data, bytes->length);
     f8_buf_free(&found);
     free(path);
-    return same;
+    return same ? F8_MADE_SAME : F8_MADE_UNLIKE;
 }
 
-bool f8_finished(const f8_plan *plan, const char *dst,
-                 const f8_side_files *files, const f8_journal *journal,
-                 const f8_intent *intent)
+/* The first of a path's folders, or the file itself, that is a link or no
+ * file, which nothing may be written through; or NULL. */
+static const f8_side_file *find_link(const f8_side_files *files, char *path)
 {
-    /* An earlier version kept no record of the source's form. */
-    if (plan->direction != F8_FROM_FP8 &&
-        !json_equal(json_object_get(journal->stored, F8_ORIGINAL_KEY),
-                    plan->original))
-        return false;
-    return holds_bytes(dst, files, F8_CONFIG_NAME, intent->config) &&
-           (!f8_plan_has_index(plan) ||
-            holds_bytes(dst, files, F8_INDEX_NAME, intent->index));
+    const f8_side_file *found = NULL;
+
+    for (char *end = path; end && !(found && !found->regular);) {
+        end = strchr(end, '/');
+        if (end)
+            *end = '\0';
+        found = f8_side_files_find(files, path);
+        if (end)
+            *end++ = '/';
+    }
+    return found && !found->regular ? found : NULL;
 }
 
 /* What cannot be read is not the same; only to stop ends it all. */
@@ -63,6 +66,7 @@ static f8_status compare(const char *a, const char *b, uint64_t bytes,
                                                                 : F8_OK;
 }
 
+/* A side file that is there, or behind a link. */
 static f8_status look(const f8_plan *plan, const char *dst,
                       const f8_side_files *files, const f8_intent *intent,
                       const f8_side_file *side, f8_side_state *state,
@@ -71,21 +75,29 @@ static f8_status look(const f8_plan *plan, const char *dst,
     const f8_side_file *there = f8_side_files_find(files, side->path);
     bool same = false;
     f8_status status = F8_OK;
-
-    *state = F8_SIDE_TO_WRITE;
-    if (!side->carried || !there || !there->regular)
-        return F8_OK;
     char *from = f8_path_join(plan->source->dir, side->path);
     char *to = f8_path_join(dst, side->path);
-    if (!from || !to)
+    char *path = strdup(side->path);
+    const f8_side_file *link = path ? find_link(files, path) : NULL;
+
+    if (!from || !to || !path)
         status = f8_fail_nomem(err, "a path");
-    else if (there->bytes == side->bytes)
+    else if (link && intent->overwrite)
+        status = f8_fail(err, F8_ERR_REFUSED,
+                         "%s: holds %s, which is no plain file; expected a "
+                         "new or empty folder",
+                         dst, link->path);
+    else if (!link && there && there->bytes == side->bytes)
         status = compare(from, to, side->bytes, intent->watch, &same, err);
+    free(path);
     free(to);
     free(from);
-    *state = same                ? F8_SIDE_THERE
-             : intent->overwrite ? F8_SIDE_TO_WRITE
-                                 : F8_SIDE_UNLIKE;
+    if (same)
+        *state = F8_SIDE_THERE;
+    else if ((there || link) && !intent->overwrite)
+        *state = F8_SIDE_UNLIKE;
+    else
+        *state = F8_SIDE_TO_WRITE;
     return status;
 }
 
@@ -98,9 +110,11 @@ f8_status f8_finished_sides(const f8_plan *plan, const char *dst,
     *all = true;
     for (size_t i = 0; i < plan->sides.count && status == F8_OK; i++) {
         const f8_side_file *side = &plan->sides.items[i];
+        states[i] = F8_SIDE_TO_WRITE;
+        if (!side->carried)
+            continue;
         status = look(plan, dst, files, intent, side, &states[i], err);
-        if (side->carried && states[i] == F8_SIDE_TO_WRITE)
-            *all = false;
+        *all = *all && states[i] != F8_SIDE_TO_WRITE;
     }
     return status;
 }

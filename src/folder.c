@@ -39,8 +39,10 @@ static f8_status find_blobs(f8_folder *folder, f8_error *err)
     f8_buf beside = {0};
     f8_buf_append(&beside, path, (size_t)(revision - path) - n);
     f8_buf_puts(&beside, "/blobs");
-    if (beside.failed)
+    if (beside.failed) {
+        f8_buf_free(&beside);
         return f8_fail_nomem(err, "a path");
+    }
     blobs->path = beside.data;
     blobs->fd = f8_open(beside.data, O_PATH | O_DIRECTORY | O_NOFOLLOW);
     return F8_OK; /* without one it is a folder like any other */

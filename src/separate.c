@@ -53,7 +53,7 @@ static f8_status find_places(const char *dst, const f8_side_files *files,
 }
 
 /* Whether two paths without links are one entry of one folder, which mounts
- * may give several paths. The paths are cut on the way. */
+ * may give several paths, or may be. The paths are cut on the way. */
 static bool same_entry(char *a, char *b)
 {
     struct stat of_a, of_b;
@@ -63,8 +63,8 @@ static bool same_entry(char *a, char *b)
         return false;
     name_a[name_a == a] = '\0'; /* the root is called by its slash */
     name_b[name_b == b] = '\0';
-    return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 &&
-           of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+    return stat(a, &of_a) != 0 || stat(b, &of_b) != 0 ||
+           (of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino);
 }
 
 static f8_status refuse(const char *path, const char *name, f8_error *err)
@@ -82,7 +82,7 @@ static f8_status check_place(const char *source, const char *name,
     f8_status status = F8_OK;
     char *from = realpath(source, NULL), *to = realpath(path, NULL);
 
-    if (st->st_nlink < 2 || (from && to && same_entry(from, to)))
+    if (st->st_nlink < 2 || !from || !to || same_entry(from, to))
         status = refuse(path, name, err);
     free(from);
     free(to);

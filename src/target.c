@@ -55,9 +55,10 @@ f8_status f8_target_open(const f8_plan *plan, const char *dst,
                                 intent->overwrite, &claim, err);
     if (status == F8_OK && !claim.complete)
         status = f8_journal_begin(&claim.journal, plan,
-                                  claim.finished && !intent->overwrite, err);
+                                  claim.settled && !intent->overwrite, err);
 out:
     target->complete = claim.complete;
+    target->edited = claim.edited;
     target->shard_done = claim.shard_done;
     target->shards_done = claim.shards_done;
     target->sides = claim.sides;

@@ -11,14 +11,14 @@ typedef struct f8_target {
     f8_lock lock;         /* on work_dir, when it was taken */
     bool *shard_done;     /* by an earlier run */
     uint32_t shards_done;
-    f8_side_state *sides; /* by plan->sides; in a new one all TO_WRITE */
+    f8_side_state *sides; /* by plan->sides */
+    bool edited;          /* config.json stays, though it is not as written */
     bool complete;        /* nothing is left to do; nothing was touched */
 } f8_target;
 
 /* Looks before anything is written: refuses a DST that is SRC, inside it or
- * around it, holds foreign files, or another conversion without overwrite,
- * and one without the space. A finished one is left alone, with what else it
- * holds. Else makes the
+ * around it, holds foreign files, or another conversion without overwrite, and
+ * one without the space. One that is complete is left alone. Else makes the
  * folders, takes the lock, removes what a stopped run or the conversion to be
  * replaced left, and writes the journal. On failure target is empty. */
 f8_status f8_target_open(const f8_plan *plan, const char *dst,

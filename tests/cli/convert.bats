@@ -355,8 +355,8 @@ END
     snapshot dst >before
     program 0 quantize src dst
     grep -Fxq "dst is finished: nothing to do" out
-    grep -Fxq "README.md: is not the source's, left as it is; --overwrite copies that" out
-    grep -Fxq "generation_config.json: is not the source's, left as it is; --overwrite copies that" out
+    grep -Fxq "README.md: is not as in the source, left as it is; --overwrite writes it anew" out
+    grep -Fxq "generation_config.json: is not as in the source, left as it is; --overwrite writes it anew" out
     [ ! -s err ]
     program 0 quantize src dst --report again.json
     program 0 quantize src dst --json
@@ -367,12 +367,10 @@ END
     # A file that is missing is written, and no other.
     rm dst/LICENSE
     program 0 quantize src dst
-    snapshot dst | grep -v '^.fp8cast' >after
-    grep -v '^.fp8cast' before | sed "$(grep -n ' LICENSE$\|^LICENSE' before | head -0)" >wanted
     cmp src/LICENSE dst/LICENSE
-    grep -q 'top_k": 40' dst/generation_config.json
-    grep -q a/b dst/README.md
-    [ "$(cat dst/sub/notes.txt)" = mine ]
+    but_for() { grep -v '^\.fp8cast\|^LICENSE \|^config.json \|\.index\.json ' "$1"; }
+    snapshot dst >after
+    diff <(but_for before) <(but_for after)
     # So does one that went from the source. With --overwrite it does as told,
     # but with what was never ours.
     mv src/generation_config.json gone.json
@@ -387,6 +385,71 @@ END
     # Another conversion does not take its place while others' files are there.
     refuses "fp8cast: dst: holds link, which is no plain file; expected a new or empty folder" \
         quantize src dst --scale-dtype f32 --overwrite
+}
+
+@test "a finished result: links of its user are neither followed nor removed" {
+    cp -a "$shared/src" src
+    mkdir src/tok
+    echo '{"a": 1}' >src/tok/t.json
+    echo card >src/README.md
+    program 0 quantize src dst
+    # A folder elsewhere, the source's own, a card elsewhere.
+    mkdir shared
+    echo precious >shared/t.json
+    rm -r dst/tok dst/README.md
+    ln -s ../shared dst/tok
+    echo mine >card.md
+    ln -s ../card.md dst/README.md
+    export FP8CAST_CONFINE=no
+    for target in ../shared ../src/tok; do
+        ln -sfn "$target" dst/tok
+        snapshot src >before
+        program 0 quantize src dst
+        grep -Fxq "README.md: is not as in the source, left as it is; --overwrite writes it anew" out
+        grep -Fxq "tok/t.json: is not as in the source, left as it is; --overwrite writes it anew" out
+        refuses "fp8cast: dst: holds README.md, which is no plain file; expected a new or empty folder" \
+            quantize src dst --overwrite
+        rm dst/LICENSE
+        program 0 quantize src dst
+        snapshot src >after
+        diff before after
+        [ "$(cat shared/t.json) $(cat card.md) $(readlink dst/README.md)" = \
+            'precious mine ../card.md' ]
+    done
+    # A shard that was moved away and linked is not replaced by a new one.
+    mv dst/model.safetensors away
+    ln -s ../away dst/model.safetensors
+    refuses "fp8cast: dst: holds model.safetensors, which is no plain file; expected a new or empty folder" \
+        quantize src dst
+}
+
+@test "a result that was finished: what is mended, and what not" {
+    cp -a "$shared/src" src
+    program 0 quantize src dst --shard-size 700000
+    cp -a dst whole
+    echo mine >dst/LICENSE
+    # An edited config.json is one more of its user's files ...
+    sed -i 's/262144/131072/' dst/config.json
+    program 0 quantize src dst --shard-size 700000 --json
+    holds out 'd["already_done"] is True' 'd["unlike_source"] == ["config.json", "LICENSE"]'
+    # ... which work would replace.
+    mv dst/.fp8cast/shard-00001.json kept
+    refuses "fp8cast: dst: something is missing, and config.json is not as it was written; expected it so, or --overwrite" \
+        quantize src dst --shard-size 700000
+    mv kept dst/.fp8cast/shard-00001.json
+    program 0 quantize src dst --shard-size 700000 --overwrite
+    same dst whole
+    # What is mended leaves what is the user's.
+    echo mine >dst/LICENSE
+    echo mine >dst/notes.txt
+    echo '{}' >dst/.fp8cast/shard-00001.json
+    echo '{}' >dst/model.safetensors.index.json
+    program 0 quantize src dst --shard-size 700000
+    [ "$(cat dst/LICENSE dst/notes.txt)" = "mine
+mine" ]
+    rm dst/notes.txt
+    cp whole/LICENSE dst/LICENSE
+    same dst whole
 }
 
 @test "a new repository is an empty folder" {

@@ -881,7 +881,28 @@ static void test_copy_that_cannot_be_published(void **state)
     f8_plan_free(plan);
 }
 
-/* Complete only with every byte of the small files, every shard and every
+/* The files that a run makes up. */
+static void put_made(const char *dst, const texts *t)
+{
+    put_file(path_in(dst, INDEX), t->index.data, t->index.length);
+    put_file(path_in(dst, "config.json"), t->config.data, t->config.length);
+}
+
+static void put_complete(const f8_plan *plan, const char *dst, const texts *t)
+{
+    f8_target target = open_good(plan, dst);
+
+    f8_target_close(&target);
+    for (uint64_t i = 0; i < 3; i++) {
+        put_result_shard(plan, i, path_in(dst, f8_plan_shard_name(plan, i)), 0);
+        put_measurements(plan, path_in(dst, ".fp8cast"), i);
+    }
+    make_dir(path_in(dst, "sub"));
+    put_text(path_in(dst, "sub/side.txt"), "side file");
+    put_made(dst, t);
+}
+
+/* Complete only with all of the index and config.json, every shard and every
  * side file; then nothing is touched. */
 static void test_complete(void **state)
 {
@@ -892,18 +913,9 @@ static void test_complete(void **state)
     texts t = texts_of(plan);
     const char *dst = path_in(*state, "dst");
     const char *work = path_in(*state, "dst/.fp8cast");
-    f8_target target = open_good(plan, dst);
-    f8_target_close(&target);
-    for (uint64_t i = 0; i < 3; i++) {
-        put_result_shard(plan, i, path_in(dst, f8_plan_shard_name(plan, i)), 0);
-        put_measurements(plan, work, i);
-    }
-    make_dir(path_in(dst, "sub"));
-    put_text(path_in(dst, "sub/side.txt"), "side file");
-    put_file(path_in(dst, INDEX), t.index.data, t.index.length);
-    put_file(path_in(dst, "config.json"), t.config.data, t.config.length);
+    put_complete(plan, dst, &t);
     set_mtime(path_in(work, "journal.json"), 1000000000, 0);
-    target = open_good(plan, dst);
+    f8_target target = open_good(plan, dst);
     assert_true(target.complete);
     assert_int_equal(target.shards_done, 3);
     f8_target_close(&target);
@@ -938,36 +950,72 @@ static void test_complete(void **state)
         if (target.complete)
             fail_msg("complete without %s", files[i]);
         f8_target_close(&target);
-        put_file(path_in(dst, files[i]), bytes, n);
-        if (i < 3) { /* one byte is another; the first may be its user's */
-            bytes[0] ^= 1;
-            put_file(path_in(dst, files[i]), bytes, n);
-            target = open_good(plan, dst);
-            if (target.complete != (i == 0))
-                fail_msg("another %s: %d", files[i], target.complete);
-            assert_int_equal(target.sides[0],
-                             i == 0 ? F8_SIDE_UNLIKE : F8_SIDE_TO_WRITE);
-            f8_target_close(&target);
-            f8_error err = {0};
-            expect_ok(open_target(plan, dst, true, &target, &err), &err);
-            assert_false(target.complete);
-            assert_int_equal(target.sides[0], F8_SIDE_TO_WRITE);
-            f8_target_close(&target);
-            bytes[0] ^= 1;
-        }
         /* What is not finished loses what makes it look so. */
-        if (i > 0) {
-            assert_false(exists(path_in(dst, "config.json")));
-            assert_false(exists(path_in(dst, INDEX)));
-        }
-        put_file(path_in(dst, INDEX), t.index.data, t.index.length);
-        put_file(path_in(dst, "config.json"), t.config.data, t.config.length);
+        assert_int_equal(exists(path_in(dst, "config.json")), i == 0);
+        assert_int_equal(exists(path_in(dst, INDEX)), i == 0);
+        put_made(dst, &t);
         put_file(path_in(dst, files[i]), bytes, n);
         free(bytes);
         target = open_good(plan, dst);
         assert_true(target.complete);
         f8_target_close(&target);
     }
+    texts_free(&t);
+    f8_plan_free(plan);
+}
+
+/* One byte of it is another: side file and config.json may be their user's. */
+static void test_edited(void **state)
+{
+    static const struct {
+        const char *file;
+        bool complete, edited;
+        f8_side_state side;
+    } cases[] = {
+        {"sub/side.txt", true, false, F8_SIDE_UNLIKE},
+        {INDEX, false, false, F8_SIDE_THERE},
+        {"config.json", true, true, F8_SIDE_THERE},
+    };
+    f8_error err = {0};
+
+    put_sources(*state);
+    f8_plan *plan = usual_plan(*state);
+    texts t = texts_of(plan);
+    const char *dst = path_in(*state, "dst");
+    put_complete(plan, dst, &t);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        size_t n;
+        const char *path = path_in(dst, cases[i].file);
+        char *bytes = get_file(path, &n);
+        bytes[0] ^= 1;
+        put_file(path, bytes, n);
+        f8_target target = open_good(plan, dst);
+        assert_int_equal(target.complete, cases[i].complete);
+        assert_int_equal(target.edited, cases[i].edited);
+        assert_int_equal(target.sides[0], cases[i].side);
+        f8_target_close(&target);
+        put_made(dst, &t);
+        put_file(path, bytes, n);
+        expect_ok(open_target(plan, dst, true, &target, &err), &err);
+        assert_false(target.complete || target.edited);
+        assert_int_equal(target.sides[0],
+                         i == 0 ? F8_SIDE_TO_WRITE : F8_SIDE_THERE);
+        f8_target_close(&target);
+        bytes[0] ^= 1;
+        put_made(dst, &t);
+        put_file(path, bytes, n);
+        free(bytes);
+    }
+    /* With work to be done an edited config.json would be lost. */
+    put_text(path_in(dst, "config.json"), "{}");
+    assert_int_equal(unlink(path_in(dst, SHARD_2)), 0);
+    char message[2 * 4096];
+    snprintf(message, sizeof message,
+             "%s: something is missing, and config.json is not as it was "
+             "written; expected it so, or --overwrite",
+             dst);
+    expect_refused(plan, dst, F8_ERR_REFUSED, message);
+    assert_true(exists(path_in(dst, "config.json")));
     texts_free(&t);
     f8_plan_free(plan);
 }
@@ -1039,6 +1087,7 @@ int main(void)
         TEST_IN_DIR(test_put_and_copy),
         TEST_IN_DIR(test_copy_that_cannot_be_published),
         TEST_IN_DIR(test_complete),
+        TEST_IN_DIR(test_edited),
         TEST_IN_DIR(test_stopped_while_measurements_are_read),
     };
     return cmocka_run_group_tests_name("journal and target", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* test_limits.c - what a result may have: docs/format.md, section 1. Each limit
- * is met exactly, which is allowed, and then exceeded by one. */
+ * but that of the index's length, which takes a million long names, is met
+ * exactly, which is allowed, and then exceeded by one. */
 #include "helpers.h"
 
 #include "limits.h"
