@@ -427,8 +427,8 @@ static f8_status tell_misplaced(opening *o, const f8_tensor *t,
                                 const char *said)
 {
     const f8_checkpoint *cp = o->cp;
-    uint32_t found = f8_checkpoint_find(cp, t->name)->file;
-    bool twice = !strcmp(cp->files[found].name, said);
+    const f8_tensor *found = f8_checkpoint_find(cp, t->name);
+    bool twice = found && !strcmp(cp->files[found->file].name, said);
 
     return f8_problem(
         o->problems, o->err, "%s: tensor %s is here%s, %s puts it in %s%s",

@@ -141,18 +141,19 @@ END
 }
 
 @test "a file of the layout that cannot name all its tensors" {
-    printf '%s\n' 'family many' 'keep *' 'layout one' 'file all *' end >my.rules
+    printf '%s\n' 'family many' 'quantize *' 'layout one' 'file all *' end >my.rules
     mkdir src
     "$PYTHON" - src <<'END'
 import json
 import struct
 import sys
-names = [f"{'x' * 400}.{i}" for i in range(50000)]
-header = json.dumps({name: {"dtype": "U8", "shape": [1],
-                            "data_offsets": [i, i + 1]}
+# Each comes to two of the result's: 30 MB of names and places.
+names = [f"{'x' * 400}.{i}.weight" for i in range(30000)]
+header = json.dumps({name: {"dtype": "BF16", "shape": [1, 1],
+                            "data_offsets": [2 * i, 2 * i + 2]}
                      for i, name in enumerate(names)}).encode()
 with open(f"{sys.argv[1]}/model.safetensors", "wb") as file:
-    file.write(struct.pack("<Q", len(header)) + header + bytes(len(names)))
+    file.write(struct.pack("<Q", len(header)) + header + bytes(2 * len(names)))
 with open(f"{sys.argv[1]}/config.json", "w") as file:
     file.write('{"model_type": "many"}')
 END
