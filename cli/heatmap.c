@@ -42,7 +42,8 @@ typedef struct scale {
 
 typedef struct heatmap {
     axis layers, kinds;
-    double *values; /* by place in layers, then in kinds; NaN: no such tensor */
+    double *values; /* by place in layers, then in kinds; NaN: no such tensor,
+                     * or nothing of it was measured */
     uint64_t *tensors;
     scale colours;
 } heatmap;

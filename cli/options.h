@@ -24,7 +24,7 @@ typedef enum command_id {
 
 /* What `report` writes. */
 typedef enum report_format {
-    REPORT_DEFAULT, /* by the ending of the file's name, else text */
+    REPORT_DEFAULT, /* by the ending of the file's name; none: text */
     REPORT_TEXT,
     REPORT_HTML,
     REPORT_MD

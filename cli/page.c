@@ -110,18 +110,20 @@ static void put_lead(FILE *out, const report_doc *report)
 
 static void remark_list(FILE *out, const report_remarks *remarks)
 {
+    size_t shown = 0;
+
     if (remarks->lines_count > 0)
         fputs("<ul>\n", out);
-    for (size_t i = 0; i < remarks->lines_count && i < REMARKS_SHOWN; i++) {
+    for (; shown < remarks->lines_count && shown < REMARKS_SHOWN; shown++) {
         fputs("<li>", out);
-        code(out, remarks->lines[i]);
+        code(out, remarks->lines[shown]);
         fputs("</li>\n", out);
     }
     if (remarks->lines_count > 0)
         fputs("</ul>\n", out);
-    if (remarks->total > REMARKS_SHOWN)
+    if (remarks->total > shown)
         fprintf(out, "<p>… and %s more.</p>\n",
-                text_count(remarks->total - REMARKS_SHOWN).text);
+                text_count(remarks->total - shown).text);
 }
 
 /* What verify found comes before all figures. */

@@ -126,7 +126,9 @@ typedef enum f8_scales {
     F8_SCALES_DEFAULT = 0, /* amax                                          */
     F8_SCALES_AMAX,        /* largest |w| / 448                             */
     F8_SCALES_MSE,         /* the bfloat16 number of least squared error    */
-    F8_SCALES_POW2         /* largest |w| / 448, up to a power of two       */
+    F8_SCALES_POW2         /* largest |w| / 448, up to a power of two, or
+                              the one below where a weight would else be
+                              infinite                                      */
 } f8_scales;
 
 /* "amax", "mse" or "pow2"; NULL for no such choice. The default's is "amax". */
@@ -535,7 +537,7 @@ typedef struct f8_verdict_summary {
     uint64_t blocks, blocks_amax, blocks_pow2;
     f8_scales choice; /* that all of them agree with; F8_SCALES_DEFAULT: none */
     /* Relative RMS once an engine has rounded each scale up to a power of two
-     * and quantised what it read anew. */
+     * and quantised what it read anew; NaN if no block was measured. */
     double e8m0_relative_rms;
     /* The family's layout that quantises just what is FP8 in dst; NULL: none
      * does. As long as the verdict. */

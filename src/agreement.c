@@ -296,11 +296,12 @@ static f8_status check_too_few(f8_agreement *v, const f8_modules *modules,
     {
         if (json_is_true(needed) && !lists(e, module) &&
             !json_object_get(modules->quantised, module) && status == F8_OK)
-            status = f8_problem(v->problems, err,
-                                "%s: %s: %s is not FP8 and not listed; a "
-                                "loader would convert it: %s",
-                                F8_CONFIG_NAME, e->key, module,
-                                f8_module_unlisted(module));
+            status = f8_problem(
+                v->problems, err,
+                "%s: %s: %s is not FP8 and not listed; a "
+                "loader would convert it: %s",
+                F8_CONFIG_NAME, e->key, module,
+                f8_module_unlisted(module, f8_transformers_reads(module)));
     }
     return status;
 }
@@ -499,12 +500,28 @@ f8_status f8_agreement_check_scales(f8_agreement *pair, uint64_t powers,
 
 /* ---- both ---------------------------------------------------------------- */
 
+/* null is no quantization, and yet `quantize` refuses it. */
+static f8_status check_unquantised(const f8_checkpoint *source, f8_error *err)
+{
+    const char *where = "";
+    const json_t *found = f8_checkpoint_quantization(source, &where);
+
+    if (!found)
+        return F8_OK;
+    if (json_is_null(found))
+        return f8_fail(err, F8_ERR_REFUSED,
+                       "%s/%s: \"%s\" is null: expected no such member, since "
+                       "the result has its own; remove it",
+                       source->dir, F8_CONFIG_NAME, where);
+    return f8_fail(err, F8_ERR_REFUSED,
+                   "%s/%s: expected an unquantised source, found \"%s\"",
+                   source->dir, F8_CONFIG_NAME, where);
+}
+
 f8_status f8_agreement_open(f8_agreement *pair, const char *src,
                             const char *dst, const f8_options *options,
                             f8_findings *findings, f8_error *err)
 {
-    const char *where = "";
-
     memset(pair, 0, sizeof *pair);
     pair->findings = findings;
     pair->problems = &findings->faults;
@@ -512,12 +529,8 @@ f8_status f8_agreement_open(f8_agreement *pair, const char *src,
     f8_status status =
         f8_checkpoint_open(src, F8_OPEN_CONFIG | F8_OPEN_FOLLOW_LINKS, NULL,
                            &pair->plan.source, err);
-    if (status == F8_OK &&
-        f8_checkpoint_quantization(pair->plan.source, &where))
-        status = f8_fail(err, F8_ERR_REFUSED,
-                         "%s/%s: expected an unquantised source, found "
-                         "\"%s\"",
-                         src, F8_CONFIG_NAME, where);
+    if (status == F8_OK)
+        status = check_unquantised(pair->plan.source, err);
     if (status == F8_OK)
         status = f8_plan_decide(&pair->plan, options, err);
     if (status == F8_OK)

@@ -11,15 +11,29 @@ bool f8_is_scale_name(const char *name)
     return n > m && strcmp(name + n - m, F8_SCALE_SUFFIX) == 0;
 }
 
+/* Whether a dotted name has this part behind its first. */
+static bool has_part(const char *name, const char *part)
+{
+    size_t n = strlen(part);
+
+    for (const char *at = name; (at = strchr(at, '.'));) {
+        at++;
+        if (!strncmp(at, part, n) && (at[n] == '.' || !at[n]))
+            return true;
+    }
+    return false;
+}
+
 bool f8_transformers_reads(const char *name)
 {
-    /* DeepSeek's and GLM's is one layer more, of which only these are the
-     * draft's by their name. */
-    static const char *const draft[] = {".eh_proj.", ".enorm.", ".hnorm.",
-                                        ".shared_head."};
+    /* DeepSeek's and GLM's is one layer more, of which only the first four are
+     * the draft's by their name; the others are ERNIE's. */
+    static const char *const draft[] = {
+        "eh_proj",   "enorm",        "hnorm",           "shared_head",
+        "mtp_block", "mtp_emb_norm", "mtp_hidden_norm", "mtp_linear_proj"};
 
     for (size_t i = 0; i < sizeof draft / sizeof *draft; i++) {
-        if (strstr(name, draft[i]))
+        if (has_part(name, draft[i]))
             return false;
     }
     return strncmp(name, "mtp.", 4) != 0;
@@ -82,7 +96,6 @@ static const char *made_of(const f8_checkpoint *cp, const char *weight,
 
     if (cp->has_gaps && !has_other)
         return "";
-
     if (has_other)
         return reads ? ": vLLM and transformers raise, SGLang drops it without "
                        "a word or raises"

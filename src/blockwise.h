@@ -19,9 +19,9 @@
 /* Whether a tensor of this name would be the scale of another. */
 bool f8_is_scale_name(const char *name);
 
-/* Whether transformers reads a tensor of this name: it leaves out the draft
- * layer, which the two engines read. Of a draft layer among the others' numbers
- * only what no other layer has is known for it. */
+/* Whether transformers reads a tensor or module of this name: it leaves out the
+ * draft layer, which the two engines read. Of a draft layer among the others'
+ * numbers only what no other layer has is known for it. */
 bool f8_transformers_reads(const char *name);
 
 /* What one tensor of the checkpoint is. */

@@ -33,6 +33,8 @@ static void describe(f8_inventory *inventory)
         f8_show(inventory->checkpoint->model_type, F8_SHOWN_BYTES);
     if (!config || json_is_null(config)) {
         f8_buf_puts(text, "none");
+        if (config) /* for which `quantize` refuses it */
+            f8_buf_printf(text, ", %s is null", where);
         return;
     }
     f8_buf_puts(text, method ? f8_show(method, F8_SHOWN_BYTES).text

@@ -8,6 +8,7 @@
  * (configs/model_config.py). */
 #include "likeness.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 typedef struct likeness {
     const json_t *source, *result;
     f8_findings *findings;
+    bool dtype_told; /* that the result's own is another than the source's */
 } likeness;
 
 /* ---- the type to compute in ---------------------------------------------- */
@@ -38,12 +40,20 @@ static const char *dtype_in(const json_t *object, const char **key)
     return NULL;
 }
 
-/* A whole config's: its own, or its language model's. */
+/* The object that has a whole config's: itself, or its language model's. */
+static const json_t *dtype_place(const json_t *config)
+{
+    const char *key;
+
+    return dtype_in(config, &key) ? config
+                                  : json_object_get(config, "text_config");
+}
+
 static const char *dtype_of(const json_t *config)
 {
-    const char *key, *own = dtype_in(config, &key);
+    const char *key;
 
-    return own ? own : dtype_in(json_object_get(config, "text_config"), &key);
+    return dtype_in(dtype_place(config), &key);
 }
 
 static bool is_text_or_none(const json_t *value)
@@ -59,9 +69,20 @@ static bool is_dtype(const f8_setting_place *place)
            !strcmp(place->key, dtype_keys[1]);
 }
 
+static f8_status tell_dtype(const likeness *l, const char *path,
+                            const char *ours, const char *theirs, f8_error *err)
+{
+    return f8_problem(&l->findings->warnings, err,
+                      "%s: \"%s\" is \"%s\", in the source \"%s\"; loaders "
+                      "compute in it unless they are told otherwise, or raise",
+                      F8_CONFIG_NAME, f8_show(path, F8_SHOWN_BYTES).text,
+                      f8_show(ours, F8_SHOWN_BYTES).text,
+                      f8_show(theirs, F8_SHOWN_BYTES).text);
+}
+
 /* One that is left out is told of for the whole config; one that is new on this
  * level has to be what the source says elsewhere. */
-static f8_status check_dtype(const likeness *l, const f8_setting_place *place,
+static f8_status check_dtype(likeness *l, const f8_setting_place *place,
                              f8_error *err)
 {
     const char *key = "";
@@ -74,20 +95,27 @@ static f8_status check_dtype(const likeness *l, const f8_setting_place *place,
     if (!ours || !theirs || !strcmp(ours, theirs) ||
         strcmp(key, place->key) != 0)
         return F8_OK;
-    return f8_problem(&l->findings->warnings, err,
-                      "%s: \"%s\" is \"%s\", in the source \"%s\"; loaders "
-                      "compute in it unless they are told otherwise, or raise",
-                      F8_CONFIG_NAME, f8_show(place->path, F8_SHOWN_BYTES).text,
-                      f8_show(ours, F8_SHOWN_BYTES).text,
-                      f8_show(theirs, F8_SHOWN_BYTES).text);
+    if (place->outer_b == dtype_place(l->result))
+        l->dtype_told = true;
+    return tell_dtype(l, place->path, ours, theirs, err);
 }
 
-static f8_status check_no_dtype(const likeness *l, f8_error *err)
+/* The one that counts may be left out, and another, of an older name or of the
+ * language model, counts in its place: no place of its own differs then. */
+static f8_status check_whole_dtype(const likeness *l, f8_error *err)
 {
-    const char *theirs = dtype_of(l->source);
+    const json_t *place = dtype_place(l->result);
+    const char *theirs = dtype_of(l->source), *key = "";
+    const char *ours = dtype_in(place, &key);
 
-    if (!theirs || dtype_of(l->result))
+    if (!theirs || (ours && (!strcmp(ours, theirs) || l->dtype_told)))
         return F8_OK;
+    if (ours) {
+        char path[sizeof "text_config.torch_dtype"];
+        snprintf(path, sizeof path, "%s%s",
+                 place == l->result ? "" : "text_config.", key);
+        return tell_dtype(l, path, ours, theirs, err);
+    }
     return f8_problem(&l->findings->warnings, err,
                       "%s: no \"dtype\", in the source \"%s\"; SGLang takes "
                       "it for float32, and computes in float16, with Gemma in "
@@ -108,25 +136,28 @@ static bool may_differ(const likeness *l, const f8_setting_place *place)
            !strcmp(place->key, "_name_or_path");
 }
 
-static f8_shown show(const json_t *value, int digits)
-{
-    size_t flags =
-        JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION((size_t)digits);
-    char *text = value ? json_dumps(value, flags) : NULL;
-    /* Only memory could have run out: the fault is told without the value. */
-    f8_shown shown = f8_show(!value ? "none"
-                             : text ? text
-                                    : "another value",
-                             F8_SHOWN_BYTES / 2);
+/* Both values, short enough for one line. */
+typedef struct shown_pair {
+    f8_shown a, b;
+} shown_pair;
 
-    free(text);
-    return shown;
+static f8_shown show(const json_t *value, const char *text)
+{
+    /* Only memory could have run out: the fault is told without the value. */
+    return f8_show(!value ? "none"
+                   : text ? text
+                          : "another value",
+                   F8_SHOWN_BYTES / 2);
 }
 
-/* 15 digits are what a person wrote, 17 tell all numbers apart. */
-static int digits_of(const f8_setting_place *place)
+static shown_pair show_values(const f8_setting_place *place)
 {
-    return strcmp(show(place->a, 15).text, show(place->b, 15).text) ? 15 : 17;
+    f8_setting_texts texts = f8_setting_print(place->a, place->b);
+    shown_pair shown = {show(place->a, texts.a), show(place->b, texts.b)};
+
+    free(texts.a);
+    free(texts.b);
+    return shown;
 }
 
 /* One is whole to JSON, the other is not: some loaders check the kind, of a
@@ -134,18 +165,20 @@ static int digits_of(const f8_setting_place *place)
 static f8_status tell_kind(const likeness *l, const f8_setting_place *place,
                            f8_error *err)
 {
+    shown_pair shown = show_values(place);
+
     return f8_problem(&l->findings->warnings, err,
                       "%s: \"%s\" is %s, in the source %s; loaders that want "
                       "%s raise",
                       F8_CONFIG_NAME, f8_show(place->path, F8_SHOWN_BYTES).text,
-                      show(place->b, 15).text, show(place->a, 15).text,
+                      shown.b.text, shown.a.text,
                       json_is_integer(place->a) ? "an integer" : "a float");
 }
 
 static f8_status check_place(void *ctx, const f8_setting_place *place,
                              f8_error *err)
 {
-    const likeness *l = ctx;
+    likeness *l = ctx;
 
     if (place->key && may_differ(l, place))
         return F8_OK;
@@ -158,12 +191,11 @@ static f8_status check_place(void *ctx, const f8_setting_place *place,
         return f8_problem(&l->findings->faults, err,
                           "%s: \"%s\" is not in the source", F8_CONFIG_NAME,
                           path.text);
-    int digits = digits_of(place);
+    shown_pair shown = show_values(place);
     return f8_problem(&l->findings->faults, err,
                       "%s: \"%s\" is not as in the source: expected %s, found "
                       "%s",
-                      F8_CONFIG_NAME, path.text, show(place->a, digits).text,
-                      show(place->b, digits).text);
+                      F8_CONFIG_NAME, path.text, shown.a.text, shown.b.text);
 }
 
 f8_status f8_likeness_check(const json_t *source, const json_t *result,
@@ -173,5 +205,5 @@ f8_status f8_likeness_check(const json_t *source, const json_t *result,
     f8_status status =
         f8_settings_walk("", source, result, check_place, &l, err);
 
-    return status == F8_OK ? check_no_dtype(&l, err) : status;
+    return status == F8_OK ? check_whole_dtype(&l, err) : status;
 }

@@ -49,38 +49,50 @@ bool f8_module_is_plain(const char *entry)
     return *entry && strspn(entry, allowed) == strlen(entry);
 }
 
-const char *f8_module_unlisted(const char *module)
+/* What engines make of modules whose name matches; the first that does counts,
+ * and the last one always does. */
+typedef struct effect {
+    const char *pattern, *effect;
+} effect;
+
+static const char *effect_on(const char *module, const effect *known)
+{
+    while (!f8_glob_match(known->pattern, module))
+        known++;
+    return known->effect;
+}
+
+const char *f8_module_unlisted(const char *module, bool in_transformers)
 {
     static const char linear_attention[] =
         "vLLM casts it into FP8 without a word, SGLang raises, transformers "
         "does on a GPU";
     static const char head[] =
         "transformers does on a GPU, vLLM and SGLang do not";
-    /* The first that matches. transformers leaves out what is of `mtp.`. */
-    static const struct {
-        const char *pattern, *effect;
-    } known[] = {
+    static const effect of_all[] = {
         {"*.in_proj_a", linear_attention},
         {"*.in_proj_b", linear_attention},
         {"*.in_proj_ba", linear_attention},
+        {"*visual.*", "vLLM casts it into FP8 without a word, SGLang does "
+                      "not, transformers does on a GPU"},
+        {"*.shared_expert_gate", head},
+        {"*lm_head", head},
+        {"*", "by the model, vLLM and SGLang cast it into FP8 without a word, "
+              "raise or leave it, transformers converts it on a GPU or leaves "
+              "it"},
+    };
+    static const effect of_engines[] = {
         {"mtp.*.shared_expert_gate",
          "so far vLLM and SGLang do not, transformers does not read it"},
         {"mtp.fc", "vLLM casts it into FP8 without a word, SGLang does not, "
                    "transformers does not read it"},
         {"mtp.*", "vLLM and SGLang cast it into FP8 without a word, "
                   "transformers does not read it"},
-        {"*visual.*", "vLLM casts it into FP8 without a word, SGLang does "
-                      "not, transformers does on a GPU"},
-        {"*.shared_expert_gate", head},
-        {"*lm_head", head},
+        {"*", "by the model, vLLM and SGLang cast it into FP8 without a word, "
+              "raise or leave it, transformers does not read it"},
     };
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (f8_glob_match(known[i].pattern, module))
-            return known[i].effect;
-    }
-    return "by the model, vLLM and SGLang cast it into FP8 without a word, "
-           "raise or leave it, transformers converts it on a GPU or leaves it";
+    return effect_on(module, in_transformers ? of_all : of_engines);
 }
 
 void f8_module_kind(const char *tensor, char *kind, size_t size)

@@ -18,8 +18,9 @@ size_t f8_module_full_length(const char *tensor);
 bool f8_module_is_plain(const char *entry);
 
 /* What engines make of a kept module that must be listed and is not: of each
- * of them. docs/loaders.md has it tried. */
-const char *f8_module_unlisted(const char *module);
+ * of them; transformers may not read it at all. docs/loaders.md has it tried.
+ */
+const char *f8_module_unlisted(const char *module, bool in_transformers);
 
 /* What error statistics group a tensor by: the module's name behind the last
  * number in it, with `experts.` in front for an expert. Written to kind, cut

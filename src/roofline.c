@@ -138,12 +138,15 @@ typedef struct layer_counts {
 
 /* Which layers have a window where layer_types does not say it, as transformers
  * 5.19 fills it in: all (where use_sliding_window is given, if it is true),
- * those from max_window_layers on, or all but every so-manieth. */
+ * those from max_window_layers on, every second before that, or all but every
+ * so-manieth, and but the last where that is forced to be full. */
 typedef enum habit {
     ALL_SLIDE,
     ALL_SLIDE_IF_USED,
     LATE_SLIDE,
+    EARLY_SLIDE,
     SLIDE_BETWEEN,
+    SLIDE_BEFORE_LAST,
     CHUNKED_BETWEEN,
     LINEAR_BETWEEN
 } habit;
@@ -162,8 +165,10 @@ static const struct usual {
     {"qwen3_moe", ALL_SLIDE_IF_USED, NULL, 0},
     {"qwen2", LATE_SLIDE, NULL, 28},
     {"qwen3", LATE_SLIDE, NULL, 28},
+    {"qwen2_moe", EARLY_SLIDE, NULL, 28},
     {"gemma3_text", SLIDE_BETWEEN, "sliding_window_pattern", 6},
-    {"gemma4_text", SLIDE_BETWEEN, "", 6},
+    {"gemma4_text", SLIDE_BEFORE_LAST, "", 6},
+    {"gpt_oss", SLIDE_BETWEEN, "", 2},
     {"llama4_text", CHUNKED_BETWEEN, "no_rope_layer_interval", 4},
     {"qwen3_next", LINEAR_BETWEEN, "full_attention_interval", 4},
     {"qwen3_5_text", LINEAR_BETWEEN, "full_attention_interval", 4},
@@ -194,9 +199,10 @@ static double sliding_layers(const json_t *text, const struct usual *usual,
     if (NUMBER(text, "sliding_window") == 0 ||
         (usual->habit != ALL_SLIDE && !is_used))
         return 0;
-    if (usual->habit != LATE_SLIDE)
-        return layers;
-    return most < layers ? layers - fmax(most, 0) : 0;
+    most = fmax(fmin(most, layers), 0);
+    if (usual->habit == LATE_SLIDE)
+        return layers - most;
+    return usual->habit == EARLY_SLIDE ? ceil(most / 2) : layers;
 }
 
 /* Layers between those of full attention; no_rope_layers may name them. */
@@ -214,7 +220,9 @@ static double layers_between(const json_t *text, const struct usual *usual,
         }
         return fmin(count, layers);
     }
-    return layers - floor(layers / (interval > 0 ? interval : usual->interval));
+    double full = layers / (interval > 0 ? interval : usual->interval);
+    return layers -
+           (usual->habit == SLIDE_BEFORE_LAST ? ceil(full) : floor(full));
 }
 
 static layer_counts usual_counts(const json_t *text)
@@ -229,9 +237,11 @@ static layer_counts usual_counts(const json_t *text)
     case ALL_SLIDE:
     case ALL_SLIDE_IF_USED:
     case LATE_SLIDE:
+    case EARLY_SLIDE:
         counts.sliding = sliding_layers(text, usual, layers);
         break;
     case SLIDE_BETWEEN:
+    case SLIDE_BEFORE_LAST:
         counts.sliding = layers_between(text, usual, layers);
         break;
     case CHUNKED_BETWEEN:
@@ -248,6 +258,10 @@ static layer_counts usual_counts(const json_t *text)
 static layer_counts count_layers(const json_t *text)
 {
     const json_t *types = json_object_get(text, "layer_types"), *one;
+    const struct usual *usual = usual_of(text);
+    size_t forced = usual && usual->habit == SLIDE_BEFORE_LAST
+                        ? json_array_size(types)
+                        : 0; /* counted from 1 */
     layer_counts counts = {0};
     size_t i;
 
@@ -255,7 +269,8 @@ static layer_counts count_layers(const json_t *text)
         return usual_counts(text);
     json_array_foreach(types, i, one)
     {
-        const char *name = json_string_value(one);
+        const char *name =
+            i + 1 == forced ? "full_attention" : json_string_value(one);
         counts.full += name && !strcmp(name, "full_attention");
         counts.sliding += name && !strcmp(name, "sliding_attention");
         counts.chunked += name && !strcmp(name, "chunked_attention");
@@ -472,6 +487,7 @@ static f8_status count_checkpoint(count *c, const char *path,
                                   f8_error *err)
 {
     const char *where;
+    const json_t *found;
     f8_plan plan = {.scale_dtype = options->scale_dtype};
 
     f8_status status = f8_checkpoint_open(
@@ -479,8 +495,8 @@ static f8_status count_checkpoint(count *c, const char *path,
     if (status != F8_OK)
         goto out;
     c->model = read_anatomy(plan.source, context);
-    c->made->summary.is_quantized =
-        f8_checkpoint_quantization(plan.source, &where) != NULL;
+    found = f8_checkpoint_quantization(plan.source, &where);
+    c->made->summary.is_quantized = found && !json_is_null(found);
     if (!c->made->summary.is_quantized)
         status = f8_plan_decide(&plan, options, err);
     if (status == F8_OK)

@@ -12,7 +12,9 @@ f8_dtype f8_scale_storage(f8_scale_dtype dtype);
 bool f8_scale_from_storage(f8_dtype stored, f8_scale_dtype *out);
 
 /* Stores amax / 448 as dtype at `to` (1, 2 or 4 bytes) and returns the value
- * that was stored, which is what weights must be divided by. */
+ * that was stored, which is what weights must be divided by. In UE8M0 that is a
+ * power of two: rounded up, or the one below it where amax's code under that
+ * times it is infinite. */
 float f8_scale_store(float amax, f8_scale_dtype dtype, void *to);
 /* Value of a stored scale; `at` needs no alignment. */
 float f8_scale_load(const void *at, f8_scale_dtype dtype);

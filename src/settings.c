@@ -14,18 +14,33 @@ typedef struct walk {
 
 /* ---- noting -------------------------------------------------------------- */
 
-/* The value as text with so many digits; NULL of nothing, or when memory ran
- * out. */
-static const char *print(f8_settings *out, const json_t *value, int digits)
+/* What a person wrote, and what tells all numbers apart. */
+enum { FEW_DIGITS = 15, ALL_DIGITS = 17 };
+
+static char *print(const json_t *value, int digits)
 {
     size_t flags =
         JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION((size_t)digits);
-    char *text = value ? json_dumps(value, flags) : NULL;
-    const char *kept =
-        text ? f8_arena_copy(&out->strings, text, strlen(text)) : NULL;
 
-    free(text);
-    return kept;
+    return value ? json_dumps(value, flags) : NULL;
+}
+
+f8_setting_texts f8_setting_print(const json_t *a, const json_t *b)
+{
+    f8_setting_texts texts = {print(a, FEW_DIGITS), print(b, FEW_DIGITS)};
+
+    if (texts.a && texts.b && !strcmp(texts.a, texts.b)) {
+        free(texts.a);
+        free(texts.b);
+        texts.a = print(a, ALL_DIGITS);
+        texts.b = print(b, ALL_DIGITS);
+    }
+    return texts;
+}
+
+static const char *keep(f8_settings *out, const char *text)
+{
+    return text ? f8_arena_copy(&out->strings, text, strlen(text)) : NULL;
 }
 
 /* A place in the list. */
@@ -40,15 +55,12 @@ static f8_status note(void *ctx, const f8_setting_place *place, f8_error *err)
     if (out->count >= F8_SETTINGS_KEPT ||
         out->strings.bytes >= F8_SETTINGS_KEPT_BYTES)
         return F8_OK;
-    /* 15 digits are what a person wrote, 17 tell all numbers apart. */
-    f8_setting setting = {
-        .path = f8_arena_copy(&out->strings, place->path, strlen(place->path)),
-        .a = print(out, a, 15),
-        .b = print(out, b, 15)};
-    if (setting.a && setting.b && !strcmp(setting.a, setting.b)) {
-        setting.a = print(out, a, 17);
-        setting.b = print(out, b, 17);
-    }
+    f8_setting_texts texts = f8_setting_print(a, b);
+    f8_setting setting = {.path = keep(out, place->path),
+                          .a = keep(out, texts.a),
+                          .b = keep(out, texts.b)};
+    free(texts.a);
+    free(texts.b);
     if (!setting.path || (a && !setting.a) || (b && !setting.b) ||
         !f8_grow((void **)&out->items, &out->capacity, out->count,
                  sizeof setting))

@@ -30,6 +30,14 @@ f8_status f8_settings_walk(const char *name, const json_t *a, const json_t *b,
 /* Whether both are numbers, and equal, of whatever kind. */
 bool f8_settings_equal_numbers(const json_t *a, const json_t *b);
 
+/* Two values that are not the same as JSON on one line, so that the lines are
+ * not the same either. NULL of what is not there, or when memory ran out; the
+ * caller frees both. */
+typedef struct f8_setting_texts {
+    char *a, *b;
+} f8_setting_texts;
+f8_setting_texts f8_setting_print(const json_t *a, const json_t *b);
+
 /* A value that is not the same, or that one side lacks. */
 typedef struct f8_setting {
     const char *path;  /* "text_config.layer_types[3]" */

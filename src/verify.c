@@ -550,6 +550,15 @@ static f8_status count_results(verification *v, f8_error *err)
     return status;
 }
 
+/* Where nothing was measured there is no error, not one of 0. */
+static double e8m0_relative_rms(const verification *v)
+{
+    if (v->verdict->summary.blocks == 0)
+        return NAN;
+    return f8_sums_relative_rms(&(f8_sums){.w2 = f8_exact_value(&v->w2),
+                                           .e2 = f8_exact_value(&v->e8m0_e2)});
+}
+
 /* ---- the public calls ---------------------------------------------------- */
 
 static f8_status verify(verification *v, const char *src, const char *dst,
@@ -586,7 +595,8 @@ static f8_status verify(verification *v, const char *src, const char *dst,
         const f8_verdict_summary *s = &v->verdict->summary;
         /* Both live as long as the verdict. */
         v->verdict->report->sides.layout = s->layout ? s->layout : "other";
-        status = f8_serving_make(&v->pair.plan, v->power_blocks == s->blocks,
+        status = f8_serving_make(&v->pair.plan,
+                                 s->blocks > 0 && v->power_blocks == s->blocks,
                                  &v->verdict->serving, err);
     }
     return status;
@@ -616,8 +626,7 @@ f8_status f8_verify(const char *src, const char *dst, const f8_options *options,
         v.verdict->summary.faults = v.verdict->findings.faults.total;
         v.verdict->summary.warnings = v.verdict->findings.warnings.total;
         v.verdict->summary.notes = v.verdict->findings.notes.total;
-        v.verdict->summary.e8m0_relative_rms = f8_sums_relative_rms(&(f8_sums){
-            .w2 = f8_exact_value(&v.w2), .e2 = f8_exact_value(&v.e8m0_e2)});
+        v.verdict->summary.e8m0_relative_rms = e8m0_relative_rms(&v);
         v.verdict->summary.seconds = f8_now() - start;
         s->source_bytes = v.pair.plan.source->tensor_bytes;
         s->result_bytes = v.pair.result->tensor_bytes;

@@ -257,6 +257,15 @@ END
     report bad.json >out
     grep -qx 'Qwen3.6-35B-A3B-FP8: 7,000 faults' out
     grep -qx '  ... and 6,980 more' out
+    # The rest is what is not shown, of a shorter list too.
+    "$PYTHON" -c 'import json
+d = json.load(open("bad.json"))
+d["verdict"]["fault_list"] = ["only one"]
+json.dump(d, open("short.json", "w"))'
+    report short.json --format html >short.html
+    grep -q '6,999 more' short.html
+    report short.json >short
+    grep -qx '  ... and 6,999 more' short
     grep -q '^not measured: 5 of .* blocks, with 1,234 weights$' out
     refused "no model card of a result in which verify found 7,000 faults, \
 the first: tensor <b>|\`x\`\\xe2\\x80\\xae: wrong" \

@@ -210,14 +210,21 @@ END
     done
 }
 
-# nothing_of ENDING VALUE: with all those bytes set there is no error at all.
+# nothing_of ENDING VALUE: with all those bytes set there is no error at all,
+# and nothing is said of what rounding the scales would cost.
 nothing_of() {
+    program 0 verify "$shared/src" "$shared/dst" --json
+    mv out good.json
     rm -rf dst
     cp -r "$shared/dst" dst
     sabotage fill "$1" "$2"
     program 3 verify "$shared/src" dst --report r.json --json
     holds out 'd["error"]["overall"]["relative_rms"] is None' \
         'd["relative_rms"] is None' 'd["error"]["worst"] == []' \
+        'd["scales"]["blocks"] == 0' \
+        'd["serving"] == json.load(open("good.json"))["serving"]' \
+        'any("DeepGEMM" in f["what"] for f in d["serving"]["findings"])' \
+        'd["scales"]["relative_rms_e8m0"] is None' \
         'd["error"]["overall"]["not_measured"]["blocks"] > 0'
     "$PYTHON" "$BATS_TEST_DIRNAME/report_agree.py" "$shared/src" dst r.json
     holds r.json 'd["overall"]["blocks"] == 0' 'd["cells"] == []' \
@@ -241,6 +248,7 @@ nothing_of() {
     holds r.json 'd["overall"]["not_measured"]["blocks"] > 100' \
         'd["overall"]["zeros"] == d["overall"]["elements"]'
 }
+
 @test "numbers: none of codes that are NaN" { nothing_of weight 127; }
 
 @test "a report says first what verify found, and a card is not made of it" {

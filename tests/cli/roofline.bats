@@ -92,6 +92,14 @@ END
     diff <(grep -v is_quantized before) <(grep -v is_quantized after)
 }
 
+@test "a quantization_config of null makes no result of a source" {
+    cp -r "$shared/mini" null
+    sed -i '1s/{/{"quantization_config": null,/' null/config.json
+    "$fp8cast" roofline "$shared/mini" --json >expected
+    "$fp8cast" roofline null --json | diff expected -
+    grep -q '"is_quantized": false' expected
+}
+
 @test "one machine's bandwidth in place of the list" {
     run "$fp8cast" roofline "$shared/full" --bandwidth 602GB/s
     [ "$status" -eq 0 ]
@@ -206,6 +214,26 @@ END
         $((full + 7 * window))
     caches '{"model_type": "gemma3_text", "sliding_window": 100,
         "sliding_window_pattern": 3}' $((2 * full + 6 * window))
+    # Of gemma4 the last too, whatever layer_types says of it.
+    caches '{"model_type": "gemma4_text", "sliding_window": 100}' \
+        $((2 * full + 6 * window))
+    caches '{"model_type": "gemma4_text", "sliding_window": 100,
+        "num_hidden_layers": 12}' $((2 * full + 10 * window))
+    caches '{"model_type": "gemma4_text", "sliding_window": 100,
+        "layer_types": ["sliding_attention", "sliding_attention"]}' \
+        $((full + window))
+    # Each second, of qwen2_moe only before max_window_layers (28).
+    caches '{"model_type": "gpt_oss", "sliding_window": 100}' 2252800
+    caches '{"model_type": "gpt_oss", "sliding_window": 100,
+        "num_hidden_layers": 7}' $((3 * full + 4 * window))
+    moe='"model_type": "qwen2_moe", "sliding_window": 100'
+    caches "{$moe}" $((8 * full))
+    caches "{$moe, \"use_sliding_window\": true}" $((4 * full + 4 * window))
+    for first in -1:0 0:0 1:1 2:1 3:2; do
+        caches "{$moe, \"use_sliding_window\": true,
+            \"max_window_layers\": ${first%:*}}" \
+            $(((8 - ${first#*:}) * full + ${first#*:} * window))
+    done
     caches '{"model_type": "llama4_text", "attention_chunk_size": 100}' \
         $((2 * full + 6 * window))
     caches '{"model_type": "llama4_text", "attention_chunk_size": 100,

@@ -714,6 +714,17 @@ print(json.load(open("dst/config.json"))["image_token_id"])')
     finds 'config.json: "text_config.quantization_config" is not in the source'
 }
 
+@test "a source whose quantization_config is null" {
+    cp -r "$shared/src" null
+    sed -i '1s/{/{"quantization_config": null,/' null/config.json
+    program 1 verify null "$shared/good"
+    says 'fp8cast: null/config.json: "quantization_config" is null: expected no such member, since the result has its own; remove it'
+    program 0 inspect null
+    grep -qx 'quantization  *none, quantization_config is null' out
+    program 1 verify "$shared/good" "$shared/good"
+    says "fp8cast: $shared/good/config.json: expected an unquantised source, found \"quantization_config\""
+}
+
 # warns WARNING...: no faults, and these warnings of config.json.
 warns() {
     accepts
@@ -757,6 +768,22 @@ END
     warns "config.json: \"dtype\" is \"float8_e4m3fn\", $then"
     sabotage set-text-config dtype '"float16"'
     warns "config.json: \"text_config.dtype\" is \"float16\", $then"
+    # The one that counted is left out, and another counts in its place.
+    cp -r "$shared/src" two
+    sed -i '1s/{/{"dtype": "bfloat16", "torch_dtype": "float16",/' \
+        two/config.json
+    sabotage set-config torch_dtype '"float16"'
+    src=two warns "config.json: \"torch_dtype\" is \"float16\", $then"
+    "$PYTHON" - two/config.json <<'END'
+import json
+import sys
+config = json.load(open(sys.argv[1]))
+del config["torch_dtype"]
+config["text_config"]["dtype"] = "float16"
+json.dump(config, open(sys.argv[1], "w"))
+END
+    sabotage set-text-config dtype '"float16"'
+    src=two warns "config.json: \"text_config.dtype\" is \"float16\", $then"
     # None on any level; on one of two it is inherited.
     sabotage set-text-config dtype null
     warns 'config.json: no "dtype", in the source "bfloat16"; SGLang takes it for float32, and computes in float16, with Gemma in bfloat16'

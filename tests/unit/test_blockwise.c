@@ -456,6 +456,17 @@ static void test_what_transformers_reads(void **state)
     assert_false(f8_transformers_reads("model.layers.61.hnorm.weight"));
     assert_false(
         f8_transformers_reads("model.layers.61.shared_head.head.weight"));
+    /* ERNIE's, read in transformers' modeling_ernie4_5_moe.py: of
+     * _keys_to_ignore_on_load_unexpected. */
+    assert_false(f8_transformers_reads(
+        "model.mtp_block.0.mlp.experts.1.up_proj.weight"));
+    assert_false(f8_transformers_reads("model.mtp_emb_norm.0.weight"));
+    assert_false(f8_transformers_reads("model.mtp_hidden_norm.0.weight"));
+    assert_false(f8_transformers_reads("model.mtp_linear_proj.0.weight"));
+    /* Modules have no ending, and parts of names count as a whole. */
+    assert_false(f8_transformers_reads("model.layers.61.eh_proj"));
+    assert_true(f8_transformers_reads("model.layers.61.eh_projector.weight"));
+    assert_true(f8_transformers_reads("model.layers.61.self_enorm.weight"));
 }
 
 int main(void)

@@ -803,6 +803,26 @@ static void test_captured_by_a_list(void **state)
     f8_modules_free(&modules);
 }
 
+/* What transformers makes of a module is said of those that it reads. */
+static void test_effects_of_engines(void **state)
+{
+    static const char *const modules[] = {"model.mtp_block.0.mlp.gate_proj",
+                                          "mtp.fc", "mtp.layers.0.in_proj_a"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(modules); i++) {
+        assert_non_null(strstr(f8_module_unlisted(modules[i], false),
+                               "transformers does not read it"));
+        assert_null(strstr(f8_module_unlisted(modules[i], false), "on a GPU"));
+    }
+    assert_string_equal(f8_module_unlisted("model.lm_head", true),
+                        "transformers does on a GPU, vLLM and SGLang do not");
+    assert_string_equal(f8_module_unlisted("x", true),
+                        "by the model, vLLM and SGLang cast it into FP8 "
+                        "without a word, raise or leave it, transformers "
+                        "converts it on a GPU or leaves it");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -826,6 +846,7 @@ int main(void)
         cmocka_unit_test(test_plain_entries),
         cmocka_unit_test(test_captured_by_a_list),
         cmocka_unit_test(test_absent_linear),
+        cmocka_unit_test(test_effects_of_engines),
     };
     return cmocka_run_group_tests_name("modules", tests, NULL, NULL);
 }
