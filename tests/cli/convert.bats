@@ -11,7 +11,15 @@ setup_file() {
     make_source fused "$shared/src"
 }
 teardown_file() { end_file; }
-setup() { begin_test; }
+setup() {
+    begin_test
+    # Half of the time is the reference's; of its cases a sanitizer gets those
+    # with other dtypes and shapes.
+    if [[ ${SANITIZER:-} && $BATS_TEST_DESCRIPTION == "as the reference"* &&
+        ! $BATS_TEST_DESCRIPTION =~ ragged|F16|F32|zeros|names ]]; then
+        skip "bytes are compared without a sanitizer"
+    fi
+}
 teardown() { end_test; }
 
 # agrees SRC OPTION...: fp8cast and the reference, given the same options,
