@@ -26,20 +26,20 @@ f8_made_state f8_finished_made(const char *dst, const f8_side_files *files,
 }
 
 /* The first of a path's folders, or the file itself, that is a link or no
- * file, which nothing may be written through; or NULL. */
+ * file, which nothing may be written through; or NULL. The path may be cut. */
 static const f8_side_file *find_link(const f8_side_files *files, char *path)
 {
-    const f8_side_file *found = NULL;
-
-    for (char *end = path; end && !(found && !found->regular);) {
+    for (char *end = path; end;) {
         end = strchr(end, '/');
         if (end)
             *end = '\0';
-        found = f8_side_files_find(files, path);
+        const f8_side_file *found = f8_side_files_find(files, path);
+        if (found && !found->regular)
+            return found;
         if (end)
             *end++ = '/';
     }
-    return found && !found->regular ? found : NULL;
+    return NULL;
 }
 
 /* What cannot be read is not the same; only to stop ends it all. */

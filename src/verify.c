@@ -321,37 +321,40 @@ static const char *print_place(char place[PLACE_BYTES], const f8_spot *spot)
     return place;
 }
 
+/* A fault of blocks, where there are any; `of` is what follows the name. */
+static f8_status block_fault(verification *v, const f8_unit *u, const char *of,
+                             uint64_t count, const f8_spot *first,
+                             f8_error *err)
+{
+    if (count == 0)
+        return F8_OK;
+    return f8_problem(&v->verdict->findings.faults, err,
+                      "tensor %s%s: %llu, the first in block [%llu, %llu]",
+                      u->name, of, (unsigned long long)count,
+                      (unsigned long long)(first->row / F8_BLOCK),
+                      (unsigned long long)(first->col / F8_BLOCK));
+}
+
 /* Of scales, of which there is one a block. */
 static f8_status scale_faults(verification *v, const f8_unit *u,
                               const f8_check *check, f8_error *err)
 {
-    f8_problems *faults = &v->verdict->findings.faults;
-    f8_status status = F8_OK;
+    f8_status status =
+        block_fault(v, u,
+                    "_scale_inv: scales more than 4 times off their block's "
+                    "largest weight / 448",
+                    check->far_scales, &check->far, err);
 
-    if (check->far_scales)
-        status = f8_problem(faults, err,
-                            "tensor %s_scale_inv: scales more than 4 times "
-                            "off their block's largest weight / 448: %llu, "
-                            "the first in block [%llu, %llu]",
-                            u->name, (unsigned long long)check->far_scales,
-                            (unsigned long long)(check->far.row / F8_BLOCK),
-                            (unsigned long long)(check->far.col / F8_BLOCK));
-    if (check->infinite && status == F8_OK)
-        status = f8_problem(faults, err,
-                            "tensor %s: blocks with codes that are infinite "
-                            "under their scale: %llu, the first in block "
-                            "[%llu, %llu]",
-                            u->name, (unsigned long long)check->infinite,
-                            (unsigned long long)(check->beyond.row / F8_BLOCK),
-                            (unsigned long long)(check->beyond.col / F8_BLOCK));
-    if (check->bad_scales && status == F8_OK)
-        status =
-            f8_problem(faults, err,
-                       "tensor %s_scale_inv: scales that are not finite and "
-                       "positive: %llu, the first in block [%llu, %llu]",
-                       u->name, (unsigned long long)check->bad_scales,
-                       (unsigned long long)(check->bad.row / F8_BLOCK),
-                       (unsigned long long)(check->bad.col / F8_BLOCK));
+    if (status == F8_OK)
+        status = block_fault(v, u,
+                             ": blocks with codes that are infinite under "
+                             "their scale",
+                             check->infinite, &check->beyond, err);
+    if (status == F8_OK)
+        status = block_fault(v, u,
+                             "_scale_inv: scales that are not finite and "
+                             "positive",
+                             check->bad_scales, &check->bad, err);
     return status;
 }
 

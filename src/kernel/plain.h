@@ -411,7 +411,8 @@ static inline __attribute__((always_inline)) void measured_plain(
         rows_plain(block, r, r + (left < FLUSH_ROWS ? left : FLUSH_ROWS), scale,
                    codes, to, codes_stride, &t, &now, &counts, how);
         tally_flush(&t, &now, 1);
-        values_flush(&values);
+        if (t.values)
+            values_flush(t.values);
     }
     tally_end(&t, sums);
     counts_end_plain(&counts, block, t.scale, how, hist);

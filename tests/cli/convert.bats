@@ -402,14 +402,14 @@ END
     echo card >src/README.md
     program 0 quantize src dst
     # A folder elsewhere, the source's own, a card elsewhere.
-    mkdir shared
-    echo precious >shared/t.json
+    mkdir apart
+    echo precious >apart/t.json
     rm -r dst/tok dst/README.md
-    ln -s ../shared dst/tok
+    ln -s ../apart dst/tok
     echo mine >card.md
     ln -s ../card.md dst/README.md
     export FP8CAST_CONFINE=no
-    for target in ../shared ../src/tok; do
+    for target in ../apart ../src/tok; do
         ln -sfn "$target" dst/tok
         snapshot src >before
         program 0 quantize src dst
@@ -421,7 +421,7 @@ END
         program 0 quantize src dst
         snapshot src >after
         diff before after
-        [ "$(cat shared/t.json) $(cat card.md) $(readlink dst/README.md)" = \
+        [ "$(cat apart/t.json) $(cat card.md) $(readlink dst/README.md)" = \
             'precious mine ../card.md' ]
     done
     # A shard that was moved away and linked is not replaced by a new one.

@@ -137,10 +137,9 @@ static void test_name_of_a_part(void **state)
 }
 
 /* 478 bytes, `.`, the number of an expert, `.a.weight`: 493 where the number
- * has five digits. Of E experts two parts each are 986 E bytes, less 2 x (9000
- * x 1
- * + 900 x 2 + 90 x 3 + 10 x 4) = 22,220 for those of fewer digits: 47,305,780
- * of 48,000, and 48,291,780 of 49,000. */
+ * has five digits. Of E experts two parts each are 986 E bytes, less those of
+ * fewer digits, 2 x (9000 + 900 x 2 + 90 x 3 + 10 x 4) = 22,220: 47,305,780 of
+ * 48,000, and 48,291,780 of 49,000. */
 static void test_names_in_all(void **state)
 {
     f8_options options = source_options(*state);
